@@ -1,0 +1,100 @@
+"""The contracts between floors, as protocols: what a part must offer to be exchangeable.
+
+Parts need not inherit from these; the tests under `tests/contracts` hold every part to its contract.
+"""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import jax
+from jaxtyping import Array, Bool
+
+from slm_jax.core.types import Codes, Frames, Spans, Streams
+
+Params = Any
+Batch = Any
+
+
+@runtime_checkable
+class Steppable(Protocol):
+    """A layer that gives the same output whole and step by step.
+
+    `step` leaves the state of a row untouched where the frame's mask is False. The layout of the state is the
+    layer's own affair. `stride`: input frames per output frame. `latency`: input frames awaited beyond the current
+    one. `receptive_field`: input frames that can reach one output frame, None when unbounded.
+    """
+
+    stride: int
+    latency: int
+    receptive_field: int | None
+
+    def __call__(self, frames: Frames) -> Frames: ...
+    def initial_state(self, batch: int, capacity: int, dtype: Any) -> Any: ...
+    def step(self, frames: Frames, state: Any) -> tuple[Frames, Any]: ...
+    def reset(self, state: Any, rows: Bool[Array, "B"]) -> Any: ...
+
+
+class Scheme(Protocol):
+    """Codes among themselves: a table [S, R, 2] of (time, codebook) per sequence step; `restore(arrange(x)) == x`."""
+
+    def arrange(self, codes: Codes) -> Streams: ...
+    def restore(self, streams: Streams) -> Codes: ...
+
+
+class Layout(Protocol):
+    """Text with codes in one set of streams, and back."""
+
+    def arrange(self, text: Any, codes: Codes, spans: Spans | None) -> Streams: ...
+    def restore(self, streams: Streams) -> tuple[Any, Codes]: ...
+
+
+class Adapter(Protocol):
+    """Frames to frames of another rate and width; `capacity(T)` is the largest output length for T input frames."""
+
+    def __call__(self, frames: Frames, context: Any = None) -> Frames: ...
+    def capacity(self, length: int) -> int: ...
+
+
+class Loss(NamedTuple):
+    """What an objective returns for one (micro-)batch.
+
+    `total` is a sum over real tokens and `count` how many there were; the training step adds both over micro-batches
+    and devices and divides once, so that every real token weighs the same. `metrics` maps a name to such a
+    (sum, count) pair. `state` is the new mutable state (None when there is none).
+    """
+
+    total: jax.Array
+    count: jax.Array
+    metrics: dict[str, tuple[jax.Array, jax.Array]]
+    state: Any = None
+
+
+class Objective(Protocol):
+    """A loss over one (micro-)batch.
+
+    `params` is the whole tree, of which only the leaves a player owns are differentiated; `state` is mutable state
+    (VQ averages, batch statistics) or None; `frozen` holds trees that nobody trains (teacher, reference policy).
+    """
+
+    def __call__(self, params: Params, state: Any, batch: Batch, rng: jax.Array, frozen: Any = None) -> Loss: ...
+
+
+class BatchIterator(Protocol):
+    """An endless iterator over batches (dicts of numpy arrays of fixed shapes) that can be resumed exactly.
+
+    The state is small JSON. Every batch carries `example` `[B]` int64: the position of each row in its source, by
+    which errors name the offending examples.
+    """
+
+    def __iter__(self) -> Iterator[dict[str, Any]]: ...
+    def __next__(self) -> dict[str, Any]: ...
+    def get_state(self) -> dict[str, Any]: ...
+    def set_state(self, state: dict[str, Any]) -> None: ...
+
+
+class System(Protocol):
+    """A named system of the survey: a short composition of parts."""
+
+    def encode(self, waveform: Any) -> Any: ...
+    def generate(self, prompt: Any, key: jax.Array) -> Any: ...
+    def decode(self, tokens: Any) -> Any: ...
