@@ -1,0 +1,10 @@
+"""Signal: files, transforms, features, pitch, rates and pictures. No weights, no Flax.
+
+Files       read_audio, write_wav, resample, check_signal, AudioError           (`audio.files`)
+Transforms  stft, istft, griffin_lim                                            (`audio.stft`)
+Mel         LogMelConfig, mel_filterbank, whisper and HiFi-GAN recipes          (`audio.mel`)
+Kaldi       kaldi_fbank, kaldi_mfcc, mfcc (39 numbers), 50 Hz alignment         (`audio.kaldi`)
+Pitch       f0 (YIN)                                                            (`audio.pitch`)
+Rates       sample and frame counts, masks of frames                            (`audio.rates`)
+Plots       loss curves, spectrogram with units, F0, waveform                   (`audio.plots`)
+"""

@@ -1,0 +1,7 @@
+"""How results are judged.
+
+Units             phone purity, cluster purity, PNMI, frame labels from spans   (`evaluation.units`)
+Language model    n-gram baselines, unit statistics of continuations            (`evaluation.language_model`)
+Resynthesis       STOI, log-mel distance, voiced share, F0 error                (`evaluation.resynthesis`)
+Phone classifier  softmax classifier from log-mel to phones, its posterior      (`evaluation.phone_classifier`)
+"""
