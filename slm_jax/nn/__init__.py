@@ -1,0 +1,10 @@
+"""Layers: what every module with weights is built of, and the only place that lifts over Flax scopes.
+
+Dense        Linear, Embed, MLP                                 (`nn.linear`, `nn.mlp`)
+Norms        LayerNorm, RMSNorm, GroupNorm                      (`nn.norm`)
+Convolution  Conv1d, transposed, weight norm, step forms        (`nn.conv`, `nn.streaming_conv`)
+Positions    sinusoids, rotations, positions from masks         (`nn.positions`)
+Attention    attend, Attention, KVCache                         (`nn.attention`)
+Stack        Stack, unstack: scan or unroll, remat              (`nn.stack`)
+Dtypes       compute_dtype                                      (`nn.dtypes`)
+"""

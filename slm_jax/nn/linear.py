@@ -1,0 +1,93 @@
+"""Dense maps and embeddings with logical axis names."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from slm_jax.core.errors import require
+
+Names = tuple[str | None, ...]
+
+
+class Linear(nn.Module):
+    """`x @ kernel + bias` over the last `len(in_names)` axes of `x`, giving the axes `features`.
+
+    The kernel has shape `[*in, *features]` and the logical names `in_names + out_names`; the sum runs in float32 on
+    devices that offer it. `features` may be a tuple: `(H, C)` for the heads of an attention.
+    """
+
+    features: int | tuple[int, ...]
+    in_names: Names = (None,)
+    out_names: Names | None = None
+    use_bias: bool = True
+    kernel_init: Callable | None = None
+    bias_init: Callable = nn.initializers.zeros
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "... D"]) -> Float[Array, "... F"]:
+        features = (self.features,) if isinstance(self.features, int) else tuple(self.features)
+        out_names = self.out_names or (None,) * len(features)
+        require(len(out_names) == len(features), "out_names", out_names, f"must name the {len(features)} output axes")
+        contracted = len(self.in_names)
+        init = self.kernel_init or fan_in_init(contracted)
+        shape = (*x.shape[-contracted:], *features)
+        kernel = self.param(
+            "kernel", nn.with_logical_partitioning(init, (*self.in_names, *out_names)), shape, self.param_dtype
+        )
+        y = jnp.tensordot(x.astype(self.dtype), kernel.astype(self.dtype), axes=contracted)
+        if not self.use_bias:
+            return y
+        bias = self.param("bias", nn.with_logical_partitioning(self.bias_init, out_names), features, self.param_dtype)
+        return y + bias.astype(self.dtype)
+
+
+class Embed(nn.Module):
+    """A table of `entries` vectors of width `features`, that can also score against its rows (a tied head)."""
+
+    entries: int
+    features: int
+    names: Names = ("vocab", "embed")
+    embedding_init: Callable = nn.initializers.normal(0.02)
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    def setup(self) -> None:
+        init = nn.with_logical_partitioning(self.embedding_init, self.names)
+        self.embedding = self.param("embedding", init, (self.entries, self.features), self.param_dtype)
+
+    def __call__(self, ids: Int[Array, "*B"]) -> Float[Array, "*B D"]:
+        """Rows of the table; an id outside it takes the nearest row, so check ids where they are made."""
+        return jnp.take(self.embedding, ids, axis=0, mode="clip").astype(self.dtype)
+
+    def attend(self, x: Float[Array, "*B D"]) -> Float[Array, "*B V"]:
+        """Float32 scores of `x` against every row."""
+        return logits_float32(x.astype(self.dtype), self.embedding.astype(self.dtype).T)
+
+
+def logits_float32(x: Float[Array, "*B D"], kernel: Float[Array, "D V"]) -> Float[Array, "*B V"]:
+    """`x @ kernel` with the sums kept in float32, whatever the inputs' dtype."""
+    return jnp.matmul(x, kernel, preferred_element_type=jnp.float32)
+
+
+def fan_in_init(contracted: int) -> Callable:
+    """Truncated normal of variance 1 / (inputs), where the first `contracted` axes of the kernel are the inputs."""
+
+    def init(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+        in_axis, out_axis = tuple(range(contracted)), tuple(range(contracted, len(shape)))
+        draw = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal", in_axis=in_axis, out_axis=out_axis)
+        return draw(key, shape, dtype)
+
+    return init
+
+
+def torch_linear_init(inputs: int) -> Callable:
+    """Uniform within `1 / sqrt(inputs)`, the default of `torch.nn.Linear`."""
+    bound = 1.0 / math.sqrt(inputs)
+    return lambda key, shape, dtype: jax.random.uniform(key, shape, dtype, -bound, bound)

@@ -1,0 +1,84 @@
+"""Positions: from masks and segments to ids, and from ids to sinusoids and rotations."""
+
+import math
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from slm_jax.core.config import Config
+from slm_jax.core.errors import require
+
+
+class RopeScaling(Config):
+    """How rotary frequencies are stretched beyond the length of pre-training.
+
+    `kind` "linear" divides every frequency by `factor`; "llama3" divides only the slow ones, with a smooth passage
+    between wavelengths of `original_length / low` and `original_length / high` (LLaMA 3.1, `rope_type: llama3`).
+    """
+
+    kind: str = "linear"
+    factor: float = 1.0
+    low: float = 1.0
+    high: float = 4.0
+    original_length: int = 8192
+
+    def __post_init__(self) -> None:
+        require(self.kind in ("linear", "llama3"), "kind", self.kind, "must be linear or llama3")
+        require(self.factor >= 1.0, "factor", self.factor, "must be at least 1")
+
+
+class Rotation(NamedTuple):
+    """Cosine and sine of every position's angles, float32."""
+
+    cos: Float[Array, "B T C2"]
+    sin: Float[Array, "B T C2"]
+
+
+def positions_from_mask(mask: Bool[Array, "B T"]) -> Int[Array, "B T"]:
+    """The index of every entry among the real ones of its row; 0 for what comes before the first."""
+    return jnp.maximum(jnp.cumsum(mask, axis=-1, dtype=jnp.int32) - 1, 0)
+
+
+def positions_in_segments(segment_ids: Int[Array, "B T"]) -> Int[Array, "B T"]:
+    """The index of every entry within its run of equal segment ids."""
+    index = jnp.arange(segment_ids.shape[-1], dtype=jnp.int32)
+    previous = jnp.pad(segment_ids[:, :-1], ((0, 0), (1, 0)), constant_values=-1)
+    starts = jnp.where(segment_ids != previous, index, 0)
+    return index - jnp.maximum.accumulate(starts, axis=-1)
+
+
+def sinusoidal(positions: Int[Array, "*B"], width: int) -> Float[Array, "*B D"]:
+    """fairseq's layout: all sines, then all cosines; the exponent runs over `width / 2 - 1`."""
+    half = width // 2
+    rates = jnp.exp(jnp.arange(half, dtype=jnp.float32) * -(math.log(10_000.0) / max(half - 1, 1)))
+    angles = positions[..., None].astype(jnp.float32) * rates
+    table = jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
+    return jnp.pad(table, [(0, 0)] * positions.ndim + [(0, width % 2)])
+
+
+def rotation(
+    positions: Int[Array, "B T"], head_width: int, base: float, scaling: RopeScaling | None = None
+) -> Rotation:
+    """Rotary angles of `positions` for heads of `head_width` channels (Su et al. 2021)."""
+    rates = base ** -(jnp.arange(0, head_width, 2, dtype=jnp.float32) / head_width)
+    angles = positions[..., None].astype(jnp.float32) * _scaled(rates, scaling)
+    return Rotation(jnp.cos(angles), jnp.sin(angles))
+
+
+def rotate(x: Float[Array, "B T H C"], by: Rotation) -> Float[Array, "B T H C"]:
+    """Rotates channel i with channel i + C/2, the half-split pairing of LLaMA in `transformers`."""
+    cos, sin = by.cos[:, :, None, :], by.sin[:, :, None, :]
+    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    turned = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+    return turned.astype(x.dtype)
+
+
+def _scaled(rates: Float[Array, "C2"], scaling: RopeScaling | None) -> Float[Array, "C2"]:
+    if scaling is None:
+        return rates
+    if scaling.kind == "linear":
+        return rates / scaling.factor
+    turns = scaling.original_length * rates / (2 * math.pi)  # full turns within the original length
+    keep = jnp.clip((turns - scaling.low) / (scaling.high - scaling.low), 0.0, 1.0)
+    return rates * keep + rates / scaling.factor * (1.0 - keep)

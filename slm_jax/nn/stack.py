@@ -1,0 +1,137 @@
+"""The one stack of equal layers: scanned or unrolled over the same stacked parameters, with or without remat.
+
+Scan compiles one layer whatever the depth; unrolled code runs faster on CPU and in decoding. Both read the tree
+`layers/...` with a leading axis L, so a checkpoint fits both. Inside a decoding loop XLA does not hoist the slices
+`kernel[i]` out of the loop: call `unstack` on the parameters before it.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from slm_jax.core.errors import require
+
+LIFTED = ("params", "lora")
+AUTO_UNROLL_CPU, AUTO_UNROLL = 12, 4
+"""Depths up to which `unroll="auto"` unrolls: compile time grows with depth, and only on CPU is scan much slower."""
+
+
+class StackOutput(NamedTuple):
+    """What a stack returns: the last layer's output, the new caches, and every layer's output when asked for."""
+
+    values: Float[Array, "B T D"]
+    caches: tuple | None
+    hidden: Float[Array, "L B T D"] | None
+
+
+class Stack(nn.Module):
+    """`layers` copies of the module that `block()` makes, one after the other.
+
+    A block is called as `block(x, cache, *shared, **static)` and returns `(x, cache)`; `shared` are arrays that every
+    layer reads (masks, rotations), `static` Python values. Sub-module name and parameter path: `layers`. `caches` is
+    a tuple with one entry per layer, or None. Layers after the first `depth` are not run.
+    """
+
+    block: Callable[..., nn.Module]
+    layers: int
+    unroll: str | bool = "auto"
+    remat: bool = False
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "B T D"],
+        caches: tuple | None = None,
+        shared: tuple = (),
+        *,
+        collect: bool = False,
+        depth: int | None = None,
+        **static: Any,
+    ) -> StackOutput:
+        depth = self.layers if depth is None else depth
+        require(0 <= depth <= self.layers, "depth", depth, f"must lie within the {self.layers} layers")
+        block = self.block(name="layers")
+
+        def body(block: nn.Module, x: jax.Array, cache: Any, shared: tuple) -> tuple:
+            y, cache = block(x, cache, *shared, **static)
+            return y, (cache, y if collect else None)
+
+        if self.is_initializing():  # one tree: parameters are always born through the scan
+            return self._scanned(body, block, x, caches, shared)
+        unroll = resolve_unroll(self.unroll, self.layers) or depth < self.layers or self._is_unstacked()
+        if unroll:
+            return self._unrolled(body, block, x, caches, shared, depth)
+        return self._scanned(body, block, x, caches, shared)
+
+    def _scanned(self, body: Callable, block: nn.Module, x: jax.Array, caches: Any, shared: tuple) -> StackOutput:
+        if self.remat:
+            body = nn.remat(body, prevent_cse=False)
+        scanned = nn.scan(
+            body,
+            variable_axes=dict.fromkeys(LIFTED, 0),
+            split_rngs={"params": True, "dropout": True},
+            length=self.layers,
+            in_axes=(0, nn.broadcast),
+            out_axes=0,
+            metadata_params={nn.PARTITION_NAME: "layers"},
+        )
+        stacked = None if caches is None else jax.tree.map(lambda *leaves: jnp.stack(leaves), *caches)
+        x, (stacked, hidden) = scanned(block, x, stacked, shared)
+        if caches is not None:
+            caches = tuple(jax.tree.map(lambda leaf, i=i: leaf[i], stacked) for i in range(self.layers))
+        return StackOutput(x, caches, hidden)
+
+    def _unrolled(
+        self, body: Callable, block: nn.Module, x: jax.Array, caches: Any, shared: tuple, depth: int
+    ) -> StackOutput:
+        new_caches, hidden = [], []
+        for i in range(depth):
+            lifted = nn.map_variables(body, list(LIFTED), trans_in_fn=_picker(i), mutable=False)
+            layer = nn.remat(lifted) if self.remat else lifted
+            x, (cache, y) = layer(block, x, None if caches is None else caches[i], shared)
+            new_caches.append(cache)
+            hidden.append(y)
+        collected = jnp.stack(hidden) if hidden and hidden[0] is not None else None
+        return StackOutput(x, None if caches is None else tuple(new_caches), collected)
+
+    def _is_unstacked(self) -> bool:
+        return "0" in self.variables.get("params", {}).get("layers", {})
+
+
+def resolve_unroll(unroll: str | bool, layers: int) -> bool:
+    """Whether a stack of `layers` is unrolled under the setting True, False or "auto"."""
+    if unroll != "auto":
+        require(isinstance(unroll, bool), "unroll", unroll, 'must be True, False or "auto"')
+        return bool(unroll)
+    return layers <= (AUTO_UNROLL_CPU if jax.default_backend() == "cpu" else AUTO_UNROLL)
+
+
+def unstack(params: Any) -> Any:
+    """The same parameters with every stack's tree `layers/...` cut into `layers/0/...`, `layers/1/...`.
+
+    A stack given such a tree runs unrolled. Only `Stack` may call a sub-module `layers`.
+    """
+    if not isinstance(params, dict):
+        return params
+    return {
+        name: _sliced(tree) if name == "layers" and "0" not in tree else unstack(tree) for name, tree in params.items()
+    }
+
+
+def _sliced(tree: Any) -> dict[str, Any]:
+    count = jax.tree.leaves(tree)[0].shape[0]
+    return {str(i): jax.tree.map(lambda leaf, i=i: leaf[i], tree) for i in range(count)}
+
+
+def _picker(i: int) -> Callable:
+    def pick(variables: Any) -> Any:
+        return {
+            name: tree[str(i)] if str(i) in tree else jax.tree.map(lambda leaf: leaf[i], tree)
+            for name, tree in variables.items()
+        }
+
+    return pick

@@ -1,0 +1,6 @@
+"""Models of token sequences.
+
+Decoder  one configurable causal transformer, whole and step by step   (`sequence_models.decoder`)
+Config   its fields and their rules                                    (`sequence_models.decoder_config`)
+Presets  GPT-2, OPT, LLaMA, Qwen2 and GSLM shapes                      (`sequence_models.presets`)
+"""

@@ -1,0 +1,247 @@
+"""One configurable causal transformer over token ids, whole and step by step."""
+
+import math
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from slm_jax.core.errors import require
+from slm_jax.nn.attention import Attention, KVCache, causal_mask, empty_cache, reset_cache, segment_mask
+from slm_jax.nn.dtypes import compute_dtype
+from slm_jax.nn.linear import Embed, Linear, logits_float32
+from slm_jax.nn.mlp import MLP
+from slm_jax.nn.norm import LayerNorm, RMSNorm
+from slm_jax.nn.positions import Rotation, positions_from_mask, positions_in_segments, rotation, sinusoidal
+from slm_jax.nn.stack import Stack
+from slm_jax.sequence_models.decoder_config import DecoderConfig
+
+State = tuple[KVCache, ...]
+
+
+class DecoderLayer(nn.Module):
+    """Self-attention and a feed-forward block, each with its residual and its norm."""
+
+    config: DecoderConfig
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "B T D"],
+        cache: KVCache | None,
+        mask: Bool[Array, "#B T S"] | None,
+        by: Rotation | None,
+        real: Bool[Array, "B T"] | None,
+        *,
+        deterministic: bool,
+    ) -> tuple[Float[Array, "B T D"], KVCache | None]:
+        config = self.config
+        pre = config.norm_order == "pre"
+        norms = make_norm(config, "attention_norm"), make_norm(config, "mlp_norm")
+        drop = partial(nn.Dropout(config.dropout, name="dropout"), deterministic=deterministic)
+        attention, mlp = self._attention(), self._mlp()
+        y, cache = attention(
+            norms[0](x) if pre else x, mask=mask, by=by, cache=cache, real=real, deterministic=deterministic
+        )
+        x = x + drop(y)
+        x = x if pre else norms[0](x)
+        x = x + drop(mlp(norms[1](x) if pre else x, deterministic=deterministic))
+        return (x if pre else norms[1](x)), cache
+
+    def _attention(self) -> Attention:
+        config = self.config
+        return Attention(
+            heads=config.heads,
+            head_width=config.channels,
+            kv_heads=config.groups,
+            qkv_bias=config.qkv_bias,
+            out_bias=config.out_bias,
+            window=config.window,
+            qk_norm=config.norm_epsilon if config.qk_norm else None,
+            dropout=config.attention_dropout,
+            kernel_init=nn.initializers.normal(config.init_scale),
+            out_kernel_init=nn.initializers.normal(config.init_scale / math.sqrt(2 * config.layers)),
+            dtype=compute_dtype(config.dtype),
+            name="attention",
+        )
+
+    def _mlp(self) -> MLP:
+        config = self.config
+        return MLP(
+            config.hidden,
+            activation=config.activation,
+            gated=config.gated,
+            use_bias=config.mlp_bias,
+            dropout=config.activation_dropout,
+            kernel_init=nn.initializers.normal(config.init_scale),
+            dtype=compute_dtype(config.dtype),
+            name="mlp",
+        )
+
+
+class Decoder(nn.Module):
+    """Token ids to logits. `__call__` reads whole rows; `prefill` and `step` read them piece by piece with a state.
+
+    Rows may be padded on either side or packed with `segment_ids`; positions come from the mask or the segments
+    unless given. `embed`, `stack` and `head` are the three parts, for models that mix in vectors of their own.
+    """
+
+    config: DecoderConfig
+
+    stride = 1
+    latency = 0
+
+    @property
+    def receptive_field(self) -> int | None:
+        """Steps that can reach one output; None: all before it."""
+        window = self.config.window
+        return None if window is None else (window - 1) * self.config.layers + 1
+
+    def setup(self) -> None:
+        config = self.config
+        dtype, normal = compute_dtype(config.dtype), nn.initializers.normal(config.init_scale)
+        self.tokens = Embed(config.vocabulary, config.table_width, embedding_init=normal, dtype=dtype)
+        if config.positions == "learned":
+            entries = config.max_positions + config.position_offset
+            self.places = Embed(entries, config.width, names=(None, "embed"), embedding_init=normal, dtype=dtype)
+        if config.table_width != config.width:
+            dense = partial(Linear, use_bias=False, kernel_init=normal, dtype=dtype)
+            self.project_in = dense(config.width, in_names=(None,), out_names=("embed",))
+            self.project_out = dense(config.table_width, in_names=("embed",), out_names=(None,))
+        self.blocks = Stack(partial(DecoderLayer, config), config.layers, config.unroll, config.remat)
+        if config.final_norm:
+            self.final_norm = make_norm(config, None)
+        if not config.tied_head:
+            init = nn.with_logical_partitioning(normal, ("embed", "vocab"))
+            self.head_kernel = self.param("head_kernel", init, (config.table_width, config.vocabulary), jnp.float32)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def __call__(
+        self,
+        ids: Int[Array, "B S"],
+        positions: Int[Array, "B S"] | None = None,
+        segment_ids: Int[Array, "B S"] | None = None,
+        mask: Bool[Array, "B S"] | None = None,
+        *,
+        deterministic: bool = True,
+    ) -> Float[Array, "B S V"]:
+        """Float32 logits of the next token after each entry. `mask`: which entries are real (None: all)."""
+        return self.head(self.hidden(ids, positions, segment_ids, mask, deterministic=deterministic))
+
+    def hidden(
+        self,
+        ids: Int[Array, "B S"],
+        positions: Int[Array, "B S"] | None = None,
+        segment_ids: Int[Array, "B S"] | None = None,
+        mask: Bool[Array, "B S"] | None = None,
+        *,
+        deterministic: bool = True,
+    ) -> Float[Array, "B S D"]:
+        """What the head reads: the output of the final norm (and of the map back to the table's width)."""
+        return self.run(self.embed(ids), positions, segment_ids, mask, deterministic=deterministic)
+
+    def embed(self, ids: Int[Array, "B S"]) -> Float[Array, "B S D"]:
+        """Token vectors of the stack's width, scaled, without positions."""
+        x = self.tokens(ids) * self.config.embed_scale
+        return x if self.config.table_width == self.config.width else self.project_in(x)
+
+    def run(
+        self,
+        x: Float[Array, "B S D"],
+        positions: Int[Array, "B S"] | None = None,
+        segment_ids: Int[Array, "B S"] | None = None,
+        mask: Bool[Array, "B S"] | None = None,
+        *,
+        deterministic: bool = True,
+    ) -> Float[Array, "B S E"]:
+        """`hidden` from vectors instead of ids."""
+        length = x.shape[1]
+        self._require_room(length)
+        if positions is None:
+            positions = self._positions(x, segment_ids, mask)
+        sees = causal_mask(length, self.config.window)
+        if mask is not None:
+            sees = sees & mask[:, None, :]
+        if segment_ids is not None:
+            sees = sees & segment_mask(segment_ids)
+        x, by = self._place(x, positions, deterministic)
+        out = self.blocks(x, None, (sees, by, None), deterministic=deterministic)
+        return self._finish(out.values)
+
+    def head(self, features: Float[Array, "*B D"]) -> Float[Array, "*B V"]:
+        """Float32 logits from what `hidden` returns."""
+        return logits_float32(features, self.head_matrix().astype(features.dtype))
+
+    def head_matrix(self) -> Float[Array, "D V"]:
+        """The matrix of `head`, for losses that never hold all logits at once."""
+        return self.tokens.embedding.T if self.config.tied_head else self.head_kernel
+
+    def initial_state(self, batch: int, capacity: int, dtype: Any = None) -> State:
+        """Empty caches for rows of up to `capacity` entries; no parameters needed."""
+        config = self.config
+        self._require_room(capacity)
+        dtype = compute_dtype(config.dtype) if dtype is None else dtype
+        make = partial(empty_cache, batch, capacity, config.groups, config.channels, dtype)
+        return tuple(make() for _ in range(config.layers))
+
+    def step(
+        self, ids: Int[Array, "B T"], state: State, mask: Bool[Array, "B T"] | None = None
+    ) -> tuple[Float[Array, "B T V"], State]:
+        """Logits after each of the next entries (any number T) and the new state; masked entries leave no trace."""
+        features, state = self.extend(self.embed(ids), state, mask)
+        return self.head(features), state
+
+    def prefill(
+        self, ids: Int[Array, "B T"], state: State, mask: Bool[Array, "B T"] | None = None
+    ) -> tuple[Float[Array, "B V"], State]:
+        """Logits after the last real entry of each row and the new state; padding may stand on either side."""
+        features, state = self.extend(self.embed(ids), state, mask)
+        mask = jnp.ones(ids.shape, bool) if mask is None else mask
+        last = ids.shape[1] - 1 - jnp.argmax(mask[:, ::-1], axis=1)
+        return self.head(jnp.take_along_axis(features, last[:, None, None], axis=1)[:, 0]), state
+
+    def extend(
+        self, x: Float[Array, "B T D"], state: State, mask: Bool[Array, "B T"] | None = None
+    ) -> tuple[Float[Array, "B T E"], State]:
+        """`step` from vectors to what the head reads."""
+        real = jnp.ones(x.shape[:2], bool) if mask is None else mask
+        x, by = self._place(x, state[0].slots(real), True)
+        out = self.blocks(x, state, (None, by, real), deterministic=True)
+        return self._finish(out.values), out.caches
+
+    def reset(self, state: State, rows: Bool[Array, "B"]) -> State:
+        """With the given rows emptied."""
+        return tuple(reset_cache(cache, rows) for cache in state)
+
+    def _positions(self, x: jax.Array, segment_ids: Any, mask: Any) -> jax.Array:
+        if segment_ids is not None:
+            return positions_in_segments(segment_ids)
+        return positions_from_mask(jnp.ones(x.shape[:2], bool) if mask is None else mask)
+
+    def _place(self, x: jax.Array, positions: jax.Array, deterministic: bool) -> tuple[jax.Array, Rotation | None]:
+        """Adds position vectors, or gives the rotation of queries and keys."""
+        config, by = self.config, None
+        if config.positions == "learned":
+            x = x + self.places(positions + config.position_offset)
+        elif config.positions == "sinusoidal":
+            x = x + sinusoidal(positions + config.position_offset, config.width).astype(x.dtype)
+        elif config.positions == "rope":
+            by = rotation(positions, config.channels, config.rope_base, config.rope_scaling)
+        return self.dropout(x, deterministic=deterministic), by
+
+    def _finish(self, x: jax.Array) -> jax.Array:
+        x = self.final_norm(x) if self.config.final_norm else x
+        return x if self.config.table_width == self.config.width else self.project_out(x)
+
+    def _require_room(self, length: int) -> None:
+        limit = self.config.max_positions
+        require(limit is None or length <= limit, "length", length, f"this decoder has {limit} positions")
+
+
+def make_norm(config: DecoderConfig, name: str | None) -> nn.Module:
+    """The norm that `config` asks for."""
+    kind = {"layer": LayerNorm, "rms": RMSNorm}[config.norm]
+    return kind(config.norm_epsilon, dtype=compute_dtype(config.dtype), name=name)

@@ -1,0 +1,145 @@
+"""Published decoder shapes.
+
+Every function takes overrides of any field, such as `vocabulary=504` for a TWIST-style model with a table of units.
+"""
+
+from typing import Any
+
+from slm_jax.core.errors import nearest, require
+from slm_jax.sequence_models.decoder_config import DecoderConfig
+
+GPT2 = {"small": (12, 768, 12), "medium": (24, 1024, 16), "large": (36, 1280, 20), "xl": (48, 1600, 25)}
+"""size -> layers, width, heads (Radford et al. 2019; `openai-community/gpt2*`)."""
+
+OPT = {
+    "125m": (12, 768, 12),
+    "350m": (24, 1024, 16),
+    "1.3b": (24, 2048, 32),
+    "2.7b": (32, 2560, 32),
+    "6.7b": (32, 4096, 32),
+}
+"""size -> layers, width, heads (Zhang et al. 2022, table 1; `facebook/opt-*`)."""
+
+LLAMA = {
+    "7b": (32, 4096, 32, 32, 11008, 32000, 10_000.0, 1e-6),
+    "13b": (40, 5120, 40, 40, 13824, 32000, 10_000.0, 1e-6),
+    "2-7b": (32, 4096, 32, 32, 11008, 32000, 10_000.0, 1e-5),
+    "2-13b": (40, 5120, 40, 40, 13824, 32000, 10_000.0, 1e-5),
+    "3-8b": (32, 4096, 32, 8, 14336, 128256, 500_000.0, 1e-5),
+}
+"""size -> layers, width, heads, kv_heads, hidden, vocabulary, rope base, epsilon (Touvron et al. 2023; Meta 2024)."""
+
+QWEN2 = {
+    "0.5b": (24, 896, 14, 2, 4864, 151936, True),
+    "1.5b": (28, 1536, 12, 2, 8960, 151936, True),
+    "7b": (28, 3584, 28, 4, 18944, 152064, False),
+}
+"""size -> layers, width, heads, kv_heads, hidden, vocabulary, tied (Yang et al. 2024; Qwen2.5 has the same shapes)."""
+
+
+def gpt2(size: str = "small", **changes: Any) -> DecoderConfig:
+    """GPT-2: learned positions, pre-norm, tanh GELU, tied head."""
+    layers, width, heads = _shape("gpt2", GPT2, size)
+    config = DecoderConfig(
+        vocabulary=50257,
+        layers=layers,
+        width=width,
+        heads=heads,
+        hidden=4 * width,
+        activation="gelu_tanh",
+        max_positions=1024,
+        dropout=0.1,
+        attention_dropout=0.1,
+    )
+    return config.replace(**changes)
+
+
+def opt(size: str = "125m", **changes: Any) -> DecoderConfig:
+    """OPT: learned positions from row 2, ReLU, tied head; the 350M size is post-norm with a table 512 wide."""
+    layers, width, heads = _shape("opt", OPT, size)
+    odd = size == "350m"
+    config = DecoderConfig(
+        vocabulary=50272,
+        layers=layers,
+        width=width,
+        heads=heads,
+        hidden=4 * width,
+        embed_width=512 if odd else None,
+        norm_order="post" if odd else "pre",
+        final_norm=not odd,
+        activation="relu",
+        position_offset=2,
+        max_positions=2048,
+        dropout=0.1,
+    )
+    return config.replace(**changes)
+
+
+def llama(size: str = "7b", **changes: Any) -> DecoderConfig:
+    """LLaMA: rotary positions, RMS norm, gated SiLU, no biases, untied head."""
+    layers, width, heads, kv_heads, hidden, vocabulary, base, epsilon = _shape("llama", LLAMA, size)
+    config = DecoderConfig(
+        vocabulary=vocabulary,
+        layers=layers,
+        width=width,
+        heads=heads,
+        kv_heads=kv_heads,
+        hidden=hidden,
+        norm="rms",
+        norm_epsilon=epsilon,
+        activation="silu",
+        gated=True,
+        qkv_bias=False,
+        out_bias=False,
+        mlp_bias=False,
+        positions="rope",
+        rope_base=base,
+        tied_head=False,
+    )
+    return config.replace(**changes)
+
+
+def qwen2(size: str = "0.5b", **changes: Any) -> DecoderConfig:
+    """Qwen2: a LLaMA with biases on query, key and value, a slower rotary base and a head tied in the small sizes."""
+    layers, width, heads, kv_heads, hidden, vocabulary, tied = _shape("qwen2", QWEN2, size)
+    config = llama(
+        "7b",
+        vocabulary=vocabulary,
+        layers=layers,
+        width=width,
+        heads=heads,
+        kv_heads=kv_heads,
+        hidden=hidden,
+        norm_epsilon=1e-6,
+        qkv_bias=True,
+        rope_base=1_000_000.0,
+        tied_head=tied,
+    )
+    return config.replace(**changes)
+
+
+def gslm_transformer_lm_big(units: int = 100, **changes: Any) -> DecoderConfig:
+    """The unit language model of GSLM (Lakhotia et al. 2021; fairseq `transformer_lm_big`).
+
+    12 layers, 1024 wide, ReLU, pre-norm, sinusoids from position 2, tokens scaled by 32, tied head. `vocabulary` is
+    that of fairseq: 4 special tokens and the units, filled up to a multiple of 8.
+    """
+    config = DecoderConfig(
+        vocabulary=-(-(units + 4) // 8) * 8,
+        layers=12,
+        width=1024,
+        heads=16,
+        hidden=4096,
+        activation="relu",
+        positions="sinusoidal",
+        position_offset=2,
+        embed_scale=32.0,
+        dropout=0.1,
+        attention_dropout=0.1,
+    )
+    return config.replace(**changes)
+
+
+def _shape(family: str, table: dict[str, Any], size: str) -> Any:
+    require(size in table, f"{family} size", size, f"must be one of {', '.join(table)}{nearest(size, table)}")
+    return table[size]
