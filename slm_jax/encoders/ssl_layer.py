@@ -1,0 +1,74 @@
+"""One Transformer layer of the wav2vec 2.0 / HuBERT / WavLM family."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from slm_jax.encoders.relative_bias import BiasGate
+from slm_jax.nn.attention import Attention
+from slm_jax.nn.mlp import MLP
+from slm_jax.nn.norm import LayerNorm
+
+bert_init = nn.initializers.normal(0.02)
+
+
+class SSLLayer(nn.Module):
+    """Self-attention over all real frames and a GELU feed-forward block, normalised after (base) or before (large).
+
+    `layer_drop`: chance that a whole layer is skipped in training (Fan et al. 2020), one draw per call.
+    """
+
+    heads: int
+    hidden: int
+    pre_norm: bool
+    gated_bias: bool
+    dropout: float
+    attention_dropout: float
+    activation_dropout: float
+    layer_drop: float
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "B T D"],
+        cache: None,
+        mask: Bool[Array, "B T"],
+        bias: Float[Array, "H T T"] | None,
+        *,
+        deterministic: bool,
+    ) -> tuple[Float[Array, "B T D"], None]:
+        attention_norm = LayerNorm(dtype=self.dtype, name="attention_norm")
+        mlp_norm = LayerNorm(dtype=self.dtype, name="mlp_norm")
+        if self.pre_norm:
+            y = x + self._attended(attention_norm(x), mask, bias, deterministic)
+            y = y + self._fed_forward(mlp_norm(y), deterministic)
+        else:
+            y = attention_norm(x + self._attended(x, mask, bias, deterministic))
+            y = mlp_norm(y + self._fed_forward(y, deterministic))
+        if self.layer_drop > 0 and not deterministic:
+            y = jnp.where(jax.random.bernoulli(self.make_rng("dropout"), self.layer_drop), x, y)
+        return y, None
+
+    def _attended(self, x: jax.Array, mask: jax.Array, bias: jax.Array | None, deterministic: bool) -> jax.Array:
+        if self.gated_bias:
+            bias = BiasGate(self.heads, dtype=self.dtype, name="gate")(x, bias)
+        attention = Attention(
+            self.heads,
+            x.shape[-1] // self.heads,
+            dropout=self.attention_dropout,
+            kernel_init=bert_init,
+            dtype=self.dtype,
+            name="attention",
+        )
+        sees = jnp.broadcast_to(mask[:, None, :], (*mask.shape, mask.shape[1]))
+        y, _ = attention(x, mask=sees, bias=bias, deterministic=deterministic)
+        return nn.Dropout(self.dropout, name="attention_out_dropout")(y, deterministic=deterministic)
+
+    def _fed_forward(self, x: jax.Array, deterministic: bool) -> jax.Array:
+        mlp = MLP(self.hidden, dropout=self.activation_dropout, kernel_init=bert_init, dtype=self.dtype, name="mlp")
+        y = mlp(x, deterministic=deterministic)
+        return nn.Dropout(self.dropout, name="mlp_out_dropout")(y, deterministic=deterministic)
