@@ -1,0 +1,10 @@
+"""From tokens and features to waveforms.
+
+Unit vocoder     UnitVocoderConfig, UnitVocoder, Voice controls    (`decoders.unit_vocoder`)
+Generators       HiFiGANConfig                                     (`decoders.hifigan`)
+                 ISTFTVocoderConfig, the fast one                  (`decoders.istft_vocoder`)
+Excitation       harmonics of F0 and noise                         (`decoders.excitation`)
+Predictors       durations, F0 and voicing of units                (`decoders.predictors`)
+Length           units and durations to frames, static shapes      (`decoders.length`)
+Discriminators   multi-period, multi-scale (training only)         (`decoders.discriminators`)
+"""

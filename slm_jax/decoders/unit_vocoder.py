@@ -1,0 +1,191 @@
+"""From discrete units to a waveform: HiFi-GAN on units, or the same inputs on the fast generator.
+
+Source: Polyak et al. 2021 (units, F0 and speaker in, HiFi-GAN out); the duration predictor as in Lee et al. 2022 and
+transformers' `SeamlessM4TCodeHifiGan`. The F0 predictor lets units that a language model made be spoken without a
+recording's F0.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from slm_jax.core.config import Config
+from slm_jax.core.errors import require
+from slm_jax.core.types import Waveform
+from slm_jax.decoders.hifigan import HiFiGANConfig
+from slm_jax.decoders.istft_vocoder import ISTFTVocoderConfig
+from slm_jax.decoders.length import frames_from_log, regulate
+from slm_jax.decoders.predictors import PredictorConfig, pitch_predictor
+from slm_jax.nn.linear import Embed
+
+FLOOR_F0_HZ = 20.0
+
+
+class UnitVocoderConfig(Config):
+    """Inputs of the generator, concatenated in this order: unit, normalised log F0 and voicing (with `pitch`), speaker.
+
+    `speakers` 0 leaves the speaker out. F0 enters as `(ln f0_hz - log_f0_mean) / log_f0_std` where voiced and 0
+    elsewhere. `durations` and `pitch_predictor` None leave the predictor out.
+    """
+
+    units: int = 100
+    unit_dim: int = 128
+    speakers: int = 0
+    speaker_dim: int = 128
+    pitch: bool = True
+    log_f0_mean: float = 5.2
+    log_f0_std: float = 0.35
+    generator: HiFiGANConfig | ISTFTVocoderConfig = HiFiGANConfig()
+    durations: PredictorConfig | None = PredictorConfig()
+    pitch_predictor: PredictorConfig | None = pitch_predictor()
+    rate_hz: int = 16_000
+
+    def __post_init__(self) -> None:
+        require(self.units > 0, "units", self.units, "must be positive")
+        require(self.speakers >= 0, "speakers", self.speakers, "0 (none) or more")
+        require(self.log_f0_std > 0, "log_f0_std", self.log_f0_std, "must be positive")
+        outputs = 1 if self.durations is None else self.durations.outputs
+        require(outputs == 1, "durations.outputs", outputs, "a duration is one number")
+        outputs = 2 if self.pitch_predictor is None else self.pitch_predictor.outputs
+        require(outputs == 2, "pitch_predictor.outputs", outputs, "two: log F0 and voicing")
+        reads = self.pitch or not self.generator.reads_pitch
+        require(reads, "pitch", self.pitch, "this generator needs F0")
+
+    @property
+    def hop(self) -> int:
+        """Samples per unit frame."""
+        return self.generator.hop
+
+    @property
+    def input_width(self) -> int:
+        """Width of what the generator reads."""
+        return self.unit_dim + (2 if self.pitch else 0) + (self.speaker_dim if self.speakers else 0)
+
+    def make(self) -> "UnitVocoder":
+        """The module."""
+        return UnitVocoder(self)
+
+
+class UnitVocoder(nn.Module):
+    """Units at frame rate to samples; `synthesise` starts from deduplicated units."""
+
+    config: UnitVocoderConfig
+
+    def setup(self) -> None:
+        c = self.config
+        self.unit = Embed(c.units, c.unit_dim, (None, "embed"), nn.initializers.normal(1.0))
+        self.generator = c.generator.make()
+        if c.speakers:
+            self.speaker = Embed(c.speakers, c.speaker_dim, (None, "embed"), nn.initializers.normal(1.0))
+        if c.durations is not None:
+            self.durations = c.durations.make()
+        if c.pitch_predictor is not None:
+            self.pitch = c.pitch_predictor.make()
+
+    def __call__(
+        self,
+        units: Int[Array, "B T"],
+        mask: Bool[Array, "B T"] | None = None,
+        *,
+        f0_hz: Float[Array, "B T"] | None = None,
+        voiced: Bool[Array, "B T"] | None = None,
+        speaker: Int[Array, "B"] | None = None,
+        key: jax.Array | None = None,
+    ) -> Float[Array, "B N"]:
+        """N = T hop samples. Raises `UserError` when an input that the config asks for is missing."""
+        c = self.config
+        parts = [self.unit(units)]
+        if c.pitch:
+            require(f0_hz is not None and voiced is not None, "f0_hz", None, "this vocoder reads F0 and voicing")
+            parts.append(jnp.stack([self.normalised(f0_hz, voiced), voiced.astype(jnp.float32)], axis=-1))
+        parts += self._speaker_vectors(speaker, units.shape[1])
+        features = jnp.concatenate(parts, axis=-1)
+        if c.generator.reads_pitch:
+            return self.generator(features, mask, f0_hz=f0_hz, voiced=voiced, key=key)
+        return self.generator(features, mask)
+
+    def normalised(self, f0_hz: Float[Array, "B T"], voiced: Bool[Array, "B T"]) -> Float[Array, "B T"]:
+        """Log F0 as the generator reads it and the predictor gives it; 0 where unvoiced."""
+        log_f0 = jnp.log(jnp.maximum(f0_hz.astype(jnp.float32), FLOOR_F0_HZ))
+        return jnp.where(voiced, (log_f0 - self.config.log_f0_mean) / self.config.log_f0_std, 0.0)
+
+    def log_durations(
+        self, units: Int[Array, "B S"], mask: Bool[Array, "B S"] | None = None, deterministic: bool = True
+    ) -> Float[Array, "B S"]:
+        """`ln(frames + 1)` of each deduplicated unit."""
+        require(self.config.durations is not None, "durations", None, "this vocoder was made without the predictor")
+        return self.durations(self.unit(units), mask, deterministic)[..., 0]
+
+    def pitch_of(
+        self,
+        units: Int[Array, "B T"],
+        mask: Bool[Array, "B T"] | None = None,
+        speaker: Int[Array, "B"] | None = None,
+        deterministic: bool = True,
+    ) -> tuple[Float[Array, "B T"], Float[Array, "B T"]]:
+        """Normalised log F0 and the logit of voicing for units at frame rate."""
+        predictor = self.config.pitch_predictor
+        require(predictor is not None, "pitch_predictor", None, "this vocoder was made without the predictor")
+        parts = [self.unit(units), *self._speaker_vectors(speaker, units.shape[1])]
+        out = self.pitch(jnp.concatenate(parts, axis=-1), mask, deterministic)
+        return out[..., 0], out[..., 1]
+
+    def predicted_f0(
+        self, units: Int[Array, "B T"], mask: Bool[Array, "B T"], speaker: Int[Array, "B"] | None = None
+    ) -> tuple[Float[Array, "B T"], Bool[Array, "B T"]]:
+        """F0 (Hz, 0 where unvoiced) and voicing that the units suggest."""
+        log_f0, logit = self.pitch_of(units, mask, speaker)
+        voiced = (logit > 0) & mask
+        f0_hz = jnp.exp(jnp.clip(log_f0, -4.0, 4.0) * self.config.log_f0_std + self.config.log_f0_mean)
+        return jnp.where(voiced, f0_hz, 0.0), voiced
+
+    def synthesise(
+        self,
+        units: Int[Array, "B S"],
+        mask: Bool[Array, "B S"],
+        capacity: int,
+        *,
+        durations: Int[Array, "B S"] | None = None,
+        f0_hz: Float[Array, "B T"] | None = None,
+        voiced: Bool[Array, "B T"] | None = None,
+        speaker: Int[Array, "B"] | None = None,
+        key: jax.Array | None = None,
+    ) -> Waveform:
+        """Deduplicated units spoken in at most `capacity` frames (what goes beyond is cut off).
+
+        Durations (frames), F0 and voicing (at frame rate, T = capacity) are predicted where they are not given.
+        """
+        if durations is None:
+            durations = frames_from_log(self.log_durations(units, mask), mask)
+        frames, real = regulate(units, durations, mask, capacity)
+        if self.config.pitch and f0_hz is None:
+            f0_hz, voiced = self.predicted_f0(frames, real, speaker)
+        samples = self(frames, real, f0_hz=f0_hz, voiced=voiced, speaker=speaker, key=key)
+        return Waveform(samples, jnp.repeat(real, self.config.hop, axis=1), self.config.rate_hz)
+
+    def _speaker_vectors(self, speaker: Int[Array, "B"] | None, frames: int) -> list[jax.Array]:
+        """The speaker's vector at every frame, or nothing."""
+        c = self.config
+        if not c.speakers:
+            return []
+        require(speaker is not None, "speaker", None, f"this vocoder knows {c.speakers} speakers and needs one per row")
+        vectors = self.speaker(speaker)[:, None]
+        return [jnp.broadcast_to(vectors, (vectors.shape[0], frames, c.speaker_dim))]
+
+
+def initialise(vocoder: UnitVocoder, key: jax.Array) -> dict:
+    """Variables of the generator and of every predictor the config has, boxed with their logical axes."""
+    c = vocoder.config
+    frames, some = 4, jnp.ones((1, 4), bool)
+    units = jnp.zeros((1, frames), jnp.int32)
+    speaker = jnp.zeros((1,), jnp.int32) if c.speakers else None
+
+    def touch_all(module: UnitVocoder) -> None:
+        if c.durations is not None:
+            module.log_durations(units, some)
+        if c.pitch_predictor is not None:
+            module.pitch_of(units, some, speaker)
+        module(units, some, f0_hz=jnp.full((1, frames), 100.0), voiced=some, speaker=speaker)
+
+    return nn.init(touch_all, vocoder)(key)

@@ -1,0 +1,106 @@
+"""Cross-entropy of tokens, on whole logits or in chunks that never hold all of them."""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from slm_jax.nn.linear import logits_float32
+
+
+class TokenSums(NamedTuple):
+    """Sums over the counted tokens: the loss, the plain negative log-likelihood (nats), and the right guesses."""
+
+    loss: Float[Array, ""]
+    nll: Float[Array, ""]
+    correct: Float[Array, ""]
+
+
+class Terms(NamedTuple):
+    """What is added to the plain loss: `smoothing` spreads that share of the target evenly over the vocabulary,
+    `z_loss` weighs the square of the log normaliser."""
+
+    smoothing: float = 0.0
+    z_loss: float = 0.0
+
+
+def token_sums(
+    logits: Float[Array, "B S V"], targets: Int[Array, "B S"], counted: Bool[Array, "B S"], terms: Terms
+) -> TokenSums:
+    """Sums over the entries where `counted` holds; what stands in the others has no effect, not even a NaN."""
+    logits = jnp.where(counted[..., None], logits.astype(jnp.float32), 0.0)
+    log_z = jax.nn.logsumexp(logits, axis=-1)
+    nll = log_z - jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+    loss = nll
+    if terms.smoothing:
+        loss = (1.0 - terms.smoothing) * nll + terms.smoothing * (log_z - logits.mean(-1))
+    if terms.z_loss:
+        loss = loss + terms.z_loss * jnp.square(log_z)
+    correct = jnp.argmax(logits, axis=-1) == targets
+    return TokenSums(*(jnp.sum(jnp.where(counted, x, 0.0)) for x in (loss, nll, correct)))
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def chunked_token_sums(
+    terms: Terms,
+    chunk: int,
+    features: Float[Array, "B S D"],
+    matrix: Float[Array, "D V"],
+    targets: Int[Array, "B S"],
+    counted: Bool[Array, "B S"],
+) -> TokenSums:
+    """`token_sums(features @ matrix, ...)` over `chunk` steps of time at once.
+
+    Only `loss` has a gradient; it is made in the forward pass, so that no chunk's logits are computed twice.
+    """
+
+    def add(total: TokenSums, part: Any) -> tuple[TokenSums, None]:
+        return jax.tree.map(jnp.add, total, _part_sums(terms, part[0], matrix, *part[1:])), None
+
+    return jax.lax.scan(add, _zeros(), _chunks(chunk, features, targets, counted))[0]
+
+
+def _forward(terms: Terms, chunk: int, features: Any, matrix: Any, targets: Any, counted: Any) -> tuple:
+    def loss_and_sums(x: jax.Array, matrix: jax.Array, *rest: Any) -> tuple[jax.Array, TokenSums]:
+        sums = _part_sums(terms, x, matrix, *rest)
+        return sums.loss, sums
+
+    gradients = jax.grad(loss_and_sums, argnums=(0, 1), has_aux=True)
+
+    def add(total: tuple, part: Any) -> tuple[tuple, jax.Array]:
+        (d_features, d_matrix), sums = gradients(part[0], matrix, *part[1:])
+        return (jax.tree.map(jnp.add, total[0], sums), total[1] + d_matrix), d_features
+
+    start = (_zeros(), jnp.zeros(matrix.shape, jnp.float32))
+    (sums, d_matrix), parts = jax.lax.scan(add, start, _chunks(chunk, features, targets, counted))
+    d_features = jnp.moveaxis(parts, 0, 1).reshape(features.shape[0], -1, features.shape[2])[:, : features.shape[1]]
+    return sums, (d_features, d_matrix.astype(matrix.dtype))
+
+
+def _backward(terms: Terms, chunk: int, saved: tuple, cotangent: TokenSums) -> tuple:
+    d_features, d_matrix = saved
+    scale = cotangent.loss
+    return (d_features * scale.astype(d_features.dtype), d_matrix * scale.astype(d_matrix.dtype), None, None)
+
+
+chunked_token_sums.defvjp(_forward, _backward)
+
+
+def _part_sums(terms: Terms, x: jax.Array, matrix: jax.Array, targets: jax.Array, counted: jax.Array) -> TokenSums:
+    return token_sums(logits_float32(x, matrix.astype(x.dtype)), targets, counted, terms)
+
+
+def _chunks(chunk: int, *arrays: jax.Array) -> tuple[jax.Array, ...]:
+    """`[B, S, ...]` as `[S / chunk, B, chunk, ...]`, zero-padded: the batch axis keeps its sharding."""
+
+    def split(x: jax.Array) -> jax.Array:
+        x = jnp.pad(x, [(0, 0), (0, -x.shape[1] % chunk)] + [(0, 0)] * (x.ndim - 2))
+        return jnp.moveaxis(x.reshape(x.shape[0], -1, chunk, *x.shape[2:]), 1, 0)
+
+    return tuple(split(x) for x in arrays)
+
+
+def _zeros() -> TokenSums:
+    return TokenSums(*(jnp.zeros((), jnp.float32) for _ in TokenSums._fields))

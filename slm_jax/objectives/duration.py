@@ -1,0 +1,42 @@
+"""Durations of deduplicated units: squared error on ln(frames + 1), as in FastSpeech 2 and unit vocoders.
+
+Batch keys: `units [B, S]`, `durations [B, S]` (frames), `mask [B, S]`; `loss_mask [B, S]` where some real units have
+durations that should not be learned (a run cut by the edge of a crop). Params are `{"generator": the vocoder's}`.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from slm_jax.core.contracts import Loss
+from slm_jax.core.trees import PathPredicate, matching
+from slm_jax.decoders.unit_vocoder import UnitVocoder
+
+OWNS_DURATIONS: PathPredicate = matching("generator/durations/")
+"""The predictor alone: the unit vectors stay as the vocoder left them."""
+
+
+class DurationObjective:
+    """What the duration predictor minimises. Counts units."""
+
+    owns = staticmethod(OWNS_DURATIONS)
+
+    def __init__(self, vocoder: UnitVocoder) -> None:
+        self.vocoder = vocoder
+
+    def __call__(self, params: Any, state: Any, batch: Any, rng: jax.Array, frozen: Any = None) -> Loss:
+        predicted = self.vocoder.apply(
+            {"params": params["generator"]},
+            batch["units"],
+            batch["mask"],
+            deterministic=False,
+            rngs={"dropout": rng},
+            method=self.vocoder.log_durations,
+        )
+        counted = batch.get("loss_mask", batch["mask"]).astype(bool)
+        error = jnp.square(predicted - jnp.log1p(batch["durations"].astype(jnp.float32)))
+        total, count = jnp.where(counted, error, 0.0).sum(), counted.sum().astype(jnp.float32)
+        frames = jnp.maximum(1.0, jnp.round(jnp.expm1(predicted)))
+        missed = jnp.where(counted, jnp.abs(frames - batch["durations"]), 0.0).sum()
+        return Loss(total, count, {"duration": (total, count), "frames_off": (missed, count)}, state)

@@ -1,0 +1,92 @@
+"""The next-token objective of language models."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Int
+
+from slm_jax.core.config import Config
+from slm_jax.core.contracts import Batch, Loss, Params
+from slm_jax.core.errors import require
+from slm_jax.objectives.cross_entropy import Terms, chunked_token_sums, token_sums
+
+FIELDS = ("ids", "mask", "segment_ids", "positions", "target_mask")
+"""What the objective reads of a batch; other entries are left alone."""
+
+
+class NextTokenConfig(Config):
+    """`chunk`: steps of time whose logits exist at once (None: all), for large vocabularies."""
+
+    label_smoothing: float = 0.0
+    z_loss: float = 0.0
+    chunk: int | None = None
+
+    def __post_init__(self) -> None:
+        smoothing = self.label_smoothing
+        require(0.0 <= smoothing < 1.0, "label_smoothing", smoothing, "must lie in [0, 1)")
+        require(self.z_loss >= 0.0, "z_loss", self.z_loss, "must not be negative")
+        require(self.chunk is None or self.chunk >= 1, "chunk", self.chunk, "must be at least 1")
+
+    def make(self, model: Any) -> "NextToken":
+        """The objective for `model`, a `sequence_models` decoder."""
+        return NextToken(model, self)
+
+
+@dataclasses.dataclass(frozen=True)
+class NextToken:
+    """Cross-entropy of every token given those before it in its row or segment.
+
+    The batch holds `ids` `[B, S]` int32 and optionally `mask` `[B, S]` (real entries), `segment_ids` `[B, S]` (rows
+    packed from several examples; 0 is padding), `positions` `[B, S]` and `target_mask` `[B, S]` (tokens that count
+    as targets). The first token of a row or segment is no target. Dropout draws from `rng`; None switches it off.
+    Metrics: `nll` (nats per token) and `accuracy`.
+    """
+
+    model: Any
+    config: NextTokenConfig
+
+    def __call__(self, params: Params, state: Any, batch: Batch, rng: jax.Array | None, frozen: Any = None) -> Loss:
+        batch = {name: jnp.asarray(batch[name]) for name in FIELDS if name in batch}
+        ids, mask, segments = batch["ids"], batch.get("mask"), batch.get("segment_ids")
+        if mask is None and segments is not None:
+            mask = segments != 0
+        features = self.model.apply(
+            {"params": params},
+            ids,
+            batch.get("positions"),
+            segments,
+            mask,
+            deterministic=rng is None,
+            rngs=None if rng is None else {"dropout": rng},
+            method="hidden",
+        )
+        counted = counted_targets(ids, mask, segments, batch.get("target_mask"))
+        sums = self._sums(params, features[:, :-1], ids[:, 1:], counted)
+        count = counted.sum(dtype=jnp.float32)
+        metrics = {"nll": (sums.nll, count), "accuracy": (sums.correct, count)}
+        return Loss(sums.loss, count, metrics, state)
+
+    def _sums(self, params: Params, features: jax.Array, targets: jax.Array, counted: jax.Array) -> Any:
+        terms = Terms(self.config.label_smoothing, self.config.z_loss)
+        if self.config.chunk is None:
+            logits = self.model.apply({"params": params}, features, method="head")
+            return token_sums(logits, targets, counted, terms)
+        matrix = self.model.apply({"params": params}, method="head_matrix")
+        return chunked_token_sums(terms, self.config.chunk, features, matrix, targets, counted)
+
+
+def counted_targets(
+    ids: Int[Array, "B S"],
+    mask: Bool[Array, "B S"] | None = None,
+    segment_ids: Int[Array, "B S"] | None = None,
+    target_mask: Bool[Array, "B S"] | None = None,
+) -> Bool[Array, "B S-1"]:
+    """Entry t: is token t + 1 a target? Real, predicted from a real token of its own segment, and wanted."""
+    counted = jnp.ones((ids.shape[0], ids.shape[1] - 1), bool)
+    if mask is not None:
+        counted = counted & mask[:, 1:] & mask[:, :-1]
+    if segment_ids is not None:
+        counted = counted & (segment_ids[:, 1:] == segment_ids[:, :-1])
+    return counted if target_mask is None else counted & target_mask[:, 1:]

@@ -1,0 +1,118 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from slm_jax.core.errors import UserError
+from slm_jax.objectives.cross_entropy import Terms, chunked_token_sums, token_sums
+from slm_jax.objectives.next_token import NextTokenConfig, counted_targets
+from slm_jax.sequence_models.presets import opt
+from tests.contracts.checks import assert_close, gradients_are_finite, random_params
+
+MODEL = opt("350m", vocabulary=13, layers=1, width=8, heads=2, hidden=12, embed_width=6, max_positions=20).make()
+IDS = jax.random.randint(jax.random.key(0), (2, 10), 0, 13)
+PARAMS = random_params(MODEL, jax.random.key(1), IDS)
+MASK = jnp.arange(10) < jnp.array([10, 6])[:, None]
+
+
+def loss(params, batch, rng=None, **settings):
+    return NextTokenConfig(**settings).make(MODEL)(params, None, batch, rng)
+
+
+def by_hand(ids, mask) -> tuple[float, float, int]:
+    """Sum of losses, number of right guesses, number of targets, one token at a time."""
+    logits = np.asarray(jax.jit(lambda p: MODEL.apply({"params": p}, ids, mask=mask))(PARAMS), np.float64)
+    total, correct, count = 0.0, 0, 0
+    for b, t in np.ndindex(2, 9):
+        if mask[b, t + 1]:
+            total -= logits[b, t, ids[b, t + 1]] - np.logaddexp.reduce(logits[b, t])
+            correct += logits[b, t].argmax() == ids[b, t + 1]
+            count += 1
+    return total, correct, count
+
+
+def test_sums_over_real_targets_and_reports_both_metrics():
+    out = jax.jit(loss)(PARAMS, {"ids": IDS, "mask": MASK, "example": jnp.arange(2)})
+    total, correct, count = by_hand(IDS, MASK)
+    assert float(out.total) == pytest.approx(total, rel=1e-5)
+    assert (float(out.count), float(out.metrics["accuracy"][0])) == (count, correct) == (14, correct)
+    assert float(out.metrics["nll"][0]) == pytest.approx(total, rel=1e-5)
+
+
+def test_packed_rows_weigh_as_their_examples_alone():
+    packed = jnp.concatenate([IDS[0, :6], IDS[1, :3], jnp.zeros(1, jnp.int32)])[None]
+    segments = jnp.array([[1] * 6 + [2] * 3 + [0]])
+    together = loss(PARAMS, {"ids": packed, "segment_ids": segments})
+    apart = [loss(PARAMS, {"ids": IDS[:1, :6]}), loss(PARAMS, {"ids": IDS[1:, :3]})]
+    assert float(together.count) == 5 + 2
+    assert float(together.total) == pytest.approx(sum(float(part.total) for part in apart), rel=1e-5)
+
+
+def test_unwanted_targets_do_not_count():
+    wanted = jnp.arange(10) >= 4
+    counted = counted_targets(IDS, MASK, None, jnp.broadcast_to(wanted, IDS.shape))
+    assert counted.sum(1).tolist() == [6, 2]
+    assert counted[0].tolist() == [False] * 3 + [True] * 6
+
+
+@pytest.mark.parametrize("chunk", [2, 4, 9, 100])
+def test_chunks_equal_the_whole_in_value_and_gradient(chunk):
+    settings = {"label_smoothing": 0.1, "z_loss": 1e-2}
+    batch = {"ids": IDS, "mask": MASK}
+
+    def mean(params, chunk):
+        out = loss(params, batch, chunk=chunk, **settings)
+        return out.total / out.count, out
+
+    compiled = jax.jit(jax.value_and_grad(mean, has_aux=True), static_argnums=1)
+    (value, out), gradients = compiled(PARAMS, chunk)
+    (wanted, wanted_out), wanted_gradients = compiled(PARAMS, None)
+    assert float(value) == pytest.approx(float(wanted), rel=1e-5)
+    jax.tree.map(lambda a, b: assert_close(a, b, 1e-5), (gradients, out), (wanted_gradients, wanted_out))
+
+
+def test_chunks_also_run_without_a_gradient():
+    key = jax.random.key(0)
+    features, matrix = jax.random.normal(key, (2, 5, 4)), jax.random.normal(key, (4, 7))
+    targets, counted = jnp.ones((2, 5), jnp.int32), jnp.ones((2, 5), bool)
+    sums = chunked_token_sums(Terms(), 2, features, matrix, targets, counted)
+    jax.tree.map(lambda a, b: assert_close(a, b, 1e-5), sums, token_sums(features @ matrix, targets, counted, Terms()))
+
+
+def test_smoothing_and_the_normaliser_term_equal_pytorch():
+    torch = pytest.importorskip("torch")
+    logits = np.random.default_rng(0).normal(size=(1, 6, 9)).astype(np.float32) * 3
+    targets = np.random.default_rng(1).integers(0, 9, (1, 6))
+    sums = token_sums(jnp.asarray(logits), jnp.asarray(targets), jnp.ones((1, 6), bool), Terms(0.2, 0.1))
+    rows = torch.tensor(logits[0])
+    wanted = torch.nn.functional.cross_entropy(rows, torch.tensor(targets[0]), label_smoothing=0.2, reduction="sum")
+    wanted = wanted + 0.1 * torch.logsumexp(rows, -1).square().sum()
+    assert float(sums.loss) == pytest.approx(float(wanted), rel=1e-5)
+
+
+def test_what_stands_in_padding_has_no_effect_not_even_nan():
+    logits = jax.random.normal(jax.random.key(0), (1, 4, 5))
+    counted = jnp.array([[True, True, False, False]])
+
+    def total(logits):
+        return token_sums(logits, jnp.zeros((1, 4), jnp.int32), counted, Terms(0.1, 0.1)).loss
+
+    value, gradient = jax.value_and_grad(total)(logits.at[:, 2:].set(jnp.nan))
+    assert float(value) == float(total(logits))
+    assert np.isfinite(np.asarray(gradient)).all()
+
+
+def test_dropout_needs_a_key_and_every_weight_learns():
+    model = MODEL.clone(config=MODEL.config.replace(dropout=0.3, attention_dropout=0.2, activation_dropout=0.2))
+    objective = NextTokenConfig().make(model)
+    batch = {"ids": np.asarray(IDS), "mask": np.asarray(MASK)}
+    run = jax.jit(lambda key: objective(PARAMS, None, batch, key).total)
+    still = float(objective(PARAMS, None, batch, None).total)
+    assert float(run(jax.random.key(0))) == float(run(jax.random.key(0)))
+    assert len({still, float(run(jax.random.key(0))), float(run(jax.random.key(1)))}) == 3
+    gradients_are_finite(lambda p: objective(p, None, batch, jax.random.key(0)).total, PARAMS, without=["key/bias"])
+
+
+def test_settings_without_meaning_are_refused():
+    with pytest.raises(UserError, match="chunk"):
+        NextTokenConfig(chunk=0)
