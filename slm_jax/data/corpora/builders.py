@@ -1,0 +1,108 @@
+"""TFDS builders that write parts as ArrayRecord, without TensorFlow."""
+
+import contextlib
+import dataclasses
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import absl.logging
+import numpy as np
+import tensorflow_datasets as tfds
+from etils import epath
+
+from slm_jax.data.corpora.parts import read_part
+
+features = tfds.features
+
+
+def _array(dtype: Any) -> features.Tensor:
+    """A vector of any length, stored as its bytes."""
+    return features.Tensor(shape=(None,), dtype=dtype, encoding=features.Encoding.BYTES)
+
+
+COMMON = {
+    "id": features.Text(),
+    "kind": features.Text(),
+    "text": features.Text(),
+    "speaker": features.Text(),
+    "seconds": np.float32,
+    "samples": _array(np.int16),
+}
+TIMED = {
+    "phone_ids": _array(np.int32),
+    **{name: _array(np.float32) for name in ("phone_start_s", "phone_end_s", "word_start_s", "word_end_s", "f0_hz")},
+    **{name: features.Text() for name in ("words", "question", "answer", "turns")},
+    "speed": np.float32,
+}
+ORIGIN = {name: features.Text() for name in ("lang", "source", "extra")}
+
+
+@dataclasses.dataclass(eq=False, kw_only=True)
+class PartsConfig(tfds.core.BuilderConfig):
+    """What a builder writes: part files with the number of records to take of each, and the splits that occur."""
+
+    parts: tuple[tuple[Path, int], ...] = ()
+    splits: tuple[str, ...] = ()
+
+
+class PartsBuilder(tfds.core.GeneratorBasedBuilder):
+    """Writes the records of its parts, in their order, each into the split that it names."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    BUILDER_CONFIGS: list[PartsConfig] = []
+    code_path = epath.Path(__file__)  # found by TFDS through a package that it does not depend on
+    FIELDS: dict[str, Any] = {}
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return tfds.core.DatasetInfo(
+            builder=self, features=features.FeaturesDict(COMMON | self.FIELDS), disable_shuffling=True
+        )
+
+    def _split_generators(self, dl_manager: Any) -> dict[str, Iterator]:
+        return {split: self._generate_examples(split) for split in self.builder_config.splits}
+
+    def _generate_examples(self, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
+        names = self.info.features.keys()
+        number = 0
+        for path, take in self.builder_config.parts:
+            for record in read_part(path, lambda record: record.get("split") == split and record["place"] < take):
+                yield number, {name: record[name] for name in names}
+                number += 1
+
+
+class World(PartsBuilder):
+    """The synthetic world, with its phones, words, pitch and turns."""
+
+    FIELDS = TIMED
+
+
+class Recordings(PartsBuilder):
+    """Recorded speech, with where it comes from."""
+
+    FIELDS = ORIGIN
+
+
+def write_dataset(builder_class: type[PartsBuilder], config: PartsConfig, data_dir: Path) -> Path:
+    """Write the parts as a TFDS dataset below `data_dir`; its folder, which appears whole or not at all."""
+    tfds.disable_progress_bar()
+    level = absl.logging.get_verbosity()
+    absl.logging.set_verbosity(absl.logging.ERROR)  # it remarks that our settings are not among its own
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints, and a program may read our output
+            builder = builder_class(data_dir=data_dir, config=config, file_format="array_record")
+            builder.download_and_prepare()
+    finally:
+        absl.logging.set_verbosity(level)
+    return Path(builder.data_path)
+
+
+def dataset_folder(builder_class: type[PartsBuilder], name: str, data_dir: Path) -> Path:
+    """Where `write_dataset` puts the dataset whose config is called `name`."""
+    return data_dir / builder_class.name / name / str(builder_class.VERSION)
+
+
+def open_split(folder: Path, split: str) -> Any:
+    """The TFDS data source of one split: random access to records as TFDS decodes them."""
+    return tfds.builder_from_directory(folder).as_data_source(split)

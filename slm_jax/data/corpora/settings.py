@@ -1,0 +1,174 @@
+"""Which corpus: one config per kind, and `parse_corpus` for the short form that the command line takes."""
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any
+
+from slm_jax.core.config import Config
+from slm_jax.core.errors import UserError, nearest, require
+
+RATE_HZ = 16_000
+"""Every corpus is stored at this rate."""
+
+
+class CorpusConfig(Config):
+    """What all corpora share.
+
+    A split is a function of the item's id alone: `dev_share` and `test_share` are the shares of the ids that go to
+    those splits. `processes`: workers that make or read the items, 0 for one per core; the result does not depend
+    on it, so it is left out of `identity`.
+    """
+
+    dev_share: float = 0.05
+    test_share: float = 0.1
+    processes: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("dev_share", "test_share"):
+            require(0.0 <= getattr(self, name) < 1.0, name, getattr(self, name), "a share lies in [0, 1)")
+        total = self.dev_share + self.test_share
+        require(total < 1.0, "dev_share + test_share", total, "something must be left for training")
+        require(self.processes >= 0, "processes", self.processes, "0 for one per core, or a positive number")
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that determine the content, as JSON."""
+        return {name: value for name, value in self.to_json().items() if name != "processes"}
+
+    def default_kinds(self) -> tuple[str, ...] | None:
+        """The kinds of records that `open_corpus` gives unless asked otherwise; None for all."""
+        return None
+
+    def check(self) -> None:
+        """Raise `UserError` when what the corpus is made of is not there.
+
+        Not done on construction: a saved config must load on a machine that has only the prepared corpus.
+        """
+
+
+class WorldConfig(CorpusConfig):
+    """The synthetic world: any amount of clean speech whose text, phonemes, times and pitch are known.
+
+    `hours` of single sentences, `question_hours` of question-answer pairs, `dialogue_hours` of two-speaker
+    dialogues. `seed` draws the facts, the sentences and the speakers. Speakers are made from one voice by pitch,
+    formant and tempo changes; speaker 0 is the unchanged voice. `slowest` and `fastest` bound the speaking rate that
+    is drawn per record.
+    """
+
+    hours: float = 0.8
+    question_hours: float = 0.0
+    dialogue_hours: float = 0.0
+    seed: int = 0
+    speakers: int = 1
+    slowest: float = 0.9
+    fastest: float = 1.15
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("hours", "question_hours", "dialogue_hours"):
+            value = getattr(self, name)
+            require(math.isfinite(value) and value >= 0, name, value, "a number of hours, 0 or more")
+        require(self.hours + self.question_hours + self.dialogue_hours > 0, "hours", self.hours, "nothing to make")
+        require(1 <= self.speakers <= 1000, "speakers", self.speakers, "between 1 and 1000")
+        require(self.dialogue_hours == 0 or self.speakers >= 2, "speakers", self.speakers, "a dialogue takes two")
+        require(0.7 <= self.slowest <= self.fastest <= 1.4, "slowest", self.slowest, "0.7 <= slowest <= fastest <= 1.4")
+        require(self.seed >= 0, "seed", self.seed, "a non-negative number")
+
+    def default_kinds(self) -> tuple[str, ...] | None:
+        return ("sentence",) if self.hours else None
+
+
+class RecordingsConfig(CorpusConfig):
+    """What corpora of recorded speech share.
+
+    Items shorter than `min_s` or longer than `max_s` (seconds) are rejected. With `require_text` an item without
+    text is rejected, else it is kept with an empty text and a warning is counted.
+    """
+
+    min_s: float = 0.1
+    max_s: float = 60.0
+    require_text: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(0 <= self.min_s < self.max_s, "min_s", self.min_s, f"0 <= min_s < max_s ({self.max_s})")
+
+
+class ManifestConfig(RecordingsConfig):
+    """JSON lines in NeMo's style: `audio_filepath` (absolute or relative to the manifest), `duration`, `text`.
+
+    Optional keys: `id`, `offset`, `speaker`, `lang`, `split`; all others are kept as JSON under `extra`.
+    """
+
+    path: str
+
+    def check(self) -> None:
+        require(Path(self.path).is_file(), "manifest", self.path, "no such file" + _near_path(self.path))
+
+
+class FolderConfig(RecordingsConfig):
+    """A folder, read recursively: audio files with the text in a file of the same name that ends in `.txt`."""
+
+    path: str
+
+    def check(self) -> None:
+        require(Path(self.path).is_dir(), "folder", self.path, "no such folder" + _near_path(self.path))
+
+
+class TFDSConfig(RecordingsConfig):
+    """A speech set of TensorFlow Datasets: `name` as `tfds.builder` takes it, or the folder of a prepared set.
+
+    `audio_key`, `text_key`, `speaker_key`: the features to read, empty to look for the usual names. `rate_hz`: the
+    rate of the audio, 0 to take the one that the set declares. `tfds_dir`: where prepared sets lie, empty for the
+    default of TFDS.
+    """
+
+    name: str
+    tfds_dir: str = ""
+    audio_key: str = ""
+    text_key: str = ""
+    speaker_key: str = ""
+    rate_hz: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(bool(self.name), "tfds", self.name, "the name of a TFDS set is missing")
+
+
+PATH_KINDS: dict[str, tuple[type[CorpusConfig], str]] = {
+    "manifest": (ManifestConfig, "path"),
+    "folder": (FolderConfig, "path"),
+    "tfds": (TFDSConfig, "name"),
+}
+
+
+def parse_corpus(spec: str) -> CorpusConfig:
+    """The config of `world`, `world:hours=1,speakers=4`, `manifest:PATH`, `folder:PATH` or `tfds:NAME`."""
+    kind, _, rest = spec.partition(":")
+    if kind in PATH_KINDS:
+        cls, field = PATH_KINDS[kind]
+        require(bool(rest), "corpus", spec, f"write {kind}:{field.upper()}")
+        config = cls(**{field: rest})
+        config.check()
+        return config
+    if kind != "world":
+        known = ("world", *PATH_KINDS)
+        raise UserError(f"corpus {spec!r}: the kind is one of {', '.join(known)}{nearest(kind, known)}")
+    return WorldConfig(**dict(_option(WorldConfig, item) for item in rest.split(",") if item))
+
+
+def _option(cls: type[CorpusConfig], item: str) -> tuple[str, Any]:
+    """One `name=value` with the type of the field."""
+    name, equals, text = item.partition("=")
+    types = {field.name: field.type for field in dataclasses.fields(cls)}
+    if not equals or name not in types:
+        raise UserError(f"corpus option {item!r}: write name=value, names are {', '.join(types)}{nearest(name, types)}")
+    try:
+        return name, types[name](text)
+    except ValueError:
+        raise UserError(f"corpus option {item!r}: {name} is a number ({types[name].__name__})") from None
+
+
+def _near_path(path: str) -> str:
+    parent = Path(path).parent
+    return nearest(path, [str(item) for item in parent.iterdir()]) if parent.is_dir() else ""

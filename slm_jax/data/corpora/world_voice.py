@@ -1,0 +1,147 @@
+"""The world's voice: text to samples, phones, word times and pitch, in as many speakers as wanted.
+
+Source: the `hibari-tts` model, whose inner durations are made an output of its graph. A speaker is a change of the
+model's pitch curve before its vocoder, a change of its speed, and resampling, which moves formants and pitch alike.
+"""
+
+import dataclasses
+import functools
+import json
+import os
+
+import numpy as np
+import soxr
+from jaxtyping import Float, Int
+
+from slm_jax.core.errors import require
+from slm_jax.data.corpora.settings import RATE_HZ
+from slm_jax.data.corpora.world_phones import OFFSET_S, Phones, align, word_times
+
+DURATIONS = "/Clip_output_0"
+"""The inner tensor of the model that holds the duration of every symbol."""
+F0_HOP_S = 0.0125
+VOICED_HZ = 40.0
+"""Below this the model's vocoder makes no pulses."""
+PEAK = 0.95
+
+
+@dataclasses.dataclass(frozen=True)
+class Speaker:
+    """A voice as factors on the original one: `pitch`, `formant` (both times frequency) and `tempo` (times speed)."""
+
+    name: str
+    pitch: float = 1.0
+    formant: float = 1.0
+    tempo: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Speech:
+    """What was spoken, at 16 kHz: phones, words and pitch agree with the samples in time."""
+
+    samples: Float[np.ndarray, "N"]
+    phones: Phones
+    words: tuple[str, ...]
+    word_start_s: Float[np.ndarray, "W"]
+    word_end_s: Float[np.ndarray, "W"]
+    f0_hz: Float[np.ndarray, "T"]
+
+
+def make_speakers(count: int, seed: int) -> tuple[Speaker, ...]:
+    """`count` speakers of a seed: the first is the unchanged voice, odd ones are deep, even ones high."""
+    rng = np.random.default_rng([seed, 2])
+    speakers = [Speaker("world-0")]
+    for i in range(1, count):
+        low_pitch, low_formant = (0.55, 0.83) if i % 2 else (0.8, 0.95)
+        pitch, formant = low_pitch + 0.25 * rng.random(), low_formant + 0.15 * rng.random()
+        speakers.append(Speaker(f"world-{i}", round(pitch, 3), round(formant, 3), round(0.92 + 0.16 * rng.random(), 3)))
+    return tuple(speakers)
+
+
+class Voice:
+    """The loaded model; one thread, so that several processes share the cores and bytes repeat."""
+
+    def __init__(self) -> None:
+        from hibari import Hibari
+
+        self._tts = Hibari(threads=1)
+        self._session = _session_with_durations(self._tts.model_path)
+
+    def speak(self, text: str, *, speed: float, speaker: Speaker, seed: list[int]) -> Speech:
+        """One sentence as `Speech`; `seed` fixes the noise part. Raises `UserError` when words and sounds do not pair."""
+        symbols = self._tts.phonemize(text)
+        require(len(symbols) == 1, "text", text, "one sentence at a time")
+        words = tuple(text.split())
+        require(len(symbols[0].split(" ")) == len(words), "text", text, f"words do not pair with {symbols[0]!r}")
+        samples, steps, f0 = self._synthesize(symbols[0], speed * speaker.tempo, speaker, seed)
+        total_s = len(samples) / RATE_HZ
+        stretched = _stretch(align(symbols[0], steps, total_s * speaker.formant), speaker.formant)
+        start_s, end_s = word_times(stretched, len(words))
+        return Speech(samples, stretched, words, start_s, end_s, _regrid(f0, speaker, total_s))
+
+    def _synthesize(
+        self, symbols: str, speed: float, speaker: Speaker, seed: list[int]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Samples at 16 kHz, duration steps per symbol, and the model's own pitch curve (Hz per 12.5 ms)."""
+        from hibari import dsp
+
+        feed = {
+            "ids": np.asarray([self._tts.ids(symbols)], np.int64),
+            "speed": np.asarray([speed / speaker.formant], np.float32),
+        }
+        *spectrum, f0, steps = self._session.run(None, feed)
+        source_f0 = f0[0] * np.float32(speaker.pitch / speaker.formant)
+        audio = dsp.synth(*(part[0] for part in spectrum), source_f0, np.random.default_rng(seed))
+        return _at_16_khz(audio, dsp.SR * speaker.formant), np.ravel(steps).astype(np.int64), f0[0]
+
+
+def to_int16(samples: Float[np.ndarray, "N"]) -> Int[np.ndarray, "N"]:
+    """Samples as int16; a peak above 0.95 is scaled down to it rather than clipped."""
+    peak = float(np.abs(samples).max(initial=0.0))
+    return np.round(samples * (min(1.0, PEAK / peak) if peak else 1.0) * 32767.0).astype(np.int16)
+
+
+def _session_with_durations(path: str | os.PathLike):
+    """An inference session whose last output is the duration of every symbol."""
+    import onnx
+    import onnxruntime
+
+    model = onnx.load(path)
+    model.graph.output.append(onnx.helper.make_tensor_value_info(DURATIONS, onnx.TensorProto.FLOAT, None))
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def _at_16_khz(audio: np.ndarray, rate_hz: float) -> np.ndarray:
+    return soxr.resample(audio.astype(np.float32), rate_hz, RATE_HZ, quality="HQ")
+
+
+def _stretch(phones: Phones, formant: float) -> Phones:
+    """Times after resampling by `formant`."""
+    return dataclasses.replace(
+        phones,
+        start_s=(phones.start_s / formant).astype(np.float32),
+        end_s=(phones.end_s / formant).astype(np.float32),
+    )
+
+
+def _regrid(f0: np.ndarray, speaker: Speaker, total_s: float) -> Float[np.ndarray, "T"]:
+    """The pitch of the samples per 12.5 ms, 0 where unvoiced: frame t stands for the time (t + 0.5) 12.5 ms.
+
+    The model's curve is read at the nearest frame, since a mean over a voicing edge would be no pitch at all.
+    """
+    frames = int(np.ceil(total_s / F0_HOP_S - 1e-6))
+    source = np.clip(np.floor((np.arange(frames) + 0.5) * speaker.formant).astype(int), 0, len(f0) - 1)
+    scaled = f0[source] * np.float32(speaker.pitch)
+    voiced = f0[source] * (speaker.pitch / speaker.formant) > VOICED_HZ
+    return np.where(voiced, scaled, 0.0).astype(np.float32)
+
+
+@functools.cache
+def voice_version() -> str:
+    """The version of the voice and its phone inventory, part of the corpus's identity."""
+    from importlib.metadata import version
+
+    return json.dumps({"hibari-tts": version("hibari-tts"), "soxr": version("soxr"), "offset_s": OFFSET_S})

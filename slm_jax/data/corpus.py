@@ -1,0 +1,116 @@
+"""A corpus by name: parse its short form, prepare it once, open a split for random access.
+
+    config = parse_corpus("world:hours=0.8")
+    report = prepare_corpus(config, data_dir)
+    source = open_corpus(config, data_dir, "train")
+    source[0]["samples"]                                   # int16 [N] at 16 kHz
+"""
+
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from slm_jax.core.errors import require
+from slm_jax.data.corpora.builders import open_split
+from slm_jax.data.corpora.settings import (
+    RATE_HZ,
+    CorpusConfig,
+    FolderConfig,
+    ManifestConfig,
+    RecordingsConfig,
+    TFDSConfig,
+    WorldConfig,
+    parse_corpus,
+)
+from slm_jax.data.corpora.splits import SPLIT_NAMES, SPLITS
+from slm_jax.data.corpora.world_phones import PHONES
+from slm_jax.data.prepare import INDEX, Report, find_prepared, prepare_corpus
+
+__all__ = [
+    "PHONES",
+    "RATE_HZ",
+    "SPLITS",
+    "CorpusConfig",
+    "FolderConfig",
+    "ManifestConfig",
+    "RecordingsConfig",
+    "Report",
+    "Source",
+    "TFDSConfig",
+    "WorldConfig",
+    "open_corpus",
+    "parse_corpus",
+    "prepare_corpus",
+]
+
+
+class Source:
+    """One split of a prepared corpus: `len(source)`, `source[i]`; can be pickled, and read by several threads.
+
+    An item is a dict: `id`, `kind`, `text`, `speaker` (str), `seconds` (float), `samples` (int16 `[N]`, 16 kHz). Recordings
+    add `lang`, `source` and `extra` (a dict). The world adds `phones` (list of str), `phone_ids` (int32 `[P]`, places
+    in `PHONES`), `phone_start_s`, `phone_end_s` (float32 `[P]`), `words` (list of str), `word_start_s`, `word_end_s`
+    (float32 `[W]`), `f0_hz` (float32 per 12.5 ms, 0 where unvoiced), `speed`, `question`, `answer`, and `turns` (list of
+    dicts with speaker, text, answer, start_s and end_s).
+
+    `ids`, `kinds`, `speakers` (lists of str) and `seconds` (float64 array) tell of all items without reading them.
+    """
+
+    def __init__(self, folder: Path, split: str, kinds: tuple[str, ...] | None = None) -> None:
+        index = json.loads((folder / INDEX).read_text())[split]
+        rows = [i for i, kind in enumerate(index["kind"]) if kinds is None or kind in kinds]
+        self.folder, self.split = folder, split
+        self.ids, self.kinds, self.speakers = ([index[key][i] for i in rows] for key in ("id", "kind", "speaker"))
+        self.seconds = np.asarray([index["seconds"][i] for i in rows], np.float64)
+        self._rows = rows
+        self._open_lock()
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, i: int) -> dict[str, Any]:
+        row = self._rows[i]
+        with self._lock:
+            self._data = self._data or open_split(self.folder, self.split)
+        return _item(self._data[row])
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name not in ("_data", "_lock")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._open_lock()
+
+    def __repr__(self) -> str:
+        """Names the content, and no object address: Grain keeps this text in its state and compares it."""
+        return f"Source({self.folder.parent.name}, {self.split}, {len(self)} items)"
+
+    def _open_lock(self) -> None:
+        self._lock, self._data = threading.Lock(), None
+
+
+def open_corpus(
+    config: CorpusConfig, data_dir: str | Path, split: str, *, kinds: tuple[str, ...] | None = None
+) -> Source:
+    """The items of one split (`train`, `dev` or `test`) of a prepared corpus.
+
+    `kinds`: which kinds of records, by default those of `config.default_kinds()` (of the world, single sentences).
+    Raises `UserError` for an unknown split or a corpus that is not prepared.
+    """
+    require(split in SPLIT_NAMES, "split", split, f"one of {', '.join(SPLITS)}")
+    return Source(find_prepared(config, data_dir), SPLIT_NAMES[split], kinds or config.default_kinds())
+
+
+def _item(stored: dict[str, Any]) -> dict[str, Any]:
+    """A record as users see it: texts as str, and what was stored as text in its own form."""
+    item = {name: value.decode() if isinstance(value, bytes) else value for name, value in stored.items()}
+    if "phone_ids" in item:
+        item["phones"] = [PHONES[i] for i in item["phone_ids"]]
+        item["words"] = item["words"].split()
+    for name in ("turns", "extra"):
+        if name in item:
+            item[name] = json.loads(item[name])
+    return item

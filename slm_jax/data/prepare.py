@@ -1,0 +1,290 @@
+"""Preparation: from a corpus config to a checked dataset on disk, with an account of every item."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import shutil
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from slm_jax.core.config import content_hash
+from slm_jax.core.errors import UserError
+from slm_jax.data.corpora import recordings, tfds_set, world_records
+from slm_jax.data.corpora.builders import PartsBuilder, PartsConfig, Recordings, World, dataset_folder, write_dataset
+from slm_jax.data.corpora.folder import read_folder
+from slm_jax.data.corpora.manifest import read_manifest
+from slm_jax.data.corpora.parts import Work, run_parts
+from slm_jax.data.corpora.settings import (
+    CorpusConfig,
+    FolderConfig,
+    ManifestConfig,
+    RecordingsConfig,
+    TFDSConfig,
+    WorldConfig,
+)
+from slm_jax.data.corpora.splits import SPLITS
+from slm_jax.data.corpora.world_phones import PHONES
+from slm_jax.data.corpora.world_voice import voice_version
+
+FORMAT = 1
+"""Raised when the stored form or the making of records changes: older datasets are then made again."""
+REPORT, INDEX, REJECTED, WARNED = "report.json", "index.json", "rejected.jsonl", "warnings.jsonl"
+SHOWN = 5
+
+
+@dataclasses.dataclass
+class Report:
+    """What became of a corpus: items and hours per split, rejections and warnings per reason, the seconds it took."""
+
+    corpus: str
+    folder: str
+    accepted: dict[str, int]
+    hours: dict[str, float]
+    rejected: dict[str, int]
+    warnings: dict[str, int]
+    seconds: float
+    cached: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return dataclasses.asdict(self)
+
+    def to_text(self) -> str:
+        """A table for people."""
+        rows = [("split", "items", "hours")]
+        rows += [(split, str(self.accepted[split]), f"{self.hours[split]:.3f}") for split in SPLITS]
+        rows.append(("all", str(sum(self.accepted.values())), f"{sum(self.hours.values()):.3f}"))
+        lines = [f"{name:<8}{items:>8}{hours:>10}" for name, items, hours in rows]
+        reasons = recordings.REASONS
+        for title, counts, words in (
+            ("rejected", self.rejected, reasons),
+            ("warnings", self.warnings, recordings.WARNINGS),
+        ):
+            lines.append(f"{title}: {sum(counts.values())}")
+            lines += [f"  {count:>6}  {reason}: {words[reason]}" for reason, count in sorted(counts.items())]
+        where = "was there already" if self.cached else f"took {self.seconds:.1f} s"
+        return "\n".join([f"corpus {self.corpus}", *lines, f"in {self.folder} ({where})"])
+
+
+@dataclasses.dataclass
+class _Account:
+    """What a pass over the parts has seen so far."""
+
+    parts: list[tuple[Path, int]] = dataclasses.field(default_factory=list)
+    kept: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    rejected: list[dict[str, str]] = dataclasses.field(default_factory=list)
+    warned: list[dict[str, str]] = dataclasses.field(default_factory=list)
+
+    def add(self, path: Path, records: list[dict[str, Any]]) -> None:
+        self.parts.append((path, len(records)))
+        for record in records:
+            if "rejected" in record:
+                self.reject(record["id"], record["rejected"], record["detail"])
+                continue
+            self.kept.append(record)
+            self.warned += [{"item": record["id"], "reason": reason} for reason in record.get("warnings", ())]
+
+    def reject(self, item: str, reason: str, detail: str) -> None:
+        self.rejected.append({"item": item, "reason": reason, "detail": detail})
+
+    @property
+    def hours(self) -> float:
+        return sum(record["seconds"] for record in self.kept) / 3600
+
+
+@dataclasses.dataclass(frozen=True)
+class _Source:
+    """A corpus ready to be made: who writes it, under which name, and how its parts come about."""
+
+    builder: type[PartsBuilder]
+    name: str
+
+
+def prepare_corpus(config: CorpusConfig, data_dir: str | Path, progress: bool = True) -> Report:
+    """Make the corpus below `data_dir` unless it is there; go on where an earlier call was stopped.
+
+    Nothing is dropped in silence: `rejected.jsonl` and `warnings.jsonl` in the dataset's folder name every item with
+    its reason. Raises `UserError` when the corpus cannot be found, or when none of its items can be used (its message
+    counts the reasons).
+    """
+    started, data_dir = time.monotonic(), Path(data_dir).absolute()
+    config.check()
+    source, listing = _identify(config)
+    folder = dataset_folder(source.builder, source.name, data_dir)
+    if (folder / REPORT).is_file():
+        return dataclasses.replace(read_report(folder), cached=True)
+    parts_folder = data_dir / "parts" / f"{source.builder.name}-{source.name}"
+    account = _Account()
+    _make_parts(config, listing, parts_folder, account, progress)
+    if not account.kept:
+        raise UserError(f"corpus {describe(config)}: no usable item, {_counts_text(account.rejected)}")
+    shutil.rmtree(folder, ignore_errors=True)  # what a kill has left: a dataset without its report
+    splits = tuple(split for split in SPLITS if any(record["split"] == split for record in account.kept))
+    write_dataset(
+        source.builder, PartsConfig(name=source.name, parts=tuple(account.parts), splits=splits), data_dir
+    )
+    report = _write_account(config, folder, account, time.monotonic() - started)
+    shutil.rmtree(parts_folder)
+    with contextlib.suppress(OSError):
+        parts_folder.parent.rmdir()
+    return report
+
+
+def find_prepared(config: CorpusConfig, data_dir: str | Path) -> Path:
+    """The folder of the prepared corpus.
+
+    Where the recordings themselves are gone, it is the newest that was made from them with these settings. Raises
+    `UserError` when there is none.
+    """
+    data_dir = Path(data_dir).absolute()
+    try:
+        config.check()
+        source, _ = _identify(config)
+        folders = [dataset_folder(source.builder, source.name, data_dir)]
+    except UserError:
+        pattern = f"{_settings_hash(config)}-*/*/{REPORT}"
+        found = (data_dir / Recordings.name).glob(pattern)
+        folders = [path.parent for path in sorted(found, key=lambda path: -path.stat().st_mtime)]
+    for folder in folders:
+        if (folder / REPORT).is_file():
+            return folder
+    raise UserError(f"corpus {describe(config)} is not prepared in {str(data_dir)!r}: run prepare first")
+
+
+def read_report(folder: Path) -> Report:
+    """The report of a prepared corpus."""
+    return Report(**json.loads((folder / REPORT).read_text()))
+
+
+def describe(config: CorpusConfig) -> str:
+    """A short name for messages."""
+    if isinstance(config, ManifestConfig | FolderConfig):
+        return f"{type(config).__name__.removesuffix('Config').lower()}:{config.path}"
+    return f"tfds:{config.name}" if isinstance(config, TFDSConfig) else "world"
+
+
+def _identify(config: CorpusConfig) -> tuple[_Source, Any]:
+    """Builder and name of a corpus, and for recordings what it lists."""
+    if isinstance(config, WorldConfig):
+        return _Source(World, _settings_hash(config)), None
+    if isinstance(config, ManifestConfig):
+        listing = read_manifest(config)
+    elif isinstance(config, FolderConfig):
+        listing = read_folder(config)
+    elif isinstance(config, TFDSConfig):
+        jobs, fingerprint = tfds_set.jobs(config)
+        return _Source(Recordings, f"{_settings_hash(config)}-{content_hash(fingerprint)}"), jobs
+    else:
+        raise UserError(f"corpus config is a {type(config).__name__}: not a kind that can be prepared")
+    return _Source(Recordings, f"{_settings_hash(config)}-{content_hash(listing.fingerprint)}"), listing
+
+
+def _settings_hash(config: CorpusConfig) -> str:
+    """The hash of everything but the recordings themselves."""
+    identity = {"format": FORMAT, **config.identity()}
+    if isinstance(config, WorldConfig):
+        identity |= {"voice": voice_version(), "phones": PHONES}
+    if isinstance(config, ManifestConfig | FolderConfig):
+        identity["path"] = os.fsencode(Path(config.path).absolute()).decode(errors="backslashreplace")
+    return content_hash(identity)
+
+
+def _make_parts(config: CorpusConfig, listing: Any, folder: Path, account: _Account, progress: bool) -> None:
+    """Fill `account` from all parts of the corpus, making those that are not there."""
+    if isinstance(config, WorldConfig):
+        for kind, field in world_records.KINDS.items():
+            _make_world(config, kind, getattr(config, field), folder, account, progress)
+        return
+    assert isinstance(config, RecordingsConfig)
+    work: Work = tfds_set.read_items if isinstance(config, TFDSConfig) else recordings.read_entries
+    jobs = listing if isinstance(config, TFDSConfig) else recordings.jobs(config, listing.entries)
+    for rejection in () if isinstance(config, TFDSConfig) else listing.rejected:
+        account.reject(*rejection)
+    processes = 1 if len(jobs) == 1 else config.processes
+    made = run_parts(jobs, work, folder, processes=processes)
+    for path, records in tqdm(made, "reading", len(jobs), unit="part", disable=not progress):
+        account.add(path, records)
+
+
+def _make_world(
+    config: WorldConfig, kind: str, hours: float, folder: Path, account: _Account, progress: bool
+) -> None:
+    """Records of one kind until they fill `hours`; what the last part has beyond that is left out."""
+    if not hours:
+        return
+    processes = 1 if hours < 0.02 else config.processes  # a minute of speech is made before a process has started
+    made = run_parts(world_records.jobs(config, kind), world_records.make_records, folder, processes=processes, name=kind)
+    total_s = 0.0
+    with tqdm(desc=f"speaking {kind}", total=round(hours * 3600), unit="s", disable=not progress) as bar:
+        for path, records in made:
+            kept = _until(records, hours * 3600 - total_s)
+            account.add(path, kept)
+            total_s += sum(record["seconds"] for record in kept)
+            bar.update(min(round(total_s), bar.total) - bar.n)
+            if total_s >= hours * 3600:
+                return
+
+
+def _until(records: list[dict[str, Any]], seconds: float) -> list[dict[str, Any]]:
+    """The first records, up to the one with which they reach `seconds`."""
+    kept = []
+    for record in records:
+        if seconds <= 0:
+            break
+        kept.append(record)
+        seconds -= record["seconds"]
+    return kept
+
+
+def _write_account(config: CorpusConfig, folder: Path, account: _Account, seconds: float) -> Report:
+    """Index, rejections, warnings, settings, and last of all the report, which says that the dataset is whole."""
+    per_split = {split: [record for record in account.kept if record["split"] == split] for split in SPLITS}
+    index = {
+        split: {name: [record[name] for record in records] for name in ("id", "kind", "speaker", "seconds")}
+        for split, records in per_split.items()
+    }
+    (folder / INDEX).write_text(json.dumps(index))
+    (folder / "settings.json").write_text(json.dumps(config.to_json(), indent=1))
+    if isinstance(config, WorldConfig):
+        (folder / "phones.json").write_text(json.dumps(PHONES, ensure_ascii=False))
+    _write_lines(folder / REJECTED, account.rejected)
+    _write_lines(folder / WARNED, account.warned)
+    report = Report(
+        corpus=describe(config),
+        folder=str(folder),
+        accepted={split: len(records) for split, records in per_split.items()},
+        hours={split: sum(record["seconds"] for record in records) / 3600 for split, records in per_split.items()},
+        rejected=_counts(account.rejected),
+        warnings=_counts(account.warned),
+        seconds=round(seconds, 2),
+    )
+    unfinished = folder / f".{REPORT}"
+    unfinished.write_text(json.dumps(report.to_json(), indent=1))
+    os.replace(unfinished, folder / REPORT)
+    return report
+
+
+def _write_lines(path: Path, rows: Iterable[dict[str, str]]) -> None:
+    path.write_text("".join(json.dumps(row, ensure_ascii=True) + "\n" for row in rows))
+
+
+def _counts(rows: list[dict[str, str]]) -> dict[str, int]:
+    return dict(sorted(Counter(row["reason"] for row in rows).items()))
+
+
+def _counts_text(rows: list[dict[str, str]]) -> str:
+    counts = ", ".join(f"{count} x {reason}" for reason, count in _counts(rows).items())
+    first = "".join(f"\n  {row['item']}: {row['detail']}" for row in rows[:SHOWN])
+    return (counts or "it is empty") + first
+
+
+def read_lines(path: Path) -> Iterator[dict[str, str]]:
+    """The rows of `rejected.jsonl` or `warnings.jsonl`."""
+    for line in path.read_text().splitlines():
+        yield json.loads(line)

@@ -1,0 +1,5 @@
+"""Shorter token sequences, without weights.
+
+Runs   dedup, repeat (under jit), dedup_row, repeat_row (ragged)   (`token_compression.dedup`)
+BPE    UnitBPE: byte-pair encoding over unit ids                   (`token_compression.bpe`)
+"""

@@ -1,0 +1,153 @@
+"""Preparation: the report, the cache, interruptions, several processes, and sets of TensorFlow Datasets."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import tensorflow_datasets as tfds
+from etils import epath
+
+from slm_jax.core.errors import UserError
+from slm_jax.data import prepare
+from slm_jax.data.corpus import FolderConfig, ManifestConfig, TFDSConfig, open_corpus, parse_corpus, prepare_corpus
+
+
+def noise(seed, count):
+    return (3000 * np.random.default_rng(seed).standard_normal(count)).astype(np.int16)
+
+
+@pytest.fixture
+def manifest(tmp_path):
+    """A manifest of seventy short clips: three parts."""
+    rows = []
+    for i in range(70):
+        soundfile.write(tmp_path / f"{i}.wav", noise(i, 2000 + i), 16_000)
+        rows.append({"audio_filepath": f"{i}.wav", "text": str(i)})
+    path = tmp_path / "manifest.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_report_as_json_and_text(manifest, tmp_path):
+    with manifest.open("a") as file:
+        file.write('{"audio_filepath": "absent.wav"}\n')
+    report = prepare_corpus(ManifestConfig(path=str(manifest), processes=1), tmp_path / "data", progress=False)
+    assert json.loads(json.dumps(report.to_json()))["rejected"] == {"missing": 1}
+    assert prepare.read_report(Path(report.folder)) == report
+    text = report.to_text()
+    assert f"corpus manifest:{manifest}" in text and "missing: no such file" in text and "all" in text
+    assert sum(report.hours.values()) == pytest.approx(sum(2000 + i for i in range(70)) / 16_000 / 3600)
+    assert report.seconds > 0 and not report.cached
+
+
+def test_an_interrupted_preparation_goes_on(manifest, tmp_path, monkeypatch):
+    """Stopped after two of three parts, the second call reads the last part only and ends with the same dataset."""
+    config, read = ManifestConfig(path=str(manifest), processes=1), []
+    original = prepare.recordings.read_entries
+
+    def stopping(job):
+        if len(read) == 2:
+            raise KeyboardInterrupt
+        read.append(job)
+        return original(job)
+
+    monkeypatch.setattr(prepare.recordings, "read_entries", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        prepare_corpus(config, tmp_path / "data", progress=False)
+    assert not list((tmp_path / "data").rglob("report.json"))
+    read.clear()
+    prepare_corpus(config, tmp_path / "data", progress=False)
+    assert len(read) == 1
+    monkeypatch.undo()
+    prepare_corpus(config, tmp_path / "whole", progress=False)
+    resumed, whole = (sorted((tmp_path / name).rglob("*.array_record*")) for name in ("data", "whole"))
+    assert resumed and [p.read_bytes() for p in resumed] == [p.read_bytes() for p in whole]
+
+
+def test_several_processes_read_the_same(manifest, tmp_path):
+    config = ManifestConfig(path=str(manifest), processes=2)
+    prepare_corpus(config, tmp_path / "two", progress=False)
+    prepare_corpus(config.replace(processes=1), tmp_path / "one", progress=False)
+    two, one = (sorted((tmp_path / name).rglob("*.array_record*")) for name in ("two", "one"))
+    assert one and [p.read_bytes() for p in two] == [p.read_bytes() for p in one]
+
+
+class Tiny(tfds.core.GeneratorBasedBuilder):
+    """A speech set as others would have made it: 8 kHz, two channels, own names, a split called validation."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    code_path = epath.Path(__file__)
+
+    def _info(self):
+        features = {
+            "speech": tfds.features.Tensor(shape=(None, 2), dtype=np.int16),
+            "transcript": tfds.features.Text(),
+            "speaker_id": np.int64,
+        }
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features), disable_shuffling=True)
+
+    def _split_generators(self, dl_manager):
+        return {name: self._generate_examples(name, n) for name, n in (("train", 40), ("validation", 3))}
+
+    def _generate_examples(self, split, count):
+        for i in range(count):
+            mono = noise(i, 4000) if i != 2 else np.zeros(4000, np.int16)
+            text = "" if i == 1 else f"{split} {i}"
+            yield i, {"speech": np.stack([mono, mono], axis=1), "transcript": text, "speaker_id": i % 3}
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """The folder of the prepared set."""
+    builder = Tiny(data_dir=tmp_path_factory.mktemp("tfds"), file_format="array_record")
+    builder.download_and_prepare()
+    return builder.data_path
+
+
+def test_a_tfds_set(tiny, tmp_path):
+    config = TFDSConfig(name=str(tiny), rate_hz=8000, processes=1, test_share=0.1, dev_share=0.0)
+    report = prepare_corpus(config, tmp_path, progress=False)
+    assert report.rejected == {"silent": 2} and report.warnings == {"null_text": 2}
+    assert sum(report.accepted.values()) == 41 and report.accepted["dev"] == 2 and report.accepted["test"] == 0
+    source = open_corpus(config, tmp_path, "train")
+    item = source[source.ids.index("train-5")]
+    assert (item["text"], item["speaker"], len(item["samples"])) == ("train 5", "2", 8000)
+    power = np.abs(np.fft.rfft(item["samples"].astype(float))) ** 2
+    assert power[: len(power) // 2].sum() > 0.97 * power.sum()  # it was 8 kHz
+    assert prepare_corpus(config, tmp_path, progress=False).cached
+
+
+def test_what_a_tfds_set_lacks_is_said(tiny, tmp_path):
+    with pytest.raises(UserError, match=r"does not declare the rate of 'speech': set rate_hz"):
+        prepare_corpus(TFDSConfig(name=str(tiny)), tmp_path, progress=False)
+    with pytest.raises(UserError, match=r"audio_key is 'speach'.*did you mean 'speech'"):
+        prepare_corpus(TFDSConfig(name=str(tiny), audio_key="speach"), tmp_path, progress=False)
+    with pytest.raises(UserError, match=r"not a known set \(did you mean 'librispeech'"):
+        prepare_corpus(parse_corpus("tfds:librispeach"), tmp_path, progress=False)
+
+
+def test_tfds_says_that_it_needs_tensorflow(tmp_path):
+    try:
+        import tensorflow  # noqa: F401
+    except ImportError:
+        with pytest.raises(UserError, match="pip install tensorflow-cpu"):
+            prepare_corpus(parse_corpus("tfds:librispeech"), tmp_path, progress=False)
+    else:
+        pytest.skip("tensorflow is installed: nothing is missing")
+
+
+def test_configs_name_what_is_wrong(tmp_path):
+    with pytest.raises(UserError, match="min_s is 5"):
+        FolderConfig(path=str(tmp_path), min_s=5.0, max_s=1.0)
+    with pytest.raises(UserError, match="the name of a TFDS set is missing"):
+        TFDSConfig(name="")
+    with pytest.raises(UserError, match="processes is -1"):
+        FolderConfig(path=str(tmp_path), processes=-1)
+
+
+def test_unchanged_settings_in_another_order_of_processes_share_a_folder(manifest, tmp_path):
+    first = prepare_corpus(ManifestConfig(path=str(manifest), processes=1), tmp_path / "data", progress=False)
+    second = prepare_corpus(ManifestConfig(path=str(manifest), processes=3), tmp_path / "data", progress=False)
+    assert second.cached and second.folder == first.folder
