@@ -1,0 +1,207 @@
+"""Checkpoints of a run: saved in the background, sealed before they appear, verified before they are used."""
+
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import orbax.checkpoint as ocp
+from jax.sharding import Sharding
+
+from slm_jax.checkpoints.integrity import find_damage, seal
+from slm_jax.checkpoints.layout import check_same, describe, nested, rebuilt
+from slm_jax.core.errors import UserError, nearest, require
+from slm_jax.parallel.hosts import from_first_host, is_first_host
+
+log = logging.getLogger(__name__)
+ARRAYS, DATA, META = "arrays", "data", "meta"
+
+
+class CheckpointError(UserError):
+    """A checkpoint could not be written or read; older steps are intact."""
+
+
+class Restored(NamedTuple):
+    """A checkpoint: trees of arrays by item name, the JSON state of the data, the JSON of whoever saved it."""
+
+    step: int
+    trees: dict[str, Any]
+    data: dict[str, Any]
+    meta: dict[str, Any]
+
+
+class _SealingHandler(ocp.CompositeCheckpointHandler):
+    """Seals the folder as the last thing before Orbax renames it to its final name.
+
+    A checkpoint that is listed is thus always sealed: a process killed at any time leaves either no new checkpoint
+    or a sealed one, and a missing seal is damage like any other.
+    """
+
+    def finalize(self, directory: Any) -> None:
+        super().finalize(directory)
+        if is_first_host():
+            seal(Path(directory))
+
+
+@ocp.args.register_with_handler(_SealingHandler, for_save=True, for_restore=True)
+class _SealedItems(ocp.args.Composite):
+    """The items of one checkpoint; Orbax finds the handler by this class."""
+
+
+class Checkpoints:
+    """The checkpoints in a folder, one sub-folder per step.
+
+    One process writes at a time. `keep` newest steps stay. A step that fails verification is renamed to
+    `<step>.damaged` with a warning, and the one before it is used.
+    """
+
+    def __init__(self, folder: str | Path, keep: int = 3) -> None:
+        require(keep >= 1, "keep", keep, "must be at least 1")
+        self.folder = Path(folder).absolute()
+        self.keep = keep
+        self._writer: ocp.AsyncCheckpointer | None = None
+        self._saving: int | None = None
+
+    def steps(self) -> list[int]:
+        """Steps with a complete checkpoint, ascending, verified or not."""
+        if not self.folder.is_dir():
+            return []
+        return sorted(int(path.name) for path in self.folder.iterdir() if path.name.isdecimal() and path.is_dir())
+
+    def latest_step(self) -> int | None:
+        """The newest complete step, None when there is none."""
+        return max(self.steps(), default=None)
+
+    def path(self, step: int) -> Path:
+        """The folder of a step."""
+        return self.folder / f"{step:08d}"
+
+    def save(self, step: int, trees: dict[str, Any], data: dict[str, Any], meta: dict[str, Any]) -> None:
+        """Copy the arrays to the host and write them in the background; returns before they are on disk.
+
+        Raises `CheckpointError` when an earlier save failed, such as on a full disk.
+        """
+        self.wait()
+        if step in self.steps():
+            return
+        self._prepare_folder()
+        args: dict[str, Any] = {name: ocp.args.StandardSave(nested(tree)) for name, tree in trees.items()}
+        described = {name: describe(tree) for name, tree in trees.items()}
+        args |= {name: ocp.args.JsonSave(value) for name, value in ((ARRAYS, described), (DATA, data), (META, meta))}
+        self._saving = step
+        self._guarded(lambda writer: writer.save(self.path(step), args=_SealedItems(**args)))
+
+    def wait(self) -> None:
+        """Block until the save in progress is on disk; raises `CheckpointError` when it failed."""
+        if self._writer is not None:
+            self._guarded(lambda writer: writer.wait_until_finished())
+        if is_first_host():
+            for step in self.steps()[: -self.keep]:
+                shutil.rmtree(self.path(step))
+
+    def close(self) -> None:
+        """Wait for the last save and release the threads."""
+        try:
+            self.wait()
+        finally:
+            if self._writer is not None:
+                self._writer.close()
+                self._writer = None
+
+    def restore_latest(
+        self, abstract: dict[str, Any], accept: Callable[[int, dict[str, Any]], None] | None = None
+    ) -> Restored | None:
+        """The newest undamaged checkpoint, on the shardings that the abstract trees carry; None when there is none.
+
+        `accept(step, meta)` runs before any array is read and may refuse by raising. Raises `UserError` when the
+        stored arrays differ from `abstract` in paths, shapes or dtypes.
+        """
+        step = from_first_host(self._newest_sound(set_aside=True) if is_first_host() else -1)
+        if step < 0:
+            return None
+        if accept is not None:
+            accept(step, self.read_json(step, META))
+        return Restored(step, self._arrays(step, abstract), self.read_json(step, DATA), self.read_json(step, META))
+
+    def read_json(self, step: int, item: str) -> dict[str, Any]:
+        """One of the JSON items `data`, `meta`, `arrays` of a step."""
+        args = ocp.args.Composite(**{item: ocp.args.JsonRestore()})
+        with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
+            return reader.restore(self.path(step), args=args)[item]
+
+    def _newest_sound(self, set_aside: bool) -> int:
+        """The newest step whose files are as they were written, -1 when there is none."""
+        for step in reversed(self.steps()):
+            damage = find_damage(self.path(step))
+            if damage is None:
+                return step
+            log.warning("checkpoint of step %d in %s is damaged (%s); using the one before", step, self.folder, damage)
+            if set_aside:
+                self.path(step).rename(_free_name(self.path(step)))
+        return -1
+
+    def _arrays(self, step: int, abstract: dict[str, Any]) -> dict[str, Any]:
+        stored = self.read_json(step, ARRAYS)
+        for name, tree in abstract.items():
+            if name not in stored:
+                raise UserError(f"checkpoint of step {step} has no item {name!r}{nearest(name, stored)}")
+            check_same(name, stored[name], describe(tree))
+        args = {name: ocp.args.StandardRestore(nested(tree)) for name, tree in abstract.items()}
+        with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
+            found = reader.restore(self.path(step), args=ocp.args.Composite(**args))
+        return {name: rebuilt(found[name], tree) for name, tree in abstract.items()}
+
+    def _prepare_folder(self) -> None:
+        if self._writer is not None:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if is_first_host():
+            self._remove_unfinished()
+        self._writer = ocp.AsyncCheckpointer(_SealingHandler())
+
+    def _remove_unfinished(self) -> None:
+        for path in self.folder.glob("*.orbax-checkpoint-tmp*"):
+            shutil.rmtree(path, ignore_errors=True)
+
+    def _guarded(self, action: Callable[[ocp.AsyncCheckpointer], None]) -> None:
+        assert self._writer is not None
+        try:
+            action(self._writer)
+        except Exception as error:  # Orbax raises many types, ValueError for a full disk among them
+            if is_first_host():
+                self._remove_unfinished()
+            reason = str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
+            raise CheckpointError(
+                f"checkpoint of step {self._saving} in {self.folder} could not be written: {reason}. "
+                f"Last good checkpoint: step {self.latest_step()}"
+            ) from error
+
+
+def _free_name(path: Path) -> Path:
+    """`<path>.damaged`, numbered when that is taken."""
+    names = [path.with_name(f"{path.name}.damaged{number or ''}") for number in range(1000)]
+    return next(name for name in names if not name.exists())
+
+
+def restore_params(folder: str | Path, *, item: str = "params", sharding: Sharding | None = None) -> Restored:
+    """Parameters alone (or another item such as `ema`) of the newest undamaged checkpoint, as nested dicts.
+
+    Changes nothing on disk. `sharding` is that of every array; None puts them on the first local device. Raises
+    `CheckpointError` when the folder holds no sound checkpoint.
+    """
+    checkpoints = Checkpoints(folder)
+    step = checkpoints._newest_sound(set_aside=False)
+    if step < 0:
+        raise CheckpointError(f"{str(folder)!r} holds no undamaged checkpoint")
+    place = sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    stored = checkpoints.read_json(step, ARRAYS)
+    require(item in stored, "item", item, f"the checkpoint of step {step} holds {sorted(stored)}")
+    leaves = {
+        path: jax.ShapeDtypeStruct(tuple(shape), jax.numpy.dtype(dtype), sharding=place)
+        for path, (shape, dtype) in stored[item].items()
+    }
+    tree = nested(leaves)
+    found = checkpoints._arrays(step, {item: tree})
+    return Restored(step, found, checkpoints.read_json(step, DATA), checkpoints.read_json(step, META))

@@ -1,0 +1,55 @@
+"""Tables that say on which mesh axis a logical axis of a weight lies."""
+
+from collections.abc import Sequence
+
+from jax.sharding import AbstractMesh, Mesh, PartitionSpec
+
+from slm_jax.core.errors import UserError, nearest
+from slm_jax.parallel.mesh import FSDP_AXIS
+
+LOGICAL_AXES = (
+    "layers",
+    "embed",
+    "mlp",
+    "heads",
+    "kv_heads",
+    "head",
+    "vocab",
+    "conv_in",
+    "conv_out",
+    "kernel",
+    "codebook",
+    "norm",
+)
+"""Every name that a weight may carry; None stands for an axis that is never sharded."""
+
+Rules = tuple[tuple[str, str], ...]
+
+# Order is priority: a mesh axis shards one dimension of a weight, the first of the table that it divides. `layers` is
+# absent since a scan slices it, `norm` and `kernel` since they are too small to be worth a gather.
+_FSDP_ORDER = ("embed", "mlp", "vocab", "heads", "kv_heads", "conv_out", "conv_in", "codebook", "head")
+
+RULES: dict[str, Rules] = {
+    "ddp": (),
+    "fsdp": tuple((name, FSDP_AXIS) for name in _FSDP_ORDER),
+}
+
+
+def spec_for(
+    names: Sequence[str | None], shape: Sequence[int], mesh: Mesh | AbstractMesh, rules: Rules
+) -> PartitionSpec:
+    """The partition of one weight; a dimension that the mesh axis does not divide stays replicated.
+
+    Raises `UserError` for a logical axis that is not in `LOGICAL_AXES`.
+    """
+    for name in names:
+        if name is not None and name not in LOGICAL_AXES:
+            raise UserError(f"logical axis {name!r} is unknown{nearest(name, LOGICAL_AXES)}; one of {LOGICAL_AXES}")
+    placed: list[str | None] = [None] * len(shape)
+    for name, mesh_axis in rules:
+        if name not in names or mesh_axis in placed:
+            continue
+        dimension = list(names).index(name)
+        if shape[dimension] % mesh.shape[mesh_axis] == 0:
+            placed[dimension] = mesh_axis
+    return PartitionSpec(*placed)

@@ -1,0 +1,89 @@
+"""From logical axes to shardings, and from rows on a host to global arrays."""
+
+from typing import Any
+
+import jax
+import numpy as np
+from flax.core import meta
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from slm_jax.core.errors import require
+from slm_jax.core.trees import flatten_by_path, map_by_path
+from slm_jax.parallel.mesh import DATA_AXIS, FSDP_AXIS
+from slm_jax.parallel.rules import RULES, Rules, spec_for
+
+
+def unbox(tree: Any) -> Any:
+    """`tree` without the boxes that `nn.with_logical_partitioning` put around its leaves."""
+    return meta.unbox(tree)
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """The whole value on every device."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def shardings_for(abstract: Any, mesh: Mesh, rules: str) -> Any:
+    """Shardings in the shape of `unbox(abstract)`; a leaf without logical axes is replicated.
+
+    `abstract` is what `jax.eval_shape` returns for an `init`, boxes included; `rules` names a table of `RULES`.
+    """
+    require(rules in RULES, "mesh.rules", rules, f"must be one of {sorted(RULES)}")
+    table = RULES[rules]
+    return jax.tree.map(
+        lambda leaf: _leaf_sharding(leaf, mesh, table),
+        abstract,
+        is_leaf=lambda leaf: isinstance(leaf, meta.AxisMetadata),
+    )
+
+
+def _leaf_sharding(leaf: Any, mesh: Mesh, rules: Rules) -> NamedSharding:
+    if not isinstance(leaf, meta.AxisMetadata):
+        return replicated(mesh)
+    names, shape = leaf.names, leaf.value.shape  # type: ignore[attr-defined]
+    require(len(names) == len(shape), "logical axes", names, f"must name each dimension of a weight of shape {shape}")
+    return NamedSharding(mesh, spec_for(names, shape, mesh, rules))
+
+
+def shardings_like(abstract: Any, params: Any, shardings: Any, mesh: Mesh) -> Any:
+    """Shardings of a tree that holds copies of `params` somewhere inside, such as an optimizer state.
+
+    A leaf takes the sharding of the parameter whose path ends its own path when the shapes agree too (the averages
+    of Adam); everything else (counters, factored moments) is replicated.
+    """
+    shapes, known = flatten_by_path(params), flatten_by_path(shardings)
+
+    def pick(path: str, leaf: Any) -> NamedSharding:
+        parts = path.split("/")
+        for start in range(len(parts)):
+            tail = "/".join(parts[start:])
+            if tail in known and shapes[tail].shape == leaf.shape:
+                return known[tail]
+        return replicated(mesh)
+
+    return map_by_path(pick, abstract)
+
+
+def with_shardings(abstract: Any, shardings: Any) -> Any:
+    """Abstract leaves that carry their sharding: what a restore needs."""
+    return jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), abstract, shardings
+    )
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """Rows over all devices: first dimension over `data` and `fsdp`."""
+    return NamedSharding(mesh, PartitionSpec((DATA_AXIS, FSDP_AXIS)))
+
+
+def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+    """Global arrays from the rows of this host (host 0 holds the first rows).
+
+    Raises `UserError` when the rows do not divide over the devices.
+    """
+    sharding = batch_sharding(mesh)
+    local = len(mesh.local_devices)
+    for name, value in batch.items():
+        rule = f"every array of a batch has rows, and their number on a host must divide over its {local} devices"
+        require(np.ndim(value) > 0 and len(value) % local == 0, f"batch[{name!r}] shape", np.shape(value), rule)
+    return {name: jax.make_array_from_process_local_data(sharding, value) for name, value in batch.items()}

@@ -1,0 +1,10 @@
+"""How a model learns: one loop for every stage.
+
+State       TrainState                                                  (`training.state`)
+Step        Player, make_step: players, accumulation, EMA, NaN guard    (`training.step`)
+Optimizer   OptimizerConfig: optimizer, schedule, decay mask, clip      (`training.optimizer`)
+Loop        TrainConfig, train, Interrupted, TrainingDiverged           (`training.loop`)
+Metrics     MetricsLog, Progress: JSON lines, TensorBoard, bar          (`training.metrics`)
+Runs        RunFolder, StageFolder: what a stage ate and made           (`training.run_folder`)
+Signals     StopRequest: SIGTERM and SIGINT become a flag               (`training.signals`)
+"""

@@ -1,0 +1,95 @@
+"""Optimizers and schedules from a config."""
+
+from typing import Any, Literal
+
+import jax.numpy as jnp
+import optax
+
+from slm_jax.core.config import Config
+from slm_jax.core.errors import require
+from slm_jax.core.trees import map_by_path, matching
+
+NAMES = ("adamw", "adam", "lion", "sgd", "adafactor")
+SCHEDULES = ("constant", "cosine", "inverse_sqrt", "linear", "polynomial", "exponential")
+NO_DECAY = r"(.*/)?((bias|scale|gain|embedding_bias)$|[^/]*(norm|ln_)[^/]*/)"
+
+
+class OptimizerConfig(Config):
+    """One optimizer with its schedule.
+
+    The rate rises linearly from 0 over `warmup_steps` and then follows `schedule` down to `learning_rate *
+    final_fraction` at the last step (`constant` stays; `inverse_sqrt` falls with the root of the step and ignores
+    `final_fraction`). `weight_decay` is decoupled, multiplied by the rate, and spares the paths that the regular
+    expression `no_decay` matches: biases and norms. `clip` bounds the global norm of the gradients of the player.
+    """
+
+    name: Literal["adamw", "adam", "lion", "sgd", "adafactor"] = "adamw"
+    learning_rate: float = 3e-4
+    schedule: Literal["constant", "cosine", "inverse_sqrt", "linear", "polynomial", "exponential"] = "cosine"
+    warmup_steps: int = 0
+    final_fraction: float = 0.0
+    power: float = 2.0
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    no_decay: str = NO_DECAY
+    clip: float | None = 1.0
+
+    def __post_init__(self) -> None:
+        require(self.name in NAMES, "optimizer.name", self.name, f"must be one of {NAMES}")
+        require(self.schedule in SCHEDULES, "optimizer.schedule", self.schedule, f"must be one of {SCHEDULES}")
+        require(self.learning_rate > 0, "optimizer.learning_rate", self.learning_rate, "must be above 0")
+        require(self.warmup_steps >= 0, "optimizer.warmup_steps", self.warmup_steps, "must be at least 0")
+        require(0 <= self.final_fraction <= 1, "optimizer.final_fraction", self.final_fraction, "must be in 0..1")
+        require(all(0 <= b < 1 for b in self.betas), "optimizer.betas", self.betas, "each must be in [0, 1)")
+        require(self.weight_decay >= 0, "optimizer.weight_decay", self.weight_decay, "must be at least 0")
+        require(self.clip is None or self.clip > 0, "optimizer.clip", self.clip, "must be None or above 0")
+        needs_floor = self.schedule == "exponential" and self.final_fraction == 0
+        require(not needs_floor, "optimizer.final_fraction", 0, "must be above 0 for the exponential schedule")
+
+    def schedule_for(self, total_steps: int) -> optax.Schedule:
+        """Update number -> learning rate, for `total_steps` updates; a run shorter than its warm-up only rises."""
+        after = self._after_warmup(max(1, total_steps - self.warmup_steps))
+        if self.warmup_steps == 0:
+            return after
+        warmup = optax.linear_schedule(0.0, self.learning_rate, self.warmup_steps)
+        return optax.join_schedules([warmup, after], [self.warmup_steps])
+
+    def _after_warmup(self, steps: int) -> optax.Schedule:
+        peak, floor = self.learning_rate, self.learning_rate * self.final_fraction
+        if self.schedule == "constant":
+            return optax.constant_schedule(peak)
+        if self.schedule == "cosine":
+            return optax.cosine_decay_schedule(peak, steps, alpha=self.final_fraction)
+        if self.schedule == "exponential":
+            return optax.exponential_decay(peak, steps, self.final_fraction)
+        if self.schedule == "inverse_sqrt":
+            offset = max(self.warmup_steps, 1)
+            # Joined schedules are also asked for updates before their own start, where the count is negative.
+            return lambda count: peak * (offset / (jnp.maximum(count, 0) + offset)) ** 0.5
+        power = 1.0 if self.schedule == "linear" else self.power
+        return optax.polynomial_schedule(peak, floor, power, steps)
+
+    def make(self, total_steps: int) -> optax.GradientTransformation:
+        """Clip, optimizer, decay and rate as one transformation over the leaves a player owns."""
+        parts = [] if self.clip is None else [optax.clip_by_global_norm(self.clip)]
+        parts.append(self._direction())
+        if self.weight_decay:
+            parts.append(optax.add_decayed_weights(self.weight_decay, mask=self._decay_mask))
+        parts.append(optax.scale_by_learning_rate(self.schedule_for(total_steps)))
+        return optax.chain(*parts)
+
+    def _direction(self) -> optax.GradientTransformation:
+        first, second = self.betas
+        if self.name in ("adamw", "adam"):
+            return optax.scale_by_adam(b1=first, b2=second, eps=self.eps)
+        if self.name == "lion":
+            return optax.scale_by_lion(b1=first, b2=second)
+        if self.name == "sgd":
+            return optax.trace(decay=self.momentum) if self.momentum else optax.identity()
+        return optax.chain(optax.scale_by_factored_rms(), optax.clip_by_block_rms(1.0))
+
+    def _decay_mask(self, params: Any) -> Any:
+        spared = matching(self.no_decay)
+        return map_by_path(lambda path, _: not spared(path), params)

@@ -1,0 +1,154 @@
+"""Units by k-means: fit on the features of the training speech, then write the units of the whole corpus."""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Float
+
+from slm_jax.assemblies.phonetic_tokenizer import EncoderFeaturesConfig, MFCCFeaturesConfig, PhoneticTokenizer
+from slm_jax.core.config import Config
+from slm_jax.core.errors import require
+from slm_jax.core.types import Frames
+from slm_jax.data.joined import Subset
+from slm_jax.data.lengths import bucket_lengths, source_lengths
+from slm_jax.data.passes import finite_batches, in_order
+from slm_jax.data.progress import tracked
+from slm_jax.data.records import write_records
+from slm_jax.objectives.masked_prediction import HubertPretrainingConfig
+from slm_jax.parallel.mesh import MeshConfig
+from slm_jax.parallel.sharding import put_batch
+from slm_jax.quantizers.kmeans import KMeansConfig, fit_kmeans
+from slm_jax.quantizers.postprocess import PostprocessConfig
+from slm_jax.token_compression.dedup import dedup_row
+from slm_jax.training.gradient_stage import GradientStageConfig, trained
+from slm_jax.training.run_folder import StageFolder
+from slm_jax.training.stages import StageConfig, StageContext
+
+TOKENIZER, UNITS, FIT = "tokenizer", "units", "fit.json"
+SPLITS = ("train", "dev", "test")
+Features = MFCCFeaturesConfig | EncoderFeaturesConfig
+
+
+class LayerOfStageConfig(Config):
+    """Layer `layer` of the encoder that stage `stage` trained; 0 is what its first layer reads."""
+
+    stage: str
+    layer: int
+
+
+class FrameUnitsConfig(StageConfig):
+    """Fits `kmeans` on `fit_frames` frames of `features`, drawn evenly from the training speech.
+
+    Leaves `tokenizer/` and, for every split, a table `units/<split>` with `id`, `units` (one per frame), `runs` (without
+    repetitions) and `durations` (frames of each run).
+    """
+
+    features: MFCCFeaturesConfig | LayerOfStageConfig
+    kmeans: KMeansConfig = KMeansConfig()
+    postprocess: PostprocessConfig = PostprocessConfig()
+    fit_frames: int = 200_000
+    batch: int = 16
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return (self.features.stage,) if isinstance(self.features, LayerOfStageConfig) else ()
+
+    @property
+    def clusters(self) -> int:
+        """Number of units."""
+        return self.kmeans.clusters
+
+    @staticmethod
+    def records(folder: StageFolder, split: str) -> Path:
+        """The units of a split."""
+        return folder.path / UNITS / split
+
+    def run(self, folder: StageFolder, context: StageContext) -> Sequence[str]:
+        features, params = self._extractor(context)
+        fitted = thinned(context.source("train"), features, self.fit_frames)
+        collected = [frames for _, frames in extracted(features, params, fitted, self.batch, self.name, context.progress)]
+        post = self.postprocess.fit(real_frames(collected))
+        fit = fit_kmeans(self.kmeans, over_devices(real_frames(map(jax.jit(post.__call__), collected))))
+        tokenizer = PhoneticTokenizer(features, params, post, fit.centroids)
+        tokenizer.save(folder.path / TOKENIZER)
+        for split in SPLITS:
+            rows = encoded(tokenizer, context.source(split), self.batch, f"{self.name} {split}", context.progress)
+            write_records(self.records(folder, split), rows)
+        summary = {"inertia": fit.inertia, "passes": fit.passes, "empty": int((np.asarray(fit.counts) == 0).sum())}
+        (folder.path / FIT).write_text(json.dumps(summary, indent=1), encoding="utf-8")
+        return [TOKENIZER, UNITS, FIT]
+
+    def tokenizer(self, context: StageContext) -> PhoneticTokenizer:
+        """The tokenizer of this stage once it is done."""
+        _, params = self._extractor(context)
+        return PhoneticTokenizer.load(context.finished(self.name).path / TOKENIZER, params)
+
+    def _extractor(self, context: StageContext) -> tuple[Features, Any]:
+        """Which features, and the parameters of the encoder that makes them (None for MFCC)."""
+        if isinstance(self.features, MFCCFeaturesConfig):
+            return self.features, None
+        return layer_features(context.finished(self.features.stage), self.features.layer)
+
+
+def layer_features(folder: StageFolder, layer: int) -> tuple[EncoderFeaturesConfig, Any]:
+    """Features of a layer of the encoder that a finished stage trained, and the encoder's parameters."""
+    stage, params = trained(folder)
+    model = getattr(stage, "model", None)
+    require(isinstance(model, HubertPretrainingConfig), "stage", folder.name, "it did not train a speech encoder")
+    return EncoderFeaturesConfig(encoder=model.encoder, layer=layer), params["encoder"]
+
+
+def thinned(source: Any, features: Features, frames: int) -> Subset:
+    """Every n-th utterance of `source`, so that about `frames` frames are left; all of a smaller one."""
+    total = int(features.frame_count(source_lengths(source, "samples")).sum())
+    return Subset(source, range(0, len(source), max(1, round(total / frames))))
+
+
+def extracted(
+    features: Features, params: Any, source: Any, batch: int, name: str, progress: bool
+) -> Iterator[tuple[dict[str, Any], Frames]]:
+    """Batches of a pass over `source` (`id` and `index` of each row) with their features."""
+    extract = jax.jit(features.extract)
+    lengths = bucket_lengths(source_lengths(source, "samples"), multiple=1600)
+    for rows in tracked(finite_batches(source, lengths, batch, ("id",)), len(source), name, progress):
+        frames = extract(params, rows["samples"], rows["mask"])
+        yield rows, Frames(frames.values, frames.mask & rows["valid"][:, None])
+
+
+def real_frames(batches: Iterable[Frames]) -> Float[np.ndarray, "T D"]:
+    """The unmasked frames of all batches, one after the other."""
+    return np.concatenate([np.asarray(frames.values)[np.asarray(frames.mask)] for frames in batches])
+
+
+def over_devices(frames: Float[np.ndarray, "T D"]) -> jax.Array:
+    """Frames spread over all devices; the few that do not divide are left out."""
+    mesh = MeshConfig().make()
+    kept = len(frames) // mesh.size * mesh.size
+    return put_batch({"frames": frames[:kept]}, mesh)["frames"]
+
+
+def encoded(
+    tokenizer: PhoneticTokenizer, source: Any, batch: int, name: str, progress: bool
+) -> Iterator[dict[str, Any]]:
+    """Rows of the units table, in the order of `source`."""
+    lengths = bucket_lengths(source_lengths(source, "samples"), multiple=1600)
+
+    def rows() -> Iterator[tuple[int, dict[str, Any]]]:
+        for rows in tracked(finite_batches(source, lengths, batch, ("id",)), len(source), name, progress):
+            codes = tokenizer.encode(rows["samples"], rows["mask"])
+            units, counts = np.asarray(codes.ids)[..., 0], np.asarray(codes.mask).sum(1)
+            for i, index in enumerate(rows["index"]):
+                yield int(index), units_row(rows["id"][i], units[i, : counts[i]])
+
+    return in_order(rows(), len(source))
+
+
+def units_row(name: str, units: np.ndarray) -> dict[str, Any]:
+    """One row of the units table."""
+    runs, durations = dedup_row(units)
+    kept = {"units": units, "runs": runs, "durations": durations}
+    return {"id": name, **{key: value.astype(np.int32) for key, value in kept.items()}}

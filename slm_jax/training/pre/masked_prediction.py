@@ -1,0 +1,80 @@
+"""HuBERT pre-training: the encoder predicts the units of frames it cannot see (Hsu et al. 2021)."""
+
+import jax.numpy as jnp
+
+from slm_jax.audio.rates import SSL_CONVS
+from slm_jax.core.errors import require
+from slm_jax.data.examples.masked_speech import MaskedSpeechConfig
+from slm_jax.data.joined import Joined
+from slm_jax.data.pipeline import make_batches
+from slm_jax.data.records import RecordSource
+from slm_jax.encoders.ssl import SSLEncoderConfig
+from slm_jax.objectives.masked_prediction import HubertPretrainingConfig, MaskedPredictionConfig
+from slm_jax.training.gradient_stage import GradientStageConfig, Plan, host_share, trained
+from slm_jax.training.pre.frame_units import FrameUnitsConfig
+from slm_jax.training.run_folder import StageFolder
+from slm_jax.training.stages import StageContext
+from slm_jax.training.step import Player
+
+
+class MaskedPredictionStageConfig(GradientStageConfig):
+    """Trains `model` to predict the units of stage `targets` under random spans of `crop_s` seconds of speech.
+
+    `start_from`: an earlier stage of this kind whose encoder is the start; None starts afresh, as HuBERT's second
+    iteration does.
+    """
+
+    targets: str
+    model: HubertPretrainingConfig
+    crop_s: float = 4.0
+    mask_share: float = 0.8
+    mask_span: int = 10
+    objective: MaskedPredictionConfig = MaskedPredictionConfig()
+    start_from: str | None = None
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return (self.targets,) if self.start_from is None else (self.targets, self.start_from)
+
+    def plan(self, folder: StageFolder, context: StageContext) -> Plan:
+        units = FrameUnitsConfig.of(context.finished(self.targets))
+        require(
+            self.model.classes == units.clusters,
+            f"{self.name}.model.classes",
+            self.model.classes,
+            f"stage {self.targets!r} has {units.clusters} units",
+        )
+        labels = RecordSource(units.records(context.finished(self.targets), "train"))
+        source = Joined(context.source("train"), labels)
+        example = self.example()
+        model = self.model.make()
+        return Plan(
+            initialise=lambda key: model.init(key, jnp.zeros((1, example.crop_samples))),
+            players=[Player(name="encoder", objective=self.objective.make(model), optimizer=self.optimizer)],
+            batches=make_batches(source, example.make(), self.batches, **host_share()),
+            start_from=self._start(context),
+            meta={"classes": units.clusters},
+        )
+
+    def example(self) -> MaskedSpeechConfig:
+        """How an utterance and its units become a crop."""
+        return MaskedSpeechConfig(
+            crop_samples=round(self.crop_s * 16_000),
+            kernels_and_strides=frame_grid(self.model.encoder),
+            mask_share=self.mask_share,
+            mask_span=self.mask_span,
+            labels="units",
+        )
+
+    def _start(self, context: StageContext) -> dict | None:
+        if self.start_from is None:
+            return None
+        _, params = trained(context.finished(self.start_from))
+        return {"encoder": params["encoder"]}
+
+
+def frame_grid(encoder: SSLEncoderConfig) -> tuple[tuple[int, int], ...]:
+    """(kernel, stride) pairs that place the encoder's frames on the samples; a log-mel front end keeps HuBERT's."""
+    if encoder.front_end == "log_mel":
+        return SSL_CONVS
+    return tuple((kernel, stride) for _, kernel, stride in encoder.conv_layers)

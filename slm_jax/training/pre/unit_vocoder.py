@@ -1,0 +1,105 @@
+"""The unit vocoder: units, F0 and speaker to a waveform (Polyak et al. 2021; Kong et al. 2020 for the judges)."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from slm_jax.core.errors import require
+from slm_jax.data.examples.vocoder_segments import VocoderSegmentConfig
+from slm_jax.data.joined import Joined
+from slm_jax.data.pipeline import make_batches
+from slm_jax.data.records import RecordSource
+from slm_jax.decoders.discriminators import Discriminators, DiscriminatorsConfig
+from slm_jax.decoders.unit_vocoder import UnitVocoder, UnitVocoderConfig, initialise
+from slm_jax.objectives.vocoder import DiscriminatorObjective, GeneratorObjective, VocoderLossConfig
+from slm_jax.training.gradient_stage import GradientStageConfig, Plan, host_share, trained, without_warmup
+from slm_jax.training.optimizer import OptimizerConfig
+from slm_jax.training.pre.frame_units import FrameUnitsConfig
+from slm_jax.training.pre.pitch import PitchStageConfig, voice_statistics
+from slm_jax.training.run_folder import StageFolder
+from slm_jax.training.stages import StageContext
+from slm_jax.training.step import Player
+
+
+class UnitVocoderStageConfig(GradientStageConfig):
+    """Trains `model` on segments of `frames` frames; adversarially where there are `discriminators`.
+
+    `pitch`: the stage that tracked F0; the model's log F0 statistics and its units are filled in from the stages it
+    reads. `start_from`: an earlier stage of this kind (spectral losses first, judges after).
+    """
+
+    units: str
+    pitch: str
+    model: UnitVocoderConfig
+    frames: int = 32
+    losses: VocoderLossConfig = VocoderLossConfig()
+    discriminators: DiscriminatorsConfig | None = None
+    judge_optimizer: OptimizerConfig = OptimizerConfig(learning_rate=2e-4, betas=(0.8, 0.99))
+    start_from: str | None = None
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return tuple(name for name in (self.units, self.pitch, self.start_from) if name is not None)
+
+    def plan(self, folder: StageFolder, context: StageContext) -> Plan:
+        vocoder = self.vocoder(context).make()
+        judges = None if self.discriminators is None else self.discriminators.make()
+        example = self.example(context)
+
+        def start(key: jax.Array) -> dict[str, Any]:
+            parts = {"generator": initialise(vocoder, key)["params"]}
+            if judges is not None:
+                samples = jnp.zeros((1, example.frames * example.hop_samples))
+                parts["discriminator"] = judges.init(jax.random.fold_in(key, 1), samples)["params"]
+            return {"params": parts}
+
+        return Plan(
+            initialise=start,
+            players=self._players(vocoder, judges),
+            batches=make_batches(self._source(context), example.make(), self.batches, **host_share()),
+            start_from=None if self.start_from is None else trained(context.finished(self.start_from))[1],
+            meta={"vocoder": vocoder.config.to_json()},
+        )
+
+    def vocoder(self, context: StageContext) -> UnitVocoderConfig:
+        """The model with what the stages before it found: number of units, F0 statistics."""
+        units = FrameUnitsConfig.of(context.finished(self.units))
+        voice = voice_statistics(context.finished(self.pitch))
+        rule = f"the corpus has the speakers {', '.join(voice['speakers'])}"
+        enough = self.model.speakers == 0 or self.model.speakers >= len(voice["speakers"])
+        require(enough, f"{self.name}.model.speakers", self.model.speakers, rule)
+        found = {name: voice[name] for name in ("log_f0_mean", "log_f0_std")}
+        return self.model.replace(units=units.clusters, **found)
+
+    def speakers(self, context: StageContext) -> tuple[str, ...]:
+        """Names of the speakers the vocoder tells apart, in the order of its embedding."""
+        return tuple(voice_statistics(context.finished(self.pitch))["speakers"]) if self.model.speakers else ()
+
+    def example(self, context: StageContext) -> VocoderSegmentConfig:
+        """How an utterance becomes a segment."""
+        tracker = PitchStageConfig.of(context.finished(self.pitch)).pitch
+        return VocoderSegmentConfig(
+            frames=self.frames,
+            hop_samples=self.model.hop,
+            rate_hz=self.model.rate_hz,
+            f0_step_s=tracker.hop_s,
+            speakers=self.speakers(context),
+        )
+
+    def shortened(self) -> "UnitVocoderStageConfig":
+        return super().shortened().replace(judge_optimizer=without_warmup(self.judge_optimizer))
+
+    def _players(self, vocoder: UnitVocoder, judges: Discriminators | None) -> list[Player]:
+        generator = GeneratorObjective(self.losses, vocoder, judges)
+        players = [Player(name="generator", objective=generator, owns=generator.owns, optimizer=self.optimizer)]
+        if judges is not None:  # the judges move first, on what the generator made before this step
+            judging = DiscriminatorObjective(vocoder, judges)
+            judge = Player(name="judges", objective=judging, owns=judging.owns, optimizer=self.judge_optimizer)
+            players.insert(0, judge)
+        return players
+
+    def _source(self, context: StageContext) -> Joined:
+        units, pitch = context.finished(self.units), context.finished(self.pitch)
+        tables = FrameUnitsConfig.of(units).records(units, "train"), pitch.path / "f0" / "train"
+        return Joined(context.source("train"), *map(RecordSource, tables))

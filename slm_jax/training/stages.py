@@ -1,0 +1,199 @@
+"""Stages: a run is a list of them, each reading what earlier ones left in the run folder.
+
+    runs/demo/
+      run.json               the config of the run
+      stages/<name>/         stage.json (config, hashes of what it consumed), artifacts, done.json
+
+A stage that is done is skipped; one that was interrupted resumes; one whose config or inputs changed is refused with
+the difference, unless it is asked to be redone.
+"""
+
+import dataclasses
+import json
+import logging
+import os
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from slm_jax.core.config import Config, content_hash, diff, from_json
+from slm_jax.core.errors import UserError, nearest, require
+from slm_jax.data.corpus import CorpusConfig, open_corpus, prepare_corpus
+from slm_jax.data.joined import Subset
+from slm_jax.training.run_folder import RunFolder, StageFolder
+
+log = logging.getLogger(__name__)
+
+DRY_RUN_EXAMPLES = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class StageContext:
+    """What a stage may use besides its own config and folder."""
+
+    run: RunFolder
+    corpus: CorpusConfig
+    data_dir: Path
+    progress: bool = True
+    dry_run: bool = False
+    """Take one training step per stage, on a few examples."""
+
+    def source(self, split: str) -> Any:
+        """The corpus' examples of one split; a few of them in a dry run."""
+        source = open_corpus(self.corpus, self.data_dir, split)
+        return Subset(source, range(min(DRY_RUN_EXAMPLES, len(source)))) if self.dry_run else source
+
+    def finished(self, name: str) -> StageFolder:
+        """The folder of a stage that is done."""
+        folder = self.run.stage(name)
+        require(folder.is_done(), "stage", name, "it is not done yet; run the stages before this one first")
+        return folder
+
+
+class StageConfig(Config):
+    """One step of a recipe; `run` leaves artifacts in the stage's folder and returns their relative paths."""
+
+    name: str
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Names of the stages whose artifacts this one reads."""
+        return ()
+
+    def run(self, folder: StageFolder, context: StageContext) -> Sequence[str]:
+        raise TypeError(f"{type(self).__name__} does not say how it runs")
+
+    @classmethod
+    def of(cls, folder: StageFolder) -> Self:
+        """The config a folder was begun with; raises `UserError` when it is of another kind of stage."""
+        config = from_json(folder.begun()["config"])
+        if not isinstance(config, cls):
+            raise UserError(f"stage {folder.name!r} is a {type(config).__name__}: a {cls.__name__} is needed here")
+        return config
+
+
+class RunConfig(Config):
+    """A whole recipe: a corpus and the stages that turn it into a system, in order."""
+
+    name: str
+    corpus: CorpusConfig
+    stages: tuple[StageConfig, ...]
+
+    def __post_init__(self) -> None:
+        names = [stage.name for stage in self.stages]
+        for position, stage in enumerate(self.stages):
+            require(names.count(stage.name) == 1, "stages", stage.name, "every stage needs a name of its own")
+            for need in stage.needs:
+                require(
+                    need in names[:position],
+                    f"stage {stage.name!r} reads stage",
+                    need,
+                    f"it must stand before it; before it stand {names[:position]}",
+                )
+
+    def stage(self, name: str) -> StageConfig:
+        """The stage called `name`."""
+        for stage in self.stages:
+            if stage.name == name:
+                return stage
+        names = [stage.name for stage in self.stages]
+        raise UserError(f"stage {name!r} is not in this run{nearest(name, names)}; it has {', '.join(names)}")
+
+    def load(self, run: RunFolder) -> Any:
+        """The trained system of a run folder (see `core.contracts.System`)."""
+        raise UserError(f"{type(self).__name__} describes stages only; it has no system to load")
+
+
+def read_run_config(run: RunFolder) -> RunConfig:
+    """The config a run folder was made with."""
+    path = run.path / "run.json"
+    require(path.is_file(), "run folder", str(run.path), "it has no run.json; make one with `train CONFIG --workdir`")
+    config = from_json(json.loads(path.read_text(encoding="utf-8")))
+    require(isinstance(config, RunConfig), "run.json", str(path), "it does not hold the config of a run")
+    assert isinstance(config, RunConfig)
+    return config
+
+
+def run_stages(
+    config: RunConfig, context: StageContext, only: Sequence[str] = (), redo: Sequence[str] = ()
+) -> Iterator[tuple[str, float | None]]:
+    """Run the stages in order; yields (name, seconds) after each, seconds None when it was done before.
+
+    `only` restricts the run to these stages; `redo` sets these, and every stage that reads them, aside first.
+    """
+    for name in (*only, *redo):
+        config.stage(name)
+    with context.run.lock():
+        for name in dependents(config, redo):
+            set_aside(context.run.stage(name))
+        record_config(config, context.run, changed_allowed=set(dependents(config, redo)))
+        require_corpus(config, context)
+        for stage in config.stages:
+            if not only or stage.name in only:
+                yield stage.name, run_stage(stage, context)
+
+
+def run_stage(stage: StageConfig, context: StageContext) -> float | None:
+    """Run one stage unless it is done; returns its seconds."""
+    folder = context.run.stage(stage.name)
+    consumed = {need: context.finished(need).artifact_hash() for need in stage.needs}
+    folder.begin(stage, {"corpus": content_hash(context.corpus.identity()), **consumed})
+    if folder.is_done():
+        return None
+    start = time.perf_counter()
+    artifacts = stage.run(folder, context)
+    folder.finish(list(artifacts))
+    return time.perf_counter() - start
+
+
+def dependents(config: RunConfig, names: Sequence[str]) -> list[str]:
+    """`names` and every stage that reads one of them, directly or not, in order."""
+    marked: list[str] = []
+    for stage in config.stages:
+        if stage.name in names or any(need in marked for need in stage.needs):
+            marked.append(stage.name)
+    return marked
+
+
+def set_aside(folder: StageFolder) -> None:
+    """Rename a stage's folder so that it runs afresh and nothing is lost."""
+    if folder.path.exists():
+        number = 1
+        while (aside := folder.path.with_name(f"{folder.path.name}.old{number}")).exists():
+            number += 1
+        os.rename(folder.path, aside)
+        log.warning("stage %s is set aside as %s", folder.path.name, aside.name)
+
+
+def record_config(config: RunConfig, run: RunFolder, changed_allowed: set[str]) -> None:
+    """Write run.json, or refuse when the folder was made with another config.
+
+    Changes inside the stages `changed_allowed` are accepted: they run again.
+    """
+    path = run.path / "run.json"
+    if path.is_file():
+        lines = diff(masked(read_run_config(run), changed_allowed), masked(config, changed_allowed))
+        if lines:
+            raise UserError(
+                f"the run folder {run.path} was made with another config: {'; '.join(lines[:8])}. "
+                "Take another --workdir, or --redo STAGE to run the changed stage and those after it again"
+            )
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(config.to_json(), indent=1), encoding="utf-8")
+    os.replace(partial, path)
+
+
+def masked(config: RunConfig, names: set[str]) -> RunConfig:
+    """`config` without the stages `names`, and without its checks: only for comparing."""
+    kept = tuple(stage for stage in config.stages if stage.name not in names)
+    bare = object.__new__(type(config))
+    for field in dataclasses.fields(config):
+        object.__setattr__(bare, field.name, kept if field.name == "stages" else getattr(config, field.name))
+    return bare
+
+
+def require_corpus(config: RunConfig, context: StageContext) -> None:
+    """Prepare the corpus when it is not there; say what was left out."""
+    report = prepare_corpus(config.corpus, context.data_dir, progress=context.progress)
+    log.info("corpus: %s", report.to_text())

@@ -1,0 +1,206 @@
+"""One training step: several players, micro-batches, one division, a guard against NaN."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+
+from slm_jax.core.contracts import Batch, Loss, Objective, Params
+from slm_jax.core.errors import require
+from slm_jax.core.trees import PathPredicate, flatten_by_path, merge, partition
+from slm_jax.parallel.sharding import batch_sharding
+from slm_jax.training.optimizer import OptimizerConfig
+from slm_jax.training.state import TrainState
+
+Sums = dict[str, tuple[jax.Array, jax.Array]]
+
+
+def everything(path: str) -> bool:
+    """The predicate of a player that owns the whole tree."""
+    return True
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Player:
+    """Who trains what: `objective` is differentiated with respect to the leaves that `owns` selects.
+
+    A player moves in the steps `start, start + every, ...`. Players of a step run in their order, each on the
+    parameters that the one before left.
+    """
+
+    name: str
+    objective: Objective
+    optimizer: OptimizerConfig
+    owns: PathPredicate = everything
+    every: int = 1
+    start: int = 0
+
+    def updates(self, total_steps: int) -> int:
+        """How often the player moves in a run of `total_steps` steps."""
+        return max(1, -(-(total_steps - self.start) // self.every))
+
+    def transformation(self, total_steps: int) -> optax.GradientTransformation:
+        """The Optax transformation over the leaves the player owns."""
+        return self.optimizer.make(self.updates(total_steps))
+
+
+class StepOutput(NamedTuple):
+    """What the host may look at later: (sum, count) pairs by name, and whether loss and gradients were finite."""
+
+    sums: Sums
+    finite: jax.Array
+
+
+def optimizer_init(players: Sequence[Player], total_steps: int) -> Callable[[Params], dict[str, Any]]:
+    """A function from parameters to the optimizer state of every player."""
+
+    def init(params: Params) -> dict[str, Any]:
+        return {p.name: p.transformation(total_steps).init(partition(params, p.owns)[0]) for p in players}
+
+    return init
+
+
+def check_players(players: Sequence[Player], params: Params) -> None:
+    """Raise `UserError` for players without parameters, with equal names, or that own one leaf twice."""
+    names = [player.name for player in players]
+    require(len(set(names)) == len(names) > 0, "players", names, "needs at least one, with different names")
+    owners: dict[str, str] = {}
+    for player in players:
+        require(player.every >= 1, f"player {player.name}.every", player.every, "must be at least 1")
+        owned = flatten_by_path(partition(params, player.owns)[0])
+        require(len(owned) > 0, f"player {player.name!r} owns", "no parameter", "its predicate must match some path")
+        for leaf in owned:
+            require(leaf not in owners, f"parameter {leaf!r}", [owners.get(leaf), player.name], "has two owners")
+            owners[leaf] = player.name
+
+
+def make_step(
+    players: Sequence[Player],
+    total_steps: int,
+    *,
+    mesh: Mesh,
+    accumulate: int = 1,
+    ema_decay: float | None = None,
+    shardings: Any = None,
+) -> Any:
+    """A jitted function (state, batch, frozen) -> (state, StepOutput) that donates its state.
+
+    Each player's gradient is the sum over all real tokens of the batch divided once by their number, however the
+    batch is cut into `accumulate` micro-batches or spread over devices. When any loss or gradient is not finite, the
+    step changes nothing but the step number.
+    """
+
+    def step(state: TrainState, batch: Batch, frozen: Any) -> tuple[TrainState, StepOutput]:
+        key = jax.random.fold_in(state.key, state.step)
+        micro = split_rows(batch, accumulate, mesh)
+        sums: Sums = {}
+        new, finite = state, jnp.array(True)
+        for index, player in enumerate(players):
+            rng = jax.random.fold_in(key, index)
+            new, own, player_finite = _move(player, total_steps, new, micro, rng, frozen)
+            finite = finite & player_finite
+            prefix = f"{player.name}/" if len(players) > 1 else ""
+            sums |= {prefix + name: pair for name, pair in own.items()}
+        if ema_decay is not None:
+            new = dataclasses.replace(new, ema=_average(new.ema, new.params, ema_decay))
+        kept = jax.tree.map(lambda after, before: jnp.where(finite, after, before), _carried(new), _carried(state))
+        new = dataclasses.replace(new, **kept, step=state.step + 1)
+        return new, StepOutput(sums, finite)
+
+    return jax.jit(step, donate_argnums=0, out_shardings=None if shardings is None else (shardings, None))
+
+
+def split_rows(batch: Batch, parts: int, mesh: Mesh) -> Batch:
+    """[B, ...] -> [parts, B / parts, ...]; micro-batch i takes rows i, i + parts, ... so that no row changes device."""
+    rows = {value.shape[0] for value in jax.tree.leaves(batch)}
+    need = parts * mesh.size
+    rule = f"must divide by accumulate ({parts}) times devices ({mesh.size})"
+    require(all(count % need == 0 for count in rows), "rows of a batch", sorted(rows), rule)
+    place = batch_sharding(mesh)
+    place = place.update(spec=jax.sharding.PartitionSpec(None, *place.spec))
+
+    def split(value: jax.Array) -> jax.Array:
+        cut = value.reshape(value.shape[0] // parts, parts, *value.shape[1:]).swapaxes(0, 1)
+        return jax.lax.with_sharding_constraint(cut, place)
+
+    return jax.tree.map(split, batch)
+
+
+def _carried(state: TrainState) -> dict[str, Any]:
+    return {"params": state.params, "opt": state.opt, "mutable": state.mutable, "ema": state.ema}
+
+
+def _average(slow: Params, fast: Params, decay: float) -> Params:
+    return jax.tree.map(lambda s, f: s * decay + f.astype(s.dtype) * (1 - decay), slow, fast)
+
+
+def _move(
+    player: Player, total_steps: int, state: TrainState, micro: Batch, rng: jax.Array, frozen: Any
+) -> tuple[TrainState, Sums, jax.Array]:
+    """One player's update, or nothing in the steps in which it rests."""
+
+    def act(state: TrainState) -> tuple[TrainState, Sums, jax.Array]:
+        return _update(player, total_steps, state, micro, rng, frozen)
+
+    def rest(state: TrainState) -> tuple[TrainState, Sums, jax.Array]:
+        shapes = jax.eval_shape(act, state)
+        return state, jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes[1]), jnp.array(True)
+
+    if player.every == 1 and player.start == 0:
+        return act(state)
+    turn = (state.step >= player.start) & ((state.step - player.start) % player.every == 0)
+    return jax.lax.cond(turn, act, rest, state)
+
+
+def _update(
+    player: Player, total_steps: int, state: TrainState, micro: Batch, rng: jax.Array, frozen: Any
+) -> tuple[TrainState, Sums, jax.Array]:
+    owned, others = partition(state.params, player.owns)
+    grads, loss = _gradients(player.objective, owned, others, state.mutable, micro, rng, frozen)
+    count = jnp.maximum(loss.count, 1).astype(jnp.float32)
+    grads = jax.tree.map(lambda g: g / count.astype(g.dtype), grads)
+    norm = optax.tree.norm(grads)
+    updates, opt = player.transformation(total_steps).update(grads, state.opt[player.name], owned)
+    params = merge(optax.apply_updates(owned, updates), others)
+    rate = player.optimizer.schedule_for(player.updates(total_steps))((state.step - player.start) // player.every)
+    one = jnp.ones(())
+    sums = {"loss": (loss.total, loss.count), **loss.metrics}
+    sums |= {"grad_norm": (norm, one), "learning_rate": (jnp.asarray(rate, jnp.float32), one)}
+    state = dataclasses.replace(state, params=params, opt=state.opt | {player.name: opt}, mutable=loss.state)
+    return state, sums, jnp.isfinite(loss.total) & jnp.isfinite(norm)
+
+
+def _gradients(
+    objective: Objective, owned: Params, others: Params, mutable: Any, micro: Batch, rng: jax.Array, frozen: Any
+) -> tuple[Params, Loss]:
+    """Gradients of the summed loss, and the summed loss itself, over the micro-batches [A, B / A, ...]."""
+
+    def total(owned: Params, mutable: Any, batch: Batch, rng: jax.Array) -> tuple[jax.Array, Loss]:
+        loss = objective(merge(owned, others), mutable, batch, rng, frozen)
+        return loss.total.astype(jnp.float32), loss._replace(state=mutable if loss.state is None else loss.state)
+
+    def one(mutable: Any, part: tuple[Batch, jax.Array]) -> tuple[Params, Loss]:
+        batch, index = part
+        key = jax.random.fold_in(rng, index)
+        (_, loss), grads = jax.value_and_grad(total, has_aux=True)(owned, mutable, batch, key)
+        return grads, loss
+
+    parts = jax.tree.leaves(micro)[0].shape[0]
+    first = (jax.tree.map(lambda value: value[0], micro), jnp.zeros((), jnp.int32))
+    if parts == 1:  # without a scan: inside a loop XLA's CPU convolutions run on one thread
+        return one(mutable, first)
+
+    def add(carry: tuple[Params, Loss], part: tuple[Batch, jax.Array]) -> tuple[tuple[Params, Loss], None]:
+        grads, loss = one(carry[1].state, part)
+        so_far = (carry[0], carry[1]._replace(state=None))
+        summed = jax.tree.map(jnp.add, so_far, (grads, loss._replace(state=None)))
+        return (summed[0], summed[1]._replace(state=loss.state)), None
+
+    shapes = jax.eval_shape(one, mutable, first)
+    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), (shapes[0], shapes[1]._replace(state=None)))
+    start = (zeros[0], zeros[1]._replace(state=mutable))
+    return jax.lax.scan(add, start, (micro, jnp.arange(parts)))[0]

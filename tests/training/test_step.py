@@ -1,0 +1,193 @@
+"""One step: what each player moves, how micro-batches add up, what a NaN leaves alone."""
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from slm_jax.core.contracts import Loss
+from slm_jax.core.errors import UserError
+from slm_jax.core.trees import flatten_by_path, matching
+from slm_jax.parallel.mesh import MeshConfig
+from slm_jax.parallel.sharding import put_batch
+from slm_jax.training.optimizer import OptimizerConfig
+from slm_jax.training.state import abstract_state, new_state
+from slm_jax.training.step import Player, check_players, make_step, optimizer_init
+from tests.training.small_run import SeededBatches, initialise, plain_objective, player
+
+STEPS = 10
+
+
+def prepare(players, init=initialise, accumulate=1, ema_decay=None):
+    """(state, step) of a run on one device."""
+    mesh = MeshConfig().make()
+    opt, ema = optimizer_init(players, STEPS), ema_decay is not None
+    _, shardings = abstract_state(init, opt, ema=ema, mesh=mesh, rules="ddp")
+    state = new_state(init, opt, ema=ema, key=jax.random.key(0), shardings=shardings)
+    return state, make_step(players, STEPS, mesh=mesh, accumulate=accumulate, ema_decay=ema_decay, shardings=shardings)
+
+
+def batch_at(index=0, **changes):
+    batches = SeededBatches(**changes)
+    batches.next = index
+    return put_batch(next(batches), MeshConfig().make())
+
+
+def arrays(tree):
+    return {path: np.array(leaf) for path, leaf in flatten_by_path(tree).items()}
+
+
+@pytest.mark.parametrize("parts", [2, 4])
+def test_accumulation_equals_the_whole_batch(parts):
+    plain = player(objective=plain_objective, optimizer=OptimizerConfig(learning_rate=0.1, name="sgd"))
+    batch = batch_at()
+    counts = np.asarray(batch["mask"]).reshape(-1, parts).sum(0)
+    assert len(set(counts.tolist())) > 1, "the micro-batches must hold different numbers of real rows"
+    results = []
+    for accumulate in (1, parts):
+        state, step = prepare([plain], accumulate=accumulate)
+        state, output = step(state, batch, None)
+        results.append((arrays(state.params), {n: float(a) / float(b) for n, (a, b) in output.sums.items()}))
+    for path, whole in results[0][0].items():
+        np.testing.assert_allclose(results[1][0][path], whole, atol=1e-6, err_msg=path)
+    assert results[1][1] == pytest.approx(results[0][1], rel=1e-5)
+
+
+def test_the_gradient_is_that_of_the_mean_over_real_rows():
+    sgd = OptimizerConfig(learning_rate=0.1, name="sgd", schedule="constant", clip=None)
+    state, step = prepare([player(objective=plain_objective, optimizer=sgd)])
+    before, batch = arrays(state.params), batch_at()
+
+    def mean(params):
+        loss = plain_objective(params, {"averages": {"mean": jnp.zeros(16)}}, batch, jax.random.key(0))
+        return loss.total / loss.count
+
+    grads = arrays(jax.grad(mean)(jax.tree.map(jnp.array, state.params)))
+    after = arrays(step(state, batch, None)[0].params)
+    for path, grad in grads.items():
+        np.testing.assert_allclose(after[path], before[path] - 0.1 * grad, atol=1e-6, err_msg=path)
+
+
+class Duel(nn.Module):
+    """A generator and a critic under one roof."""
+
+    def setup(self):
+        self.generator = nn.Dense(4, name="generator")
+        self.critic = nn.Dense(1, name="critic")
+
+    def __call__(self, x):
+        return self.critic(self.generator(x))
+
+
+def duel_init(key):
+    return Duel().init(key, jnp.zeros((1, 8)))
+
+
+def duel_loss(sign):
+    def objective(params, state, batch, rng, frozen=None):
+        score = sign * Duel().apply({"params": params}, batch["x"])
+        return Loss(nn.softplus(score).sum(), jnp.array(score.size), {})
+
+    return objective
+
+
+def duel_players(**critic):
+    sgd = OptimizerConfig(learning_rate=0.1, name="sgd", schedule="constant")
+    return [
+        Player(name="critic", objective=duel_loss(1), optimizer=sgd, owns=matching("critic/"), **critic),
+        Player(name="generator", objective=duel_loss(-1), optimizer=sgd, owns=matching("generator/")),
+    ]
+
+
+@pytest.mark.parametrize("mover", ["critic", "generator"])
+def test_a_player_touches_only_its_own_leaves(mover):
+    alone = [p for p in duel_players() if p.name == mover]
+    state, step = prepare(alone, duel_init)
+    before = arrays(state.params)
+    after = arrays(step(state, batch_at(), None)[0].params)
+    moved = {path.split("/")[0] for path in before if not np.array_equal(before[path], after[path])}
+    assert moved == {mover}
+
+
+def test_a_later_player_sees_what_an_earlier_one_left():
+    both, step = prepare(duel_players(), duel_init)
+    critic_only, critic_step = prepare(duel_players()[:1], duel_init)
+    batch = batch_at()
+    critic_only, _ = critic_step(critic_only, batch, None)
+
+    def generator_loss(params):
+        loss = duel_loss(-1)(params, None, batch, None)
+        return loss.total / loss.count
+
+    grads = arrays(jax.grad(generator_loss)(critic_only.params))
+    before = arrays(both.params)
+    after = arrays(step(both, batch, None)[0].params)
+    path = "generator/kernel"
+    np.testing.assert_allclose(after[path], before[path] - 0.1 * grads[path], atol=1e-6)
+
+
+def test_players_rest_between_their_turns():
+    state, step = prepare(duel_players(every=2, start=1), duel_init)
+    moves = []
+    for index in range(5):
+        before = arrays(state.params)
+        state, output = step(state, batch_at(index), None)
+        moves.append(not np.array_equal(before["critic/kernel"], np.asarray(state.params["critic"]["kernel"])))
+        assert bool(output.sums["critic/loss"][1] > 0) == moves[-1]
+        assert output.sums["generator/loss"][1] > 0
+    assert moves == [False, True, False, True, False]
+
+
+def test_a_step_with_nan_changes_nothing_but_the_step_number():
+    state, step = prepare([player()], ema_decay=0.5)
+    state, output = step(state, batch_at(0), None)
+    assert bool(output.finite)
+    before = {name: arrays(tree) for name, tree in state.trees().items() if name != "train"}
+    before["opt"], before["mutable"] = arrays(state.opt), arrays(state.mutable)
+    state, output = step(state, batch_at(1, bad=(1,)), None)
+    assert not bool(output.finite)
+    assert int(state.step) == 2
+    after = {"params": state.params, "ema": state.ema, "opt": state.opt, "mutable": state.mutable}
+    for name, tree in after.items():
+        for path, leaf in arrays(tree).items():
+            np.testing.assert_array_equal(leaf, before[name][path], err_msg=f"{name}/{path}")
+
+
+def test_ema_is_the_decayed_average_and_the_rate_is_reported():
+    state, step = prepare([player()], ema_decay=0.75)
+    slow = arrays(state.ema)
+    for index in range(3):
+        state, output = step(state, batch_at(index), None)
+        fast = arrays(state.params)
+        slow = {path: 0.75 * slow[path] + 0.25 * fast[path] for path in slow}
+    for path, leaf in arrays(state.ema).items():
+        np.testing.assert_allclose(leaf, slow[path], atol=1e-6)
+    rate = player().optimizer.schedule_for(STEPS)(2)
+    assert float(output.sums["learning_rate"][0]) == pytest.approx(float(rate))
+
+
+def test_frozen_values_reach_the_objective_and_dropout_differs_between_steps():
+    state, step = prepare([player(optimizer=OptimizerConfig(learning_rate=1e-12))])
+    losses = []
+    for offset in (None, None, 9.0):
+        state, output = step(state, batch_at(0), offset)
+        losses.append(float(output.sums["loss"][0]))
+    assert losses[0] != losses[1], "a mask of its own in every step"
+    assert losses[2] > 5 * losses[1]
+
+
+def test_players_are_checked():
+    shapes = jax.eval_shape(duel_init, jax.random.key(0))["params"]
+    first, second = duel_players()
+    with pytest.raises(UserError, match="no parameter"):
+        check_players([dataclasses.replace(first, owns=matching("nothing/"))], shapes)
+    with pytest.raises(UserError, match="has two owners"):
+        check_players([first, dataclasses.replace(second, owns=matching(".*"))], shapes)
+    with pytest.raises(UserError, match="different names"):
+        check_players([first, first], shapes)
+    with pytest.raises(UserError, match=r"critic.every is 0"):
+        check_players([dataclasses.replace(first, every=0)], shapes)
+    check_players([first, second], shapes)
