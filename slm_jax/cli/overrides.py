@@ -1,0 +1,140 @@
+"""Flags that name a field anywhere inside a config: `--optimizer.learning-rate`, `--stages.lm.steps`, `--lm.steps`."""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+from slm_jax.core.config import Config
+from slm_jax.core.errors import UserError, nearest
+
+HELP = ("-h", "--help")
+SWITCHES = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+
+
+def with_indices(config: Config, argv: list[str]) -> list[str]:
+    """Flags with real indices; a switch may be given with a word, `--ema true`."""
+    tokens: list[str] = []
+    switch_at: int | None = None
+    for token in argv:
+        if token in HELP:
+            tokens.append(token)
+        elif token.startswith("--"):
+            name, equals, given = token[2:].partition("=")
+            path, value = _resolve_switch(config, name)
+            switch_at = len(tokens) if isinstance(value, bool) else None
+            tokens.append(f"--{path}")
+            if equals:
+                _append_value(tokens, given, switch_at)
+        elif not tokens:
+            raise UserError(f"unexpected argument {token!r}: overrides look like --field value")
+        else:
+            _append_value(tokens, token, switch_at)
+    return tokens
+
+
+def nested_configs(config: Config) -> Iterator[Config]:
+    """`config` and every config inside it."""
+    yield config
+    for field in dataclasses.fields(config):
+        for _, item in _children(getattr(config, field.name)):
+            yield from nested_configs(item)
+
+
+def resolve_path(config: Config, dotted: str) -> tuple[str, Any]:
+    """The path with indices for names, and the value there; raises `UserError` with the nearest right path."""
+    parts = dotted.replace("-", "_").split(".")
+    if parts[0] not in {field.name for field in dataclasses.fields(config)}:
+        parts = [*_tuple_holding(config, parts[0]), *parts]
+    value: Any = config
+    done: list[str] = []
+    for part in parts:
+        step = _step(value, part)
+        if step is None:
+            raise UserError(f"unknown field --{dotted}{_nearest_path(config, dotted)}")
+        done.append(step[0])
+        value = step[1]
+    if isinstance(value, Config):
+        inside = ", ".join(field.name for field in dataclasses.fields(value))
+        raise UserError(f"--{dotted} is a config, not a single value: name one of its fields ({inside})")
+    return ".".join(done), value
+
+
+def field_paths(config: Config, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every field that a flag can name, as (dotted path, value); items with a `name` are named by it."""
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        for label, item in _children(value):
+            yield from field_paths(item, f"{prefix}{field.name}.{label}")
+        if not _children(value):
+            yield f"{prefix}{field.name}", value
+
+
+def _append_value(tokens: list[str], given: str, switch_at: int | None) -> None:
+    """Add a value, or turn the switch at `switch_at` into its negative form."""
+    if switch_at is None:
+        tokens.append(given)
+    elif given.lower() not in SWITCHES:
+        raise UserError(f"{tokens[switch_at]} is a switch: {given!r} must be true or false")
+    elif not SWITCHES[given.lower()]:
+        head, dot, last = tokens[switch_at].removeprefix("--").rpartition(".")
+        tokens[switch_at] = f"--{head}{dot}no-{last}"
+
+
+def _resolve_switch(config: Config, name: str) -> tuple[str, Any]:
+    """Like `resolve_path`; also takes the negative form of a switch, `--training.no-ema`."""
+    head, dot, last = name.rpartition(".")
+    if last.startswith(("no-", "no_")):
+        with contextlib.suppress(UserError):
+            path, value = resolve_path(config, f"{head}{dot}{last[3:]}")
+            if isinstance(value, bool):
+                head, dot, last = path.rpartition(".")
+                return f"{head}{dot}no-{last}", None
+    return resolve_path(config, name)
+
+
+def _step(value: Any, part: str) -> tuple[str, Any] | None:
+    """One step down a config or a tuple of configs: (index or field name, value)."""
+    if isinstance(value, Config):
+        known = {field.name for field in dataclasses.fields(value)}
+        return (part, getattr(value, part)) if part in known else None
+    if isinstance(value, tuple):
+        for index, item in enumerate(value):
+            if isinstance(item, Config) and part in (str(index), _label(item)):
+                return str(index), item
+    return None
+
+
+def _tuple_holding(config: Config, label: str) -> list[str]:
+    """The field of `config` whose tuple has an item called `label`, as a path of no or one part."""
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if isinstance(value, tuple) and any(_label(item) == label for item in value if isinstance(item, Config)):
+            return [field.name]
+    return []
+
+
+def _children(value: Any) -> list[tuple[str, Config]]:
+    """Configs inside a field, each with what stands before its own fields in a path."""
+    if isinstance(value, Config):
+        return [("", value)]
+    if isinstance(value, tuple):
+        return [(f"{_label(item) or i}.", item) for i, item in enumerate(value) if isinstance(item, Config)]
+    return []
+
+
+def _label(item: Config) -> str | None:
+    name = getattr(item, "name", None)
+    return name.replace("-", "_") if isinstance(name, str) and name else None
+
+
+def _nearest_path(config: Config, dotted: str) -> str:
+    """The nearest path: one that ends in the same field when there is one, by spelling otherwise."""
+    flags = [f"--{path.replace('_', '-')}" for path, _ in field_paths(config)]
+    wanted = dotted.replace("_", "-")
+    same_end = [flag for flag in flags if flag.rpartition(".")[2].removeprefix("--") == wanted.rpartition(".")[2]]
+    return nearest(f"--{wanted}", same_end) or nearest(f"--{wanted}", flags) or _first(same_end)
+
+
+def _first(flags: list[str]) -> str:
+    return f" (did you mean {flags[0]!r}?)" if flags else ""

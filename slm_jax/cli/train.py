@@ -1,0 +1,70 @@
+"""Run the stages of a recipe in a run folder; run again, it goes on where it stopped."""
+
+import dataclasses
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from slm_jax.cli.console import say
+from slm_jax.cli.options import parse_with_config
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """Train what a config file describes. Any field of the config can be overridden: --lm.train.steps 500."""
+
+    config: Annotated[Path, tyro.conf.Positional]
+    """A Python file that defines `config`."""
+    workdir: Path | None = None
+    """The run folder; not needed for a dry run."""
+    data_dir: Path = Path("data")
+    """Where prepared corpora are kept."""
+    only: tuple[str, ...] = ()
+    """Run these stages only."""
+    redo: tuple[str, ...] = ()
+    """Set these stages, and those that read them, aside and run them again."""
+    dry_run: bool = False
+    """Build everything and take one step of every stage on a few examples, in a folder that is then removed."""
+    json: bool = False
+    """Print one JSON value instead of text."""
+
+
+def main(argv: list[str]) -> dict[str, Any]:
+    """Run the stages; print what each took and return it."""
+    from slm_jax.core.errors import UserError
+    from slm_jax.training.loop import Interrupted
+    from slm_jax.training.stages import RunConfig
+
+    options, config = parse_with_config(TrainOptions, argv, "train")
+    if not isinstance(config, RunConfig):
+        raise UserError(f"config file {str(options.config)!r} holds a {type(config).__name__}: train needs a RunConfig")
+    if options.workdir is None and not options.dry_run:
+        raise UserError("--workdir is missing: the folder in which the run is kept")
+    try:
+        return _train(options, config)
+    except Interrupted as stop:
+        say(str(stop))
+        raise SystemExit(stop.exit_code) from stop
+
+
+def _train(options: TrainOptions, config: Any) -> dict[str, Any]:
+    if not options.dry_run:
+        assert options.workdir is not None
+        return _stages(options, config, options.workdir)
+    with tempfile.TemporaryDirectory(prefix="slm_jax_dry_run_") as folder:
+        return {**_stages(options, config, Path(folder)), "workdir": None}
+
+
+def _stages(options: TrainOptions, config: Any, workdir: Path) -> dict[str, Any]:
+    from slm_jax.training.run_folder import RunFolder
+    from slm_jax.training.stages import StageContext, run_stages
+
+    run = RunFolder(workdir)
+    context = StageContext(run, config.corpus, options.data_dir, dry_run=options.dry_run)
+    done = []
+    for name, seconds in run_stages(config, context, only=options.only, redo=options.redo):
+        say(f"stage {name}: {'was done already' if seconds is None else f'done in {seconds:.1f} s'}")
+        done.append({"stage": name, "seconds": seconds})
+    return {"workdir": str(workdir), "stages": done}

@@ -1,0 +1,4 @@
+"""How a trained system is talked to.
+
+Unit speech LM     speech in, speech out, over one stream of units      (`serving.unit_speech_lm`)
+"""

@@ -1,0 +1,235 @@
+"""GSLM, generative spoken language modelling (Lakhotia et al. 2021): speech to units, units to units, units to speech.
+
+    waveform -> HuBERT layer -> k-means -> without repetitions -> unit LM -> unit vocoder -> waveform
+
+What differs from the paper. The decoder is a unit HiFi-GAN with duration prediction (Polyak et al. 2021) instead of
+Tacotron 2 and WaveGlow: it is faster, needs no attention that can fail, and is what later systems use. The encoder
+is trained here instead of downloaded. F0 is an input of the vocoder; where there is no recording to take it from, it
+is predicted from the units.
+
+Sizes: "published" (HuBERT base, layer 6, 12 layers of 1024, K of 50, 100 or 200) and "tiny", which two CPU cores
+train in minutes.
+"""
+
+from slm_jax.core.errors import nearest, require
+from slm_jax.data.corpus import CorpusConfig, WorldConfig
+from slm_jax.data.pipeline import PipelineConfig
+from slm_jax.decoders.discriminators import DiscriminatorsConfig
+from slm_jax.decoders.hifigan import HiFiGANConfig
+from slm_jax.decoders.istft_vocoder import ISTFTVocoderConfig
+from slm_jax.decoders.predictors import PredictorConfig, pitch_predictor
+from slm_jax.decoders.unit_vocoder import UnitVocoderConfig
+from slm_jax.encoders.ssl_presets import hubert_base, log_mel_tiny
+from slm_jax.generation.sampling import SamplingConfig
+from slm_jax.objectives.masked_prediction import HubertPretrainingConfig, MaskedPredictionConfig
+from slm_jax.objectives.vocoder import hifigan_losses
+from slm_jax.quantizers.kmeans import KMeansConfig
+from slm_jax.quantizers.postprocess import PostprocessConfig
+from slm_jax.sequence_models.decoder_config import DecoderConfig
+from slm_jax.sequence_models.presets import gslm_transformer_lm_big
+from slm_jax.serving.unit_speech_lm import UnitSpeechLM
+from slm_jax.assemblies.phonetic_tokenizer import MFCCFeaturesConfig
+from slm_jax.training.gradient_stage import trained
+from slm_jax.training.loop import TrainConfig
+from slm_jax.training.optimizer import OptimizerConfig
+from slm_jax.training.pre.durations import DurationStageConfig
+from slm_jax.training.pre.frame_units import FrameUnitsConfig, LayerOfStageConfig
+from slm_jax.training.pre.masked_prediction import MaskedPredictionStageConfig
+from slm_jax.training.pre.pitch import PitchStageConfig
+from slm_jax.training.pre.unit_lm import UnitLMConfig, unit_vocabulary
+from slm_jax.training.pre.unit_vocoder import UnitVocoderStageConfig
+from slm_jax.training.stages import RunConfig, StageConfig, StageContext
+
+
+class GSLMConfig(RunConfig):
+    """The stages of a run that make up the system, by name, and how it speaks by default.
+
+    `prompt_s`: seconds of speech that are continued.
+    """
+
+    units: str = "units"
+    lm: str = "lm"
+    vocoder: str = "durations"
+    prompt_s: float = 3.0
+    sampling: SamplingConfig = SamplingConfig(temperature=0.7, max_new=500)
+
+    def load(self, context: StageContext) -> UnitSpeechLM:
+        """The trained system."""
+        units, lm = FrameUnitsConfig.of(context.finished(self.units)), UnitLMConfig.of(context.finished(self.lm))
+        durations = DurationStageConfig.of(context.finished(self.vocoder))
+        vocoder = UnitVocoderStageConfig.of(context.finished(durations.vocoder))
+        return UnitSpeechLM(
+            tokenizer=units.tokenizer(context),
+            vocabulary=unit_vocabulary(units.clusters),
+            lm=lm.model.make(),
+            lm_params=trained(context.finished(self.lm))[1],
+            vocoder=vocoder.vocoder(context).make(),
+            vocoder_params=trained(context.finished(self.vocoder))[1]["generator"],
+            speakers=vocoder.speakers(context),
+        )
+
+
+def config(size: str = "tiny", **changes: object) -> GSLMConfig:
+    """A size of GSLM with some fields changed; raises `UserError` for an unknown size."""
+    sizes = {"tiny": tiny, "published": published}
+    require(size in sizes, "GSLM size", size, f"must be one of {', '.join(sizes)}{nearest(size, sizes)}")
+    return sizes[size]().replace(**changes)
+
+
+def tiny(corpus: CorpusConfig = WorldConfig(hours=0.8), clusters: int = 100) -> GSLMConfig:
+    """Five minutes on two cores: a log-mel HuBERT of 2 M parameters, a unit LM of 2 M, a fast vocoder."""
+    smooth = PostprocessConfig(normalise="layer_norm", smooth=3)
+    stages = (
+        FrameUnitsConfig(
+            name="mfcc",
+            features=MFCCFeaturesConfig(),
+            kmeans=KMeansConfig(clusters=clusters),
+            postprocess=PostprocessConfig(normalise="standardise"),
+        ),
+        MaskedPredictionStageConfig(
+            name="hubert",
+            targets="mfcc",
+            model=HubertPretrainingConfig(encoder=log_mel_tiny(), classes=clusters, head="linear"),
+            mask_share=0.65,
+            objective=MaskedPredictionConfig(unmasked_weight=0.3),
+            train=TrainConfig(steps=500),
+            batches=PipelineConfig(batch=4),
+            optimizer=OptimizerConfig(learning_rate=2e-3, warmup_steps=50, betas=(0.9, 0.98), weight_decay=0.01),
+        ),
+        FrameUnitsConfig(
+            name="units",
+            features=LayerOfStageConfig(stage="hubert", layer=4),
+            kmeans=KMeansConfig(clusters=clusters),
+            postprocess=smooth,
+        ),
+        UnitLMConfig(
+            name="lm",
+            units="units",
+            model=DecoderConfig(
+                vocabulary=unit_vocabulary(clusters).padded_size(8),
+                layers=4,
+                width=192,
+                heads=4,
+                hidden=768,
+                positions="rope",
+                dropout=0.1,
+            ),
+            row_length=256,
+            train=TrainConfig(steps=250),
+            batches=PipelineConfig(batch=4),
+            optimizer=OptimizerConfig(learning_rate=1.5e-3, warmup_steps=30, betas=(0.9, 0.98), weight_decay=0.01),
+        ),
+        *vocoder_stages(clusters),
+    )
+    return GSLMConfig(
+        name="gslm_tiny",
+        corpus=corpus,
+        stages=stages,
+        prompt_s=1.2,
+        sampling=SamplingConfig(temperature=0.8, max_new=200),
+    )
+
+
+def vocoder_stages(clusters: int) -> tuple[StageConfig, ...]:
+    """F0, the fast vocoder with spectral losses, and its durations."""
+    vocoder = UnitVocoderStageConfig(
+        name="vocoder",
+        units="units",
+        pitch="pitch",
+        model=UnitVocoderConfig(
+            units=clusters,
+            generator=ISTFTVocoderConfig(),
+            durations=PredictorConfig(dropout=0.1),
+            pitch_predictor=pitch_predictor(64),
+        ),
+        train=TrainConfig(steps=1200),
+        batches=PipelineConfig(batch=8),
+        optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=50, betas=(0.8, 0.99)),
+    )
+    durations = DurationStageConfig(
+        name="durations",
+        vocoder="vocoder",
+        train=TrainConfig(steps=300),
+        batches=PipelineConfig(batch=16),
+        optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=20),
+    )
+    return PitchStageConfig(name="pitch"), vocoder, durations
+
+
+def published(corpus: CorpusConfig | None = None, clusters: int = 100) -> GSLMConfig:
+    """The sizes of the paper, with the training recipes of HuBERT and GSLM as far as they are published.
+
+    HuBERT base: 400,000 steps in each of two iterations (MFCC with 100 clusters, then layer 6 with 500); the unit LM:
+    500,000 steps of about half a million tokens; HiFi-GAN V1 on units with its judges.
+    """
+    kmeans = KMeansConfig(clusters=clusters, batch=10_000, starts=20)
+    hubert = OptimizerConfig(
+        learning_rate=5e-4,
+        schedule="polynomial",
+        power=1.0,
+        warmup_steps=32_000,
+        betas=(0.9, 0.98),
+        eps=1e-6,
+        weight_decay=0.01,
+        clip=10.0,
+    )
+
+    def iteration(name: str, targets: str, classes: int) -> MaskedPredictionStageConfig:
+        return MaskedPredictionStageConfig(
+            name=name,
+            targets=targets,
+            model=HubertPretrainingConfig(encoder=hubert_base(), classes=classes),
+            crop_s=15.625,
+            objective=MaskedPredictionConfig(feature_penalty=10.0),
+            train=TrainConfig(steps=400_000),
+            batches=PipelineConfig(batch=256),
+            optimizer=hubert,
+        )
+
+    stages = (
+        FrameUnitsConfig(name="mfcc", features=MFCCFeaturesConfig(), kmeans=kmeans.replace(clusters=100)),
+        iteration("hubert_1", "mfcc", 100),
+        FrameUnitsConfig(
+            name="units_1",
+            features=LayerOfStageConfig(stage="hubert_1", layer=6),
+            kmeans=kmeans.replace(clusters=500),
+            fit_frames=5_000_000,
+        ),
+        iteration("hubert_2", "units_1", 500),
+        FrameUnitsConfig(
+            name="units",
+            features=LayerOfStageConfig(stage="hubert_2", layer=6),
+            kmeans=kmeans,
+            fit_frames=5_000_000,
+        ),
+        UnitLMConfig(
+            name="lm",
+            units="units",
+            model=gslm_transformer_lm_big(clusters),
+            row_length=3072,
+            train=TrainConfig(steps=500_000, accumulate=4),
+            batches=PipelineConfig(batch=160),
+            optimizer=OptimizerConfig(
+                learning_rate=5e-4, schedule="inverse_sqrt", warmup_steps=4000, betas=(0.9, 0.98)
+            ),
+        ),
+        PitchStageConfig(name="pitch"),
+        UnitVocoderStageConfig(
+            name="vocoder",
+            units="units",
+            pitch="pitch",
+            model=UnitVocoderConfig(units=clusters, generator=HiFiGANConfig()),
+            frames=28,
+            losses=hifigan_losses(),
+            discriminators=DiscriminatorsConfig(),
+            train=TrainConfig(steps=400_000),
+            batches=PipelineConfig(batch=16),
+            optimizer=OptimizerConfig(
+                learning_rate=2e-4, schedule="exponential", final_fraction=0.1, betas=(0.8, 0.99), weight_decay=0.01
+            ),
+        ),
+        DurationStageConfig(
+            name="durations", vocoder="vocoder", train=TrainConfig(steps=20_000), batches=PipelineConfig(batch=64)
+        ),
+    )
+    return GSLMConfig(name="gslm_published", corpus=corpus or WorldConfig(hours=100.0), stages=stages)

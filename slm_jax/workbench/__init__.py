@@ -1,0 +1,4 @@
+"""What looks at whole systems.
+
+Report    a folder of sounds, pictures and tables as one page     (`workbench.report`)
+"""
