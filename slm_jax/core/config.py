@@ -6,8 +6,9 @@ import importlib
 import json
 import runpy
 import sys
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Self, TypeVar, dataclass_transform
+from typing import Any, TypeVar, dataclass_transform
 
 from slm_jax.core.errors import UserError, nearest
 
@@ -31,7 +32,7 @@ class Config:
         super().__init_subclass__(**kwargs)
         dataclasses.dataclass(frozen=True, kw_only=True)(cls)
 
-    def replace(self, **changes: Any) -> Self:
+    def replace(self: C, **changes: Any) -> C:
         """A copy with some fields changed."""
         return dataclasses.replace(self, **changes)
 
@@ -79,12 +80,15 @@ def load_config_file(path: str | Path) -> Config:
         raise UserError(f"config file {str(path)!r}: a config is a Python file that defines `config`")
     config = runpy.run_path(str(path)).get("config")
     if not isinstance(config, Config):
-        raise UserError(f"config file {str(path)!r} must define `config`, a slm_jax Config; found {type(config).__name__}")
+        raise UserError(
+            f"config file {str(path)!r} must define `config`, a slm_jax Config; found {type(config).__name__}"
+        )
     return config
 
 
 def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
     """Leaf fields by dotted path, `optimizer.learning_rate` -> 3e-4."""
+    items: Iterable[tuple[str, Any]]
     if isinstance(config, dict) and config:
         items = config.items()
     elif isinstance(config, list) and any(isinstance(item, dict) for item in config):

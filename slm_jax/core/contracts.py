@@ -34,6 +34,7 @@ class Steppable(Protocol):
     def reset(self, state: Any, rows: Bool[Array, "B"]) -> Any: ...
 
 
+@runtime_checkable
 class Scheme(Protocol):
     """Codes among themselves: a table [S, R, 2] of (time, codebook) per sequence step; `restore(arrange(x)) == x`."""
 
@@ -41,6 +42,7 @@ class Scheme(Protocol):
     def restore(self, streams: Streams) -> Codes: ...
 
 
+@runtime_checkable
 class Layout(Protocol):
     """Text with codes in one set of streams, and back."""
 
@@ -48,6 +50,7 @@ class Layout(Protocol):
     def restore(self, streams: Streams) -> tuple[Any, Codes]: ...
 
 
+@runtime_checkable
 class Adapter(Protocol):
     """Frames to frames of another rate and width; `capacity(T)` is the largest output length for T input frames."""
 
@@ -64,11 +67,12 @@ class Loss(NamedTuple):
     """
 
     total: jax.Array
-    count: jax.Array
+    count: jax.Array  # type: ignore[assignment]  # tuples have a method of that name
     metrics: dict[str, tuple[jax.Array, jax.Array]]
     state: Any = None
 
 
+@runtime_checkable
 class Objective(Protocol):
     """A loss over one (micro-)batch.
 
@@ -79,6 +83,7 @@ class Objective(Protocol):
     def __call__(self, params: Params, state: Any, batch: Batch, rng: jax.Array, frozen: Any = None) -> Loss: ...
 
 
+@runtime_checkable
 class BatchIterator(Protocol):
     """An endless iterator over batches (dicts of numpy arrays of fixed shapes) that can be resumed exactly.
 
@@ -92,6 +97,7 @@ class BatchIterator(Protocol):
     def set_state(self, state: dict[str, Any]) -> None: ...
 
 
+@runtime_checkable
 class System(Protocol):
     """A named system of the survey: a short composition of parts."""
 

@@ -5,6 +5,7 @@ Masks are True where the content is real; rows are right-padded unless a docstri
 """
 
 import dataclasses
+from collections.abc import Iterable
 from typing import Any, TypeVar, dataclass_transform
 
 import jax
@@ -34,7 +35,7 @@ def pytree_dataclass(cls: type[T]) -> type[T]:
         children = tuple((jax.tree_util.GetAttrKey(name), getattr(value, name)) for name in leaves)
         return children, tuple(getattr(value, name) for name in statics)
 
-    def unflatten(aux: tuple, children: tuple) -> Any:
+    def unflatten(aux: tuple, children: Iterable[Any]) -> Any:
         value = object.__new__(cls)
         for name, item in (*zip(leaves, children, strict=True), *zip(statics, aux, strict=True)):
             object.__setattr__(value, name, item)

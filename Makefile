@@ -1,0 +1,104 @@
+# make demo    install what it needs, train a spoken language model on two cores, leave runs/demo/report.html
+# make test    install what the tests need, run all but the slow ones
+# make slow    the slow tests
+# make lint    ruff and mypy
+# make format  let ruff put the files in order
+# make lock    rewrite requirements*.txt from pyproject.toml
+# make clean   remove caches and build leftovers (runs, data and .venv stay)
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+VENV ?= .venv
+WORKDIR ?= runs/demo
+WORKERS ?= 2
+ARGS ?=
+PY := $(VENV)/bin/python
+UV := $(shell command -v uv 2>/dev/null)
+# The first Python that the lock was resolved for and that starts; an own choice: make demo PYTHON=/path/to/python3
+IN_RANGE := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 15))
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; do \
+	$$p -c '$(IN_RANGE)' 2>/dev/null && command -v $$p && break; done)
+
+# uv is fast and takes only what is locked; pip is always there.
+ifdef UV
+CREATE := $(UV) venv --quiet --seed --python '>=3.11,<3.15' $(VENV)
+INSTALL := $(UV) pip install --quiet --python $(PY)
+else
+CREATE := $(PYTHON) -m venv $(VENV)
+INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check
+endif
+
+RUN_READY := $(VENV)/.ready-run
+TEST_READY := $(VENV)/.ready-test
+LINT_READY := $(VENV)/.ready-lint
+
+.PHONY: help demo install test slow lint format lock clean
+
+help:
+	@sed -n 's/^# make /make /p' Makefile
+
+demo: $(RUN_READY)
+	$(PY) -m slm_jax demo --workdir $(WORKDIR) $(ARGS)
+
+install: $(RUN_READY)
+
+test: $(TEST_READY)
+	$(PY) -m pytest -q -n $(WORKERS) --dist loadfile $(ARGS)
+
+slow: $(TEST_READY)
+	$(PY) -m pytest -q -m slow --timeout 1500 $(ARGS) || test $$? -eq 5  # 5: there are none
+
+lint: $(LINT_READY)
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+
+format: $(LINT_READY)
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+$(PY):
+	@test -n "$(UV)$(PYTHON)" || { echo "found no Python 3.11 to 3.14: make demo PYTHON=/path/to/python3"; exit 1; }
+	$(CREATE)
+
+$(RUN_READY): requirements.txt pyproject.toml | $(PY)
+	$(INSTALL) -r requirements.txt
+	$(INSTALL) --no-deps -e .
+	@touch $@
+
+# pip even where uv is: it takes a build of torch for the CPU from a local folder of wheels when one is configured.
+$(TEST_READY): requirements-test.txt $(RUN_READY)
+	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-test.txt
+	@touch $@
+
+$(LINT_READY): requirements-dev.txt $(RUN_READY)
+	$(INSTALL) -r requirements-dev.txt
+	@touch $@
+
+# The version of torch that the parity tests were run with.
+TORCH := 2.13.0
+
+# One version of each package for every Python and system, so that all run what the tests ran.
+LOCK = uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --fork-strategy fewest \
+	--no-annotate --no-header --no-emit-index-url
+
+lock:
+	@test -n "$(UV)" || { echo "make lock needs uv: pip install uv"; exit 1; }
+	{ echo "# What 'make demo' needs; written by 'make lock'."; $(LOCK); } > requirements.txt.new
+	mv requirements.txt.new requirements.txt
+	echo torch==$(TORCH) > torch.lock
+	{ echo "# What 'make test' needs beyond requirements.txt; written by 'make lock'."; \
+	  echo "# Not listed: the accelerator libraries that torch brings on some systems."; echo "-r requirements.txt"; \
+	  $(LOCK) -c requirements.txt -c torch.lock --extra test --extra torch --extra eval | grep -vxFf requirements.txt \
+	  | grep -vE '^(nvidia|cuda|triton)'; } > requirements-test.txt.new
+	mv requirements-test.txt.new requirements-test.txt
+	rm torch.lock
+	{ echo "# What 'make lint' needs beyond requirements.txt; written by 'make lock'."; echo "-r requirements.txt"; \
+	  $(LOCK) -c requirements.txt --extra dev | grep -vxFf requirements.txt; } > requirements-dev.txt.new
+	mv requirements-dev.txt.new requirements-dev.txt
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +

@@ -1,0 +1,65 @@
+"""A training step on eight devices equals one device, under every rule table, and a plain `jax.pmap` step."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    out = tmp_path_factory.mktemp("eight") / "results.json"
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8",
+    }
+    program = ROOT / "tests" / "multidevice" / "eight_devices.py"
+    done = subprocess.run(
+        [sys.executable, str(program), str(out)], env=environment, capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    found = json.loads(out.read_text())
+    found["stderr"] = done.stderr
+    return found
+
+
+def assert_near(one: dict, other: dict) -> None:
+    assert one.keys() == other.keys()
+    for path in one:
+        np.testing.assert_allclose(other[path], one[path], atol=1e-5, rtol=0, err_msg=path)
+
+
+@pytest.mark.parametrize("rules", ["ddp", "fsdp"])
+def test_eight_devices_equal_one(results, rules):
+    assert_near(results["one"], results[rules])
+
+
+def test_a_pmap_step_is_the_same(results):
+    assert_near(results["pmap"], results["plain_ddp"])
+    assert_near(results["pmap"], results["plain_one"])
+
+
+def test_accumulation_on_eight_devices_is_the_same(results):
+    assert_near(results["plain_one"], results["plain_fsdp_accumulated"])
+
+
+def test_dropout_makes_a_difference(results):
+    difference = np.abs(np.subtract(results["one"]["first/kernel"], results["plain_one"]["first/kernel"]))
+    assert difference.max() > 1e-3
+
+
+def test_fsdp_shards_parameters_and_their_averages(results):
+    assert results["shards"] == {"params": [2, 16], "mu": [2, 16], "ema": [2, 16], "ddp": [8, 16]}
+
+
+def test_a_run_moves_from_fsdp_to_ddp_with_a_warning(results):
+    assert_near(results["whole"], results["moved"])
+    assert "mesh.rules: fsdp -> ddp" in results["stderr"]

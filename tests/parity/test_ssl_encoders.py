@@ -1,0 +1,264 @@
+"""wav2vec 2.0, HuBERT and WavLM against the transformers classes with random weights: every layer, padded or not."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from slm_jax.core.trees import count_parameters
+from slm_jax.encoders import ssl_presets
+from slm_jax.encoders.positional_conv import PositionalConvConfig
+from slm_jax.encoders.relative_bias import RelativeBiasConfig, buckets_of
+from slm_jax.encoders.ssl import SSLEncoderConfig
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+TOLERANCE = 2e-5
+LONG, SHORT = 1_600, 977
+CONVS = ((16, 10, 5), (16, 3, 2), (16, 2, 2))
+SHAPE = {
+    "hidden_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "conv_dim": [16, 16, 16],
+    "conv_kernel": [10, 3, 2],
+    "conv_stride": [5, 2, 2],
+    "num_conv_pos_embeddings": 16,
+    "num_conv_pos_embedding_groups": 4,
+}
+LARGE = {"do_stable_layer_norm": True, "feat_extract_norm": "layer"}
+VARIANTS = {
+    "wav2vec2_base": ("Wav2Vec2", {}),
+    "wav2vec2_large": ("Wav2Vec2", {**LARGE, "conv_bias": True}),
+    "hubert_base": ("Hubert", {}),
+    "hubert_large": ("Hubert", {**LARGE, "conv_bias": True, "num_conv_pos_embeddings": 7}),
+    "wavlm_base": ("WavLM", {"num_buckets": 32, "max_bucket_distance": 40}),
+    "wavlm_large": ("WavLM", {**LARGE, "num_buckets": 32, "max_bucket_distance": 40}),
+}
+
+
+def reference(variant: str, shape: dict | None = None):
+    """The transformers model with weights of a size that lets every part be felt."""
+    name, settings = VARIANTS[variant]
+    config = getattr(transformers, f"{name}Config")(**(SHAPE if shape is None else shape), **settings)
+    torch.manual_seed(0)
+    model = getattr(transformers, f"{name}Model")(config).eval()
+    with torch.no_grad():
+        for path, weight in model.named_parameters():
+            fan_in = max(weight[0].numel(), 1) if weight.ndim > 1 else 1
+            is_norm = "layer_norm.weight" in path
+            weight.copy_(1 + 0.2 * torch.randn_like(weight) if is_norm else torch.randn_like(weight) / fan_in**0.5)
+            if path.endswith("original0"):
+                weight.copy_(1 + 0.5 * torch.rand_like(weight))
+            if path.endswith("bias"):
+                weight.mul_(0.1)
+    return model
+
+
+def our_config(variant: str, **changes) -> SSLEncoderConfig:
+    name, settings = VARIANTS[variant]
+    large = "do_stable_layer_norm" in settings
+    relative = RelativeBiasConfig(buckets=32, max_distance=40) if name == "WavLM" else None
+    kernel = settings.get("num_conv_pos_embeddings", 16)
+    return SSLEncoderConfig(
+        conv_layers=CONVS,
+        conv_bias=settings.get("conv_bias", False),
+        extractor_norm="layer" if large else "group",
+        position=PositionalConvConfig(kernel=kernel, groups=4),
+        relative_bias=relative,
+        pre_norm=large,
+        layers=3,
+        width=32,
+        heads=4,
+        hidden=64,
+    ).replace(**changes)
+
+
+def mapped(state: dict, config: SSLEncoderConfig) -> dict:
+    """The transformers state dict in our tree."""
+    w = {name: value.detach().numpy() for name, value in state.items()}
+
+    def norm(path: str) -> dict:
+        return {"scale": w[f"{path}.weight"], "bias": w[f"{path}.bias"]}
+
+    def linear(path: str, in_shape: tuple = (-1,), out_shape: tuple = (-1,)) -> dict:
+        kernel = w[f"{path}.weight"].T
+        outputs = kernel.shape[1:] if out_shape == (-1,) else out_shape
+        inputs = kernel.shape[:1] if in_shape == (-1,) else in_shape
+        return {"kernel": kernel.reshape(*inputs, *outputs), "bias": w[f"{path}.bias"].reshape(outputs)}
+
+    def conv(i: int) -> dict:
+        path = f"feature_extractor.conv_layers.{i}.conv"
+        bias = {"bias": w[f"{path}.bias"]} if config.conv_bias else {}
+        return {"kernel": w[f"{path}.weight"].transpose(2, 1, 0), **bias}
+
+    heads = (config.heads, config.width // config.heads)
+
+    def layer(i: int) -> dict:
+        path = f"encoder.layers.{i}"
+        projections = {n: linear(f"{path}.attention.{n[0]}_proj", (-1,), heads) for n in ("query", "key", "value")}
+        gate = (
+            {
+                "project": linear(f"{path}.attention.gru_rel_pos_linear"),
+                "constant": w[f"{path}.attention.gru_rel_pos_const"].reshape(-1),
+            }
+            if config.relative_bias
+            else None
+        )
+        return {
+            "attention": {**projections, "out": linear(f"{path}.attention.out_proj", heads)},
+            "attention_norm": norm(f"{path}.layer_norm"),
+            "mlp": {
+                "up": linear(f"{path}.feed_forward.intermediate_dense"),
+                "down": linear(f"{path}.feed_forward.output_dense"),
+            },
+            "mlp_norm": norm(f"{path}.final_layer_norm"),
+            **({"gate": gate} if gate else {}),
+        }
+
+    normed = range(len(config.conv_layers)) if config.extractor_norm == "layer" else range(1)
+    front_end = {f"conv_{i}": conv(i) for i in range(len(config.conv_layers))}
+    front_end |= {f"norm_{i}": norm(f"feature_extractor.conv_layers.{i}.layer_norm") for i in normed}
+    positional = "encoder.pos_conv_embed.conv"
+    tree = {
+        "front_end": front_end,
+        "feature_norm": norm("feature_projection.layer_norm"),
+        "feature_projection": linear("feature_projection.projection"),
+        "mask_embedding": w["masked_spec_embed"],
+        "position": {
+            "conv": {
+                "weight_g": w[f"{positional}.parametrizations.weight.original0"].transpose(2, 1, 0),
+                "weight_v": w[f"{positional}.parametrizations.weight.original1"].transpose(2, 1, 0),
+                "bias": w[f"{positional}.bias"],
+            }
+        },
+        "final_norm" if config.pre_norm else "embedding_norm": norm("encoder.layer_norm"),
+        "stack": {"layers": jax.tree.map(lambda *xs: np.stack(xs), *[layer(i) for i in range(config.layers)])},
+    }
+    if config.relative_bias:
+        tree["relative_bias"] = {"embedding": w["encoder.layers.0.attention.rel_attn_embed.weight"]}
+    return jax.tree.map(jnp.asarray, tree)
+
+
+@pytest.fixture(scope="module")
+def rows() -> tuple[np.ndarray, np.ndarray]:
+    """Two rows, the second padded with zeros, and their mask."""
+    mask = np.arange(LONG) < np.array([LONG, SHORT])[:, None]
+    samples = np.random.default_rng(0).standard_normal((2, LONG)).astype(np.float32)
+    return samples * mask, mask
+
+
+def run(config: SSLEncoderConfig, params: dict, samples: np.ndarray, mask: np.ndarray, span_mask=None):
+    apply = jax.jit(lambda p, s, m, spans: config.make().apply({"params": p}, s, m, spans, collect=True))
+    return apply(params, samples, mask, span_mask)
+
+
+def expected_layers(model, samples: np.ndarray, **inputs) -> tuple[np.ndarray, np.ndarray]:
+    """All hidden states [L+1, B, T, D] and the last one after the final norm."""
+    with torch.no_grad():
+        out = model(torch.from_numpy(samples), output_hidden_states=True, **inputs)
+    return np.stack([h.numpy() for h in out.hidden_states]), out.last_hidden_state.numpy()
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_layer_equals_the_reference_row_by_row(variant, rows):
+    """Batched and padded on our side, each row alone on the reference's."""
+    samples, mask = rows
+    model, config = reference(variant), our_config(variant)
+    params = mapped(model.state_dict(), config)
+    assert count_parameters(params) == sum(p.numel() for p in model.parameters())
+    out = run(config, params, samples, mask)
+    for row, length in enumerate((LONG, SHORT)):
+        hidden, last = expected_layers(model, samples[row : row + 1, :length])
+        frames = last.shape[1]
+        assert out.mask[row].sum() == frames == config.frame_count(length)
+        assert hidden.shape[0] == 4
+        assert hidden.std() > 0.1
+        np.testing.assert_allclose(out.hidden[:, row, :frames], hidden[:, 0], atol=TOLERANCE)
+        np.testing.assert_allclose(out.values[row, :frames], last[0], atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("variant", ["hubert_base", "wavlm_large"])
+def test_reference_padding_equals_the_padded_reference(variant, rows):
+    samples, mask = rows
+    model, config = reference(variant), our_config(variant, reference_padding=True)
+    params = mapped(model.state_dict(), config)
+    hidden, _ = expected_layers(model, samples, attention_mask=torch.from_numpy(mask.astype(np.int64)))
+    out = run(config, params, samples, mask)
+    kept = np.asarray(out.mask)
+    np.testing.assert_allclose(np.asarray(out.hidden)[:, kept], hidden[:, kept], atol=TOLERANCE)
+    safe = run(config.replace(reference_padding=False), params, samples, mask)
+    differs = np.abs(np.asarray(safe.hidden - out.hidden))[:, kept].max() > 1e-2
+    assert differs == (config.extractor_norm == "group")
+
+
+@pytest.mark.parametrize("variant", ["hubert_base", "wavlm_large"])
+def test_mask_embedding_replaces_what_the_reference_replaces(variant, rows):
+    samples = rows[0][:1]
+    model, config = reference(variant), our_config(variant)
+    spans = np.zeros((1, config.frame_count(LONG)), bool)
+    spans[0, 5:15] = spans[0, 30:33] = True
+    hidden, _ = expected_layers(model, samples, mask_time_indices=torch.from_numpy(spans))
+    out = run(config, mapped(model.state_dict(), config), samples, np.ones(samples.shape, bool), spans)
+    np.testing.assert_allclose(out.hidden, hidden, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("variant", ["hubert_base", "wavlm_large"])
+def test_stopping_at_a_layer_gives_that_hidden_state(variant, rows):
+    samples, mask = (jnp.asarray(x[:1]) for x in rows)
+    model, config = reference(variant), our_config(variant)
+    params = mapped(model.state_dict(), config)
+    hidden, _ = expected_layers(model, rows[0][:1])
+    apply = jax.jit(lambda layer: config.make().apply({"params": params}, samples, mask, layer=layer), static_argnums=0)
+    for layer in (0, 2, 3):
+        out = apply(layer)
+        np.testing.assert_allclose(out.values, hidden[layer], atol=TOLERANCE)
+
+
+def test_normalised_waveform_equals_the_reference_feature_extractor(rows):
+    from slm_jax.encoders.feature_extractor import normalise_rows
+
+    samples, mask = rows[0] * 0.03 + 0.5, rows[1]
+    extract = transformers.Wav2Vec2FeatureExtractor(do_normalize=True)
+    ours = normalise_rows(jnp.asarray(samples), jnp.asarray(mask))
+    for row, length in enumerate((LONG, SHORT)):
+        theirs = extract(samples[row, :length], sampling_rate=16_000, return_tensors="np")["input_values"][0]
+        np.testing.assert_allclose(ours[row, :length], theirs, atol=1e-4)
+        assert not np.asarray(ours[row, length:]).any()
+
+
+@pytest.mark.parametrize("buckets, distance", [(320, 800), (32, 40)])
+def test_relative_buckets_equal_the_reference(buckets, distance):
+    attention = transformers.models.wavlm.modeling_wavlm.WavLMAttention(
+        8, 2, num_buckets=buckets, max_distance=distance
+    )
+    offsets = np.arange(-1500, 1501)
+    ours = buckets_of(offsets, RelativeBiasConfig(buckets=buckets, max_distance=distance))
+    np.testing.assert_array_equal(ours, attention._relative_positions_bucket(torch.from_numpy(offsets)).numpy())
+
+
+def test_frame_counts_equal_the_reference():
+    with torch.device("meta"):
+        model = transformers.HubertModel(transformers.HubertConfig(num_hidden_layers=1))
+    samples = [400, 719, 720, 16_000, 16_080, 160_000]
+    theirs = [int(model._get_feat_extract_output_lengths(torch.tensor(n))) for n in samples]
+    assert theirs == [1, 1, 2, 49, 50, 499]
+    for config in (ssl_presets.hubert_base(), ssl_presets.log_mel_tiny()):
+        assert [config.frame_count(n) for n in samples] == theirs
+
+
+PUBLISHED = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
+
+
+@pytest.mark.parametrize(
+    "preset", ["wav2vec2_base", "wav2vec2_large", "hubert_base", "hubert_large", "wavlm_base", "wavlm_large"]
+)
+def test_published_sizes_have_the_reference_parameter_count(preset):
+    name = {"wav2vec2": "Wav2Vec2", "hubert": "Hubert", "wavlm": "WavLM"}[preset.split("_")[0]]
+    settings = {**PUBLISHED, **LARGE, "conv_bias": name != "WavLM"} if preset.endswith("large") else {}
+    with torch.device("meta"):
+        model = getattr(transformers, f"{name}Model")(getattr(transformers, f"{name}Config")(**settings))
+    ours = jax.eval_shape(getattr(ssl_presets, preset)().make().init, jax.random.key(0), jnp.zeros((1, 16_000)))
+    assert count_parameters(ours) == sum(p.numel() for p in model.parameters())
