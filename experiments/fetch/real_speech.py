@@ -9,8 +9,8 @@
 
 The packages are downloaded and unpacked, not installed, so no root is needed; their versions and SHA-256 sums are
 pinned below, and anything else is refused. Each set becomes `DIR/<set>/` with `audio/*.flac` (16 kHz, mono),
-`manifest.jsonl` and `LICENSE.txt`; it appears whole or not at all, and a set that is there is left alone. The audio is the
-work of others: use it under the licence that lies beside it, and do not add it to this repository.
+`manifest.jsonl` and `LICENSE.txt`; it appears whole or not at all, and a set that is there is left alone. The audio is
+the work of others: use it under the licence that lies beside it, and do not add it to this repository.
 """
 
 import argparse

@@ -1,4 +1,5 @@
-"""Assemblies: parts that several systems share, composed of encoders, quantizers, models and decoders.
+"""Parts that several systems share.
 
-Tokenizers   PhoneticTokenizerConfig, PhoneticTokenizer, fit_phonetic_tokenizer   (`assemblies.phonetic_tokenizer`)
+Phonetic tokenizer   features of a layer (or MFCC), treated, clustered: speech to units
+                     (`assemblies.phonetic_tokenizer`)
 """

@@ -11,6 +11,9 @@ from slm_jax.audio.stft import frame
 from slm_jax.core.config import Config
 from slm_jax.core.errors import require
 
+OCTAVE_MARGIN = 0.05
+"""Aperiodicity by which a dip may be shallower than the deepest and still be taken for the period."""
+
 
 class PitchConfig(Config):
     """Settings of the pitch tracker.
@@ -25,7 +28,7 @@ class PitchConfig(Config):
     low_hz: float = 60.0
     high_hz: float = 500.0
     window_s: float = 0.025
-    threshold: float = 0.2
+    threshold: float = 0.3
     quiet_db: float = 45.0
     centre_s: float | None = None
 
@@ -83,7 +86,7 @@ def _track(
     # A lag compares [i, i + window) with itself shifted; the middle of both together is span / 2 after i.
     frames = frame(padded[:, span + centre - span // 2 :], span, hop)[:, :count]
     aperiodicity = _normalised_difference(frames, window, lags)
-    lag, dip = _first_dip(aperiodicity, int(c.rate_hz / c.high_hz), c.threshold)
+    lag, dip = _first_dip(aperiodicity, int(c.rate_hz / c.high_hz))
     level = jnp.sqrt(jnp.mean(frames**2, axis=-1))
     loud = level > jnp.maximum(level.max(axis=1, keepdims=True) * 10 ** (-c.quiet_db / 20), 1e-5)
     middle = jnp.minimum(jnp.arange(count) * hop + centre, samples.shape[1] - 1)
@@ -104,16 +107,16 @@ def _normalised_difference(frames: Float[Array, "B T W"], window: int, lags: int
     return jnp.where(lag == 0, 1.0, difference / jnp.maximum(mean, 1e-12))
 
 
-def _first_dip(
-    aperiodicity: Float[Array, "B T L"], shortest: int, threshold: float
-) -> tuple[Float[Array, "B T"], Float[Array, "B T"]]:
-    """Lag (samples, interpolated) and depth of the first local minimum under the threshold, else of the lowest."""
+def _first_dip(aperiodicity: Float[Array, "B T L"], shortest: int) -> tuple[Float[Array, "B T"], Float[Array, "B T"]]:
+    """Lag (samples, interpolated) and depth of the first local minimum about as deep as the deepest.
+
+    A multiple of the period is as deep as the period and comes later; half a period, where the second harmonic is
+    strong, comes earlier but is shallower. YIN's fixed threshold would take it.
+    """
     before, here, after = aperiodicity[..., :-2], aperiodicity[..., 1:-1], aperiodicity[..., 2:]
     lag = jnp.arange(1, aperiodicity.shape[-1] - 1)
-    allowed = (here <= before) & (here < after) & (lag >= shortest)
-    under = allowed & (here < threshold)
-    lowest = jnp.argmin(jnp.where(allowed, here, jnp.inf), axis=-1)
-    chosen = jnp.where(under.any(axis=-1), jnp.argmax(under, axis=-1), lowest)[..., None]
+    dips = jnp.where((here <= before) & (here < after) & (lag >= shortest), here, jnp.inf)
+    chosen = jnp.argmax(dips <= dips.min(axis=-1, keepdims=True) + OCTAVE_MARGIN, axis=-1, keepdims=True)
     left, depth, right = (jnp.take_along_axis(x, chosen, axis=-1)[..., 0] for x in (before, here, after))
     bend = left - 2 * depth + right
     shift = jnp.where(bend > 1e-9, 0.5 * (left - right) / jnp.maximum(bend, 1e-9), 0.0)

@@ -52,6 +52,7 @@ def run_verb(verb: Callable[[list[str]], Any], argv: list[str]) -> int:
                     print(json.dumps(result, ensure_ascii=False, indent=2, sort_keys=False), file=out, flush=True)
         else:
             verb(argv)
+            sys.stdout.flush()  # a closed pipe shows here, and not in Python's last breath
     except KeyboardInterrupt:
         say("interrupted")
         return INTERRUPTED

@@ -4,6 +4,10 @@ Corpora    which speech, its preparation and its random-access form     (`data.c
 Builders   world, manifest, folder and tfds as TFDS builders            (`data.corpora`)
 Records    tables derived from a corpus, such as units                  (`data.records`)
 Examples   one file per kind of training example                        (`data.examples`)
-Pipeline   seeded shuffle, virtual shards, packing, exact state         (`data.pipeline`)
-Passes     finite passes over a source for encoding                     (`data.passes`)
+Pipeline   seeded order, host-independent batches, exact state          (`data.pipeline`)
+Packing    several examples in a row, over fixed virtual shards         (`data.packing`)
+Buckets    whole examples in few fixed shapes                           (`data.buckets`, `data.lengths`)
+Order      who comes when, and the rng of each example                  (`data.order`)
+Joined     rows of several sources side by side; parts of a source      (`data.joined`)
+Passes     finite passes over a source for encoding                     (`data.passes`, `data.progress`)
 """

@@ -1,9 +1,9 @@
 """A corpus by name: parse its short form, prepare it once, open a split for random access.
 
-    config = parse_corpus("world:hours=0.8")
-    report = prepare_corpus(config, data_dir)
-    source = open_corpus(config, data_dir, "train")
-    source[0]["samples"]                                   # int16 [N] at 16 kHz
+config = parse_corpus("world:hours=0.8")
+report = prepare_corpus(config, data_dir)
+source = open_corpus(config, data_dir, "train")
+source[0]["samples"]                                   # int16 [N] at 16 kHz
 """
 
 import json
@@ -50,11 +50,11 @@ __all__ = [
 class Source:
     """One split of a prepared corpus: `len(source)`, `source[i]`; can be pickled, and read by several threads.
 
-    An item is a dict: `id`, `kind`, `text`, `speaker` (str), `seconds` (float), `samples` (int16 `[N]`, 16 kHz). Recordings
-    add `lang`, `source` and `extra` (a dict). The world adds `phones` (list of str), `phone_ids` (int32 `[P]`, places
-    in `PHONES`), `phone_start_s`, `phone_end_s` (float32 `[P]`), `words` (list of str), `word_start_s`, `word_end_s`
-    (float32 `[W]`), `f0_hz` (float32 per 12.5 ms, 0 where unvoiced), `speed`, `question`, `answer`, and `turns` (list of
-    dicts with speaker, text, answer, start_s and end_s).
+    An item is a dict: `id`, `kind`, `text`, `speaker` (str), `seconds` (float), `samples` (int16 `[N]`, 16 kHz).
+    Recordings add `lang`, `source` (str) and `extra` (dict). The world adds `phones` (list of str), `phone_ids` (int32
+    `[P]`, places in `PHONES`), `phone_start_s`, `phone_end_s` (float32 `[P]`), `words` (list of str), `word_start_s`,
+    `word_end_s` (float32 `[W]`), `f0_hz` (float32 per 12.5 ms, 0 where unvoiced), `speed`, `question`, `answer`, and
+    `turns` (list of dicts with speaker, text, answer, start_s and end_s).
 
     `ids`, `kinds`, `speakers` (lists of str) and `seconds` (float64 array) tell of all items without reading them.
     """
@@ -106,7 +106,9 @@ def open_corpus(
 
 def _item(stored: dict[str, Any]) -> dict[str, Any]:
     """A record as users see it: texts as str, and what was stored as text in its own form."""
-    item = {name: value.decode() if isinstance(value, bytes) else value for name, value in stored.items()}
+    item: dict[str, Any] = {
+        name: value.decode() if isinstance(value, bytes) else value for name, value in stored.items()
+    }
     if "phone_ids" in item:
         item["phones"] = [PHONES[i] for i in item["phone_ids"]]
         item["words"] = item["words"].split()

@@ -126,9 +126,7 @@ def prepare_corpus(config: CorpusConfig, data_dir: str | Path, progress: bool = 
         raise UserError(f"corpus {describe(config)}: no usable item, {_counts_text(account.rejected)}")
     shutil.rmtree(folder, ignore_errors=True)  # what a kill has left: a dataset without its report
     splits = tuple(split for split in SPLITS if any(record["split"] == split for record in account.kept))
-    write_dataset(
-        source.builder, PartsConfig(name=source.name, parts=tuple(account.parts), splits=splits), data_dir
-    )
+    write_dataset(source.builder, PartsConfig(name=source.name, parts=tuple(account.parts), splits=splits), data_dir)
     report = _write_account(config, folder, account, time.monotonic() - started)
     shutil.rmtree(parts_folder)
     with contextlib.suppress(OSError):
@@ -212,14 +210,13 @@ def _make_parts(config: CorpusConfig, listing: Any, folder: Path, account: _Acco
         account.add(path, records)
 
 
-def _make_world(
-    config: WorldConfig, kind: str, hours: float, folder: Path, account: _Account, progress: bool
-) -> None:
+def _make_world(config: WorldConfig, kind: str, hours: float, folder: Path, account: _Account, progress: bool) -> None:
     """Records of one kind until they fill `hours`; what the last part has beyond that is left out."""
     if not hours:
         return
     processes = 1 if hours < 0.02 else config.processes  # a minute of speech is made before a process has started
-    made = run_parts(world_records.jobs(config, kind), world_records.make_records, folder, processes=processes, name=kind)
+    jobs = world_records.jobs(config, kind)
+    made = run_parts(jobs, world_records.make_records, folder, processes=processes, name=kind)
     total_s = 0.0
     with tqdm(desc=f"speaking {kind}", total=round(hours * 3600), unit="s", disable=not progress) as bar:
         for path, records in made:

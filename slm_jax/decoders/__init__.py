@@ -1,6 +1,6 @@
 """From tokens and features to waveforms.
 
-Unit vocoder     UnitVocoderConfig, UnitVocoder, Voice controls    (`decoders.unit_vocoder`)
+Unit vocoder     UnitVocoderConfig, UnitVocoder, initialise        (`decoders.unit_vocoder`)
 Generators       HiFiGANConfig                                     (`decoders.hifigan`)
                  ISTFTVocoderConfig, the fast one                  (`decoders.istft_vocoder`)
 Excitation       harmonics of F0 and noise                         (`decoders.excitation`)

@@ -17,7 +17,8 @@ from slm_jax.nn.conv import Conv1d
 from slm_jax.nn.dtypes import compute_dtype
 
 SLOPE = 0.1
-Judgement = tuple[Float[Array, "B M"], list[jax.Array]]
+Judgement = tuple[Float[Array, "B _"], list[jax.Array]]
+"""Scores, one per place, and the features of every layer."""
 
 
 class DiscriminatorsConfig(Config):
@@ -69,7 +70,8 @@ class Discriminators(nn.Module):
     def __call__(self, samples: Float[Array, "B N"]) -> list[Judgement]:
         c, dtype = self.config, compute_dtype(self.config.dtype)
         judged = [
-            PeriodDiscriminator(period, c.period_widths, dtype, name=f"period_{period}")(samples) for period in c.periods
+            PeriodDiscriminator(period, c.period_widths, dtype, name=f"period_{period}")(samples)
+            for period in c.periods
         ]
         x = samples[..., None]
         for scale in range(c.scales):

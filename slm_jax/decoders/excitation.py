@@ -10,6 +10,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 DEFAULT_F0_HZ = 150.0
+BAND = 0.495
+"""Harmonics reach up to this share of the rate: one that fell on half of it would come out with twice its power."""
 NEAR_PULSE = 1e-3
 """Below this `sin(angle / 2)` the sum of harmonics is taken from its limit."""
 
@@ -17,12 +19,12 @@ NEAR_PULSE = 1e-3
 def harmonics(
     f0_hz: Float[Array, "B T"], voiced: Bool[Array, "B T"], hop: int, rate_hz: int = 16_000
 ) -> Float[Array, "B N"]:
-    """All harmonics of F0 below `rate_hz / 2` with one amplitude, unit power where voiced; N = T hop.
+    """All harmonics of F0 below `BAND rate_hz` with one amplitude, unit power where voiced; N = T hop.
 
     F0 (Hz) runs straight between frame centres on a logarithmic scale and the voicing ramps up and down between them.
     """
     pitch = jnp.exp(spread(jnp.log(filled(f0_hz.astype(jnp.float32), voiced)), hop))
-    count = jnp.floor(0.5 * rate_hz / pitch)
+    count = jnp.floor(BAND * rate_hz / pitch)
     angle = 2 * math.pi * running_cycles(pitch / rate_hz, hop)
     half = jnp.sin(angle / 2)
     near = jnp.abs(half) < NEAR_PULSE

@@ -38,7 +38,9 @@ class HiFiGANConfig(Config):
 
     def __post_init__(self) -> None:
         stages, kernels = len(self.upsample), len(self.resblock_kernels)
-        require(len(self.upsample_kernels) == stages, "upsample_kernels", self.upsample_kernels, f"needs {stages} entries")
+        require(
+            len(self.upsample_kernels) == stages, "upsample_kernels", self.upsample_kernels, f"needs {stages} entries"
+        )
         for rate, kernel in zip(self.upsample, self.upsample_kernels, strict=True):
             even = kernel >= rate and (kernel - rate) % 2 == 0
             require(even, "upsample_kernels", self.upsample_kernels, f"{kernel} must be {rate} plus an even number")
@@ -91,9 +93,7 @@ class HiFiGAN(nn.Module):
     config: HiFiGANConfig
 
     @nn.compact
-    def __call__(
-        self, features: Float[Array, "B T D"], mask: Bool[Array, "B T"] | None = None
-    ) -> Float[Array, "B N"]:
+    def __call__(self, features: Float[Array, "B T D"], mask: Bool[Array, "B T"] | None = None) -> Float[Array, "B N"]:
         """N = T hop samples in [-1, 1], zero beyond the real frames."""
         c = self.config
         norm, dtype = (0 if c.weight_norm else None), compute_dtype(c.dtype)

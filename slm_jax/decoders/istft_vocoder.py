@@ -82,7 +82,7 @@ class ISTFTVocoder(nn.Module):
         key: jax.Array | None = None,
     ) -> Float[Array, "B N"]:
         """N = T hop samples, zero beyond the real frames. `key` draws the noise (a fixed one when None)."""
-        c = self.config
+        c, given = self.config, mask
         dtype = compute_dtype(c.dtype)
         x = Conv1d(c.widths[0], 7, dtype=dtype, name="conv_in")(features, mask)
         x = LayerNorm(dtype=dtype, name="norm_in")(x)
@@ -93,24 +93,35 @@ class ISTFTVocoder(nn.Module):
                 x = x.reshape(x.shape[0], -1, width)
                 mask = None if mask is None else jnp.repeat(mask, factor, axis=1)
             for block in range(c.blocks[stage]):
-                x = ConvNeXtBlock(c.kernel, c.expansion * width, dtype=dtype, name=f"stage_{stage}_block_{block}")(x, mask)
+                x = ConvNeXtBlock(c.kernel, c.expansion * width, dtype=dtype, name=f"stage_{stage}_block_{block}")(
+                    x, mask
+                )
         x = LayerNorm(dtype=dtype, name="norm_out")(x)
         bins, parts = c.n_fft // 2 + 1, 3 if c.reads_pitch else 2
         out = Linear((parts, bins), ("conv_in",), (None, "conv_out"), dtype=dtype, name="head")(x).astype(jnp.float32)
         if not c.reads_pitch:
             spectra = polar(out[..., 0, :], out[..., 1, :])
         else:
-            require(f0_hz is not None and voiced is not None, "f0_hz", None, "a harmonic excitation needs F0 and voicing")
-            spectra = self._excited(out, f0_hz, voiced, key)
+            require(
+                f0_hz is not None and voiced is not None, "f0_hz", None, "a harmonic excitation needs F0 and voicing"
+            )
+            tone, hiss = self._excitation(f0_hz, voiced, given, key)
+            spectra = polar(out[..., 0, :], out[..., 1, :]) * tone + jnp.exp(clipped(out[..., 2, :])) * hiss
         return synthesised(spectra, mask, c.n_fft, c.istft_hop)
 
-    def _excited(self, out: jax.Array, f0_hz: jax.Array, voiced: jax.Array, key: jax.Array | None) -> jax.Array:
-        """The spectra of harmonics and noise, each through its own filter."""
+    def _excitation(
+        self, f0_hz: jax.Array, voiced: jax.Array, mask: jax.Array | None, key: jax.Array | None
+    ) -> tuple[jax.Array, jax.Array]:
+        """The spectra of the harmonics and of the noise; a row ends with its last real frame."""
         c = self.config
-        tone = analysed(harmonics(f0_hz, voiced, c.hop, c.rate_hz), c.n_fft, c.istft_hop)
-        hiss = noise(jax.random.key(0) if key is None else key, f0_hz.shape[1] * c.hop)
-        hiss = analysed(hiss, c.n_fft, c.istft_hop)
-        return polar(out[..., 0, :], out[..., 1, :]) * tone + jnp.exp(clipped(out[..., 2, :])) * hiss
+        if mask is not None:
+            f0_hz, voiced = (held_at_end(track, mask) for track in (f0_hz, voiced))
+        tone = harmonics(f0_hz, voiced, c.hop, c.rate_hz)
+        hiss = noise(jax.random.key(0) if key is None else key, tone.shape[1])
+        if mask is not None:
+            real = jnp.repeat(mask, c.hop, axis=1)
+            tone, hiss = jnp.where(real, tone, 0.0), jnp.where(real, hiss, 0.0)
+        return analysed(tone, c.n_fft, c.istft_hop), analysed(hiss, c.n_fft, c.istft_hop)
 
 
 class ConvNeXtBlock(nn.Module):
@@ -130,6 +141,12 @@ class ConvNeXtBlock(nn.Module):
         y = Linear(width, ("mlp",), ("conv_out",), dtype=self.dtype, name="contract")(nn.gelu(y, approximate=True))
         init = nn.with_logical_partitioning(nn.initializers.constant(self.initial_scale), ("norm",))
         return x + y * self.param("scale", init, (width,), jnp.float32).astype(self.dtype)
+
+
+def held_at_end(track: Array, mask: Bool[Array, "B T"]) -> Array:
+    """`track [B, T]` with every row's last real value in its padding."""
+    last = jnp.maximum(mask.sum(-1, keepdims=True) - 1, 0)
+    return jnp.take_along_axis(track, jnp.minimum(jnp.arange(track.shape[1]), last), axis=1)
 
 
 def clipped(log_magnitude: jax.Array) -> jax.Array:

@@ -49,8 +49,8 @@ class SSLEncoderConfig(Config):
     conv_bias: bool = False
     extractor_norm: str = "group"
     mel: LogMelConfig = LogMelConfig()
-    mel_shift: float = 6.0
-    mel_scale: float = 0.4
+    mel_shift: float = 7.3
+    mel_scale: float = 0.38
     normalise_waveform: bool = False
     feature_norm: bool = True
     feature_gradient: float = 1.0

@@ -3,5 +3,7 @@
 Units             phone purity, cluster purity, PNMI, frame labels from spans   (`evaluation.units`)
 Language model    n-gram baselines, unit statistics of continuations            (`evaluation.language_model`)
 Resynthesis       STOI, log-mel distance, voiced share, F0 error                (`evaluation.resynthesis`)
+Comparison        features clustered after equal treatments                     (`evaluation.unit_comparison`)
+Scoring           how likely a language model finds given sequences             (`evaluation.scoring`)
 Phone classifier  softmax classifier from log-mel to phones, its posterior      (`evaluation.phone_classifier`)
 """

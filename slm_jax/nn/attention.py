@@ -1,6 +1,7 @@
 """Attention: one function on heads, and the multi-head module with its key-value cache."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -32,11 +33,24 @@ def attend(
     `mask` and `bias` may have size 1 on any axis; `scale` is `1 / sqrt(C)` unless given. A query that may look at
     nothing gets a finite value that means nothing. `dropout` acts on the weights.
     """
+    return attend_by_head(q, jnp.swapaxes(k, 1, 2), jnp.swapaxes(v, 1, 2), bias, mask, scale, dropout)
+
+
+def attend_by_head(
+    q: Float[Array, "B T H C"],
+    k: Float[Array, "B G S C"],
+    v: Float[Array, "B G S C"],
+    bias: Float[Array, "#B #H #T #S"] | None = None,
+    mask: Bool[Array, "#B #T #S"] | None = None,
+    scale: float | None = None,
+    dropout: Dropout | None = None,
+) -> Float[Array, "B T H C"]:
+    """`attend` with the keys of each head side by side, as caches hold them: products read them where they lie."""
     batch, queries, heads, width = q.shape
-    groups = k.shape[2]
+    groups = k.shape[1]
     require(heads % groups == 0, "heads", heads, f"must be a multiple of the {groups} key heads")
     q = q.reshape(batch, queries, groups, heads // groups, width)
-    scores = jnp.einsum("btgrc,bsgc->bgrts", q, k, preferred_element_type=jnp.float32)
+    scores = jnp.einsum("btgrc,bgsc->bgrts", q, k, preferred_element_type=jnp.float32)
     scores = scores * (width**-0.5 if scale is None else scale)
     if bias is not None:
         per_group = (groups, heads // groups) if bias.shape[1] != 1 else (1, 1)
@@ -46,8 +60,10 @@ def attend(
     weights = jax.nn.softmax(scores, axis=-1)
     if dropout is not None:
         weights = dropout(weights)
-    y = jnp.einsum("bgrts,bsgc->btgrc", weights.astype(v.dtype), v)
-    return y.reshape(batch, queries, heads, width)
+    # as a plain product of matrices: einsum turns the operands round, and XLA then copies the values at every step
+    y = jnp.matmul(weights.reshape(batch, groups, -1, k.shape[2]).astype(v.dtype), v)
+    y = y.reshape(batch, groups, heads // groups, queries, width)
+    return y.transpose(0, 3, 1, 2, 4).reshape(batch, queries, heads, width)
 
 
 def causal_mask(queries: int, window: int | None = None) -> Bool[Array, "1 T T"]:
@@ -73,26 +89,28 @@ def segment_mask(segment_ids: Int[Array, "B T"]) -> Bool[Array, "B T T"]:
 class KVCache:
     """Keys and values of the first `length[b]` real entries of each row, packed to the left."""
 
-    keys: Float[Array, "B S G C"]
-    values: Float[Array, "B S G C"]
+    keys: Float[Array, "B G S C"]
+    values: Float[Array, "B G S C"]
     length: Int[Array, "B"]
 
     @property
     def capacity(self) -> int:
         """Entries that fit."""
-        return self.keys.shape[1]
+        return self.keys.shape[2]
 
     def slots(self, mask: Bool[Array, "B T"]) -> Int[Array, "B T"]:
         """Where new entries go, which is also their position; masked ones get the slot of the last real one."""
         return jnp.maximum(self.length[:, None] + jnp.cumsum(mask, axis=-1, dtype=jnp.int32) - 1, 0)
 
-    def append(self, keys: jax.Array, values: jax.Array, mask: Bool[Array, "B T"]) -> "KVCache":
+    def append(
+        self, keys: Float[Array, "B T G C"], values: Float[Array, "B T G C"], mask: Bool[Array, "B T"]
+    ) -> "KVCache":
         """With the entries where `mask` holds added; those beyond the capacity are dropped."""
         rows = jnp.arange(mask.shape[0])[:, None]
         slots = jnp.where(mask, self.slots(mask), self.capacity)
 
         def put(old: jax.Array, new: jax.Array) -> jax.Array:
-            return old.at[rows, slots].set(new.astype(old.dtype), mode="drop")
+            return old.at[rows, :, slots].set(new.astype(old.dtype), mode="drop")
 
         length = jnp.minimum(self.length + mask.sum(-1, dtype=jnp.int32), self.capacity)
         return KVCache(put(self.keys, keys), put(self.values, values), length)
@@ -149,10 +167,12 @@ class Attention(nn.Module):
         if cache is not None:
             real = jnp.ones(x.shape[:2], bool) if real is None else real
             slots, cache = cache.slots(real), cache.append(k, v, real)
-            k, v = cache.keys.astype(self.dtype), cache.values.astype(self.dtype)
             mask = within_window(slots[:, :, None], jnp.arange(cache.capacity)[None, None], self.window)
-        drop = nn.Dropout(self.dropout, name="dropout")
-        y = attend(q, k, v, bias=bias, mask=mask, dropout=lambda w: drop(w, deterministic=deterministic))
+            k, v = cache.keys.astype(self.dtype), cache.values.astype(self.dtype)
+        else:
+            k, v = jnp.swapaxes(k, 1, 2), jnp.swapaxes(v, 1, 2)
+        drop = partial(nn.Dropout(self.dropout, name="dropout"), deterministic=deterministic)
+        y = attend_by_head(q, k, v, bias, mask, dropout=drop)
         return self._out(y, x.shape[-1]), cache
 
     def _project(self, name: str, x: jax.Array, heads: int, axis: str) -> jax.Array:
@@ -182,7 +202,7 @@ class Attention(nn.Module):
 
 def empty_cache(batch: int, capacity: int, kv_heads: int, head_width: int, dtype: Any) -> KVCache:
     """A cache for `capacity` entries a row, with none in it."""
-    shape = (batch, capacity, kv_heads, head_width)
+    shape = (batch, kv_heads, capacity, head_width)
     return KVCache(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype), jnp.zeros((batch,), jnp.int32))
 
 

@@ -181,9 +181,13 @@ def pad_widths(frames: int, kernel: int, stride: int, dilation: int, padding: Pa
     if padding == "same":
         return reach // 2, reach - reach // 2
     if padding == "causal":
-        require(reach + 1 >= stride, "stride", stride, f"a causal convolution that reaches {reach + 1} frames skips some")
+        require(
+            reach + 1 >= stride, "stride", stride, f"a causal convolution that reaches {reach + 1} frames skips some"
+        )
         return reach + 1 - stride, -frames % stride
-    require(isinstance(padding, int) and padding >= 0, "padding", padding, "is same, valid, causal or a number of zeros")
+    require(
+        isinstance(padding, int) and padding >= 0, "padding", padding, "is same, valid, causal or a number of zeros"
+    )
     return int(padding), int(padding)
 
 
@@ -201,7 +205,12 @@ def length_mask(lengths: Int[Array, "B"], frames: int) -> Bool[Array, "B T"]:
 
 
 def conv_lax(
-    x: Float[Array, "B T D"], kernel: Float[Array, "K I O"], pads: tuple[int, int], stride: int, dilation: int, groups: int
+    x: Float[Array, "B T D"],
+    kernel: Float[Array, "K I O"],
+    pads: tuple[int, int],
+    stride: int,
+    dilation: int,
+    groups: int,
 ) -> Float[Array, "B T2 O"]:
     """Convolution as one XLA operation."""
     y = jax.lax.conv_general_dilated(
@@ -217,7 +226,12 @@ def conv_lax(
 
 
 def conv_unfold(
-    x: Float[Array, "B T D"], kernel: Float[Array, "K I O"], pads: tuple[int, int], stride: int, dilation: int, groups: int
+    x: Float[Array, "B T D"],
+    kernel: Float[Array, "K I O"],
+    pads: tuple[int, int],
+    stride: int,
+    dilation: int,
+    groups: int,
 ) -> Float[Array, "B T2 O"]:
     """The same as shifted copies of the input: one product over all taps, or a sum of scaled copies when depthwise."""
     taps, inputs, outputs = kernel.shape

@@ -66,7 +66,9 @@ class CausalConv1d(nn.Module):
     def step(self, frames: Frames, state: Float[Array, "B K D"]) -> tuple[Frames, Float[Array, "B K D"]]:
         """The next frames. Raises `UserError` when their number is no multiple of `stride`."""
         length = frames.values.shape[1]
-        require(length % self.stride == 0, "frames of a step", length, f"must be a multiple of the stride {self.stride}")
+        require(
+            length % self.stride == 0, "frames of a step", length, f"must be a multiple of the stride {self.stride}"
+        )
         values = jnp.concatenate([state.astype(frames.values.dtype), zero_padded(frames.values, frames.mask)], axis=1)
         read = conv_length(frames.mask.sum(-1), 1, self.stride, 1, "same") * self.stride
         out = Frames(self._convolve(values, (0, 0)), self._mask_out(frames.mask))

@@ -2,5 +2,6 @@
 
 Tokens       NextToken, cross-entropy whole or in chunks   (`objectives.next_token`, `objectives.cross_entropy`)
 Speech       HuBERT's masked prediction                    (`objectives.masked_prediction`)
-Waveforms    vocoder GAN                                   (`objectives.vocoder_gan`)
+Waveforms    spectra and judges of a vocoder               (`objectives.vocoder`)
+Durations    frames of each unit                           (`objectives.duration`)
 """

@@ -8,6 +8,7 @@ Batch keys: `units [B, T]` int, `samples [B, T hop]` (float, or int16), and wher
 `voiced [B, T]`, `speaker [B]`; `frame_mask [B, T]` when rows are padded.
 """
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -61,7 +62,9 @@ class GeneratorObjective:
         self, config: VocoderLossConfig, vocoder: UnitVocoder, discriminators: Discriminators | None = None
     ) -> None:
         self.config, self.vocoder, self.discriminators = config, vocoder, discriminators
-        self.spectra = [spectrum_of(n_fft, hop, mels, vocoder.config.rate_hz) for n_fft, hop, mels in config.resolutions]
+        self.spectra = [
+            spectrum_of(n_fft, hop, mels, vocoder.config.rate_hz) for n_fft, hop, mels in config.resolutions
+        ]
 
     def __call__(self, params: Any, state: Any, batch: Any, rng: jax.Array, frozen: Any = None) -> Loss:
         c, (noise_key, dropout_key) = self.config, jax.random.split(rng)
@@ -70,7 +73,7 @@ class GeneratorObjective:
         parts = {"spectral": self.spectral(made, target, mask)}
         total = c.spectral_weight * parts["spectral"]
         if self.discriminators is not None:
-            judge = lambda x: self.discriminators.apply({"params": params["discriminator"]}, x)
+            judge = partial(self.discriminators.apply, {"params": params["discriminator"]})
             of_made, of_real = judge(made), jax.lax.stop_gradient(judge(target))
             parts |= {"adversarial": fooling_loss(of_made), "features": feature_loss(of_real, of_made)}
             total = total + c.adversarial_weight * parts["adversarial"] + c.feature_weight * parts["features"]
@@ -101,10 +104,8 @@ class DiscriminatorObjective:
 
     def __call__(self, params: Any, state: Any, batch: Any, rng: jax.Array, frozen: Any = None) -> Loss:
         target, mask = waveform_of(batch), frame_mask_of(batch)
-        made = jax.lax.stop_gradient(
-            spoken(self.vocoder, params["generator"], batch, mask, jax.random.split(rng)[0])
-        )
-        judge = lambda x: self.discriminators.apply({"params": params["discriminator"]}, x)
+        made = jax.lax.stop_gradient(spoken(self.vocoder, params["generator"], batch, mask, jax.random.split(rng)[0]))
+        judge = partial(self.discriminators.apply, {"params": params["discriminator"]})
         loss = judging_loss(judge(target), judge(made))
         return weighted(loss, {"judging": loss}, mask, state)
 
@@ -191,7 +192,9 @@ def row_mean(values: Float[Array, "B T"], mask: Bool[Array, "B T"]) -> Float[Arr
     return jnp.where(mask, values, 0.0).sum(-1) / jnp.maximum(mask.sum(-1), 1)
 
 
-def weighted(total: Float[Array, "B"], parts: dict[str, Float[Array, "B"]], mask: Bool[Array, "B T"], state: Any) -> Loss:
+def weighted(
+    total: Float[Array, "B"], parts: dict[str, Float[Array, "B"]], mask: Bool[Array, "B T"], state: Any
+) -> Loss:
     """Rows weighted by their real frames."""
     frames = mask.sum(-1).astype(jnp.float32)
     count = frames.sum()

@@ -1,7 +1,7 @@
 """Quantizers: continuous frames to units.
 
-k-means     KMeansConfig, KMeansFit, fit_kmeans                              (`quantizers.kmeans`)
-            kmeans_plus_plus                                                 (`quantizers.kmeans_start`)
-Assigning   assign, nearest                                                  (`quantizers.nearest`)
-Treatment   PostprocessConfig, postprocess, fit_statistics, smooth_frames    (`quantizers.postprocess`)
+k-means     KMeansConfig, KMeansFit, fit_kmeans                 (`quantizers.kmeans`)
+            kmeans_plus_plus                                    (`quantizers.kmeans_start`)
+Assigning   assign, nearest                                     (`quantizers.nearest`)
+Treatment   PostprocessConfig, Postprocess, smoothed            (`quantizers.postprocess`)
 """

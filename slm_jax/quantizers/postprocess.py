@@ -1,81 +1,85 @@
-"""What is done to frames between an encoder (or MFCC) and k-means: normalising, then smoothing over time.
+"""What is done to features before they are clustered: the same for every kind of feature, so that comparisons are fair.
 
-The treatment moves unit scores as much as the choice of features does, so both sides of a comparison get the same one.
+Normalisation maps each frame; smoothing is the mean over a window of neighbouring real frames of the same row.
 """
 
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 from slm_jax.core.config import Config
 from slm_jax.core.errors import require
-from slm_jax.core.types import Frames
-from slm_jax.quantizers.nearest import AnyArray
+from slm_jax.core.types import Frames, pytree_dataclass, static
 
-EPSILON = 1e-5
+KINDS = ("none", "standardise", "whiten", "layer_norm")
+FLOOR = 1e-5
 
 
 class PostprocessConfig(Config):
-    """`normalise`: "none"; "standardise", each dimension with the mean and deviation of a corpus (AudioLM, w2v-BERT);
-    "layer_norm", each frame by its own. `smooth`: odd number of frames averaged around each, 1 for none."""
+    """`normalise`: "none"; "standardise" (each dimension to mean 0 and variance 1 over the fitted frames); "whiten"
+    (covariance to the identity); "layer_norm" (each frame to mean 0 and variance 1). `smooth`: frames of the window,
+    odd, 1 for none.
+    """
 
-    normalise: str = "none"
+    normalise: Literal["none", "standardise", "whiten", "layer_norm"] = "none"
     smooth: int = 1
 
     def __post_init__(self) -> None:
-        known = ("none", "standardise", "layer_norm")
-        require(self.normalise in known, "normalise", self.normalise, f"must be one of {', '.join(known)}")
-        require(self.smooth >= 1 and self.smooth % 2 == 1, "smooth", self.smooth, "must be an odd number of frames")
+        require(self.normalise in KINDS, "normalise", self.normalise, f"must be one of {', '.join(KINDS)}")
+        require(self.smooth >= 1 and self.smooth % 2 == 1, "smooth", self.smooth, "must be odd and at least 1")
+
+    def fit(self, frames: Float[np.ndarray, "T D"]) -> "Postprocess":
+        """The transform with its statistics taken from `frames`."""
+        width = frames.shape[1]
+        shift, scale = np.zeros(width, np.float32), np.eye(width, dtype=np.float32)
+        if self.normalise in ("standardise", "whiten"):
+            shift = frames.mean(0, dtype=np.float64)
+        if self.normalise == "standardise":
+            std = frames.std(0, dtype=np.float64)
+            scale = np.diag(1 / np.where(std < FLOOR, 1.0, std))  # what never varied is not blown up later
+        if self.normalise == "whiten":
+            values, vectors = np.linalg.eigh(np.cov(frames - shift, rowvar=False, dtype=np.float64))
+            scale = vectors / np.sqrt(np.maximum(values, FLOOR)) @ vectors.T
+        return Postprocess(jnp.asarray(shift, jnp.float32), jnp.asarray(scale, jnp.float32), self)
 
 
-class Statistics(NamedTuple):
-    """Mean and standard deviation of each dimension over a corpus."""
+@pytree_dataclass
+class Postprocess:
+    """A fitted transform: `(x - shift) @ scale`, layer norm where asked for, then smoothing."""
 
-    mean: Float[AnyArray, "D"]
-    std: Float[AnyArray, "D"]
+    shift: Float[Array, "D"]
+    scale: Float[Array, "D D"]
+    config: PostprocessConfig = static(default=PostprocessConfig())
 
-
-def fit_statistics(features: Float[AnyArray, "T D"]) -> Statistics:
-    """Statistics of frames, in float64 and then float32; a dimension that never varies gets deviation 1."""
-    features = np.asarray(features, np.float64)
-    require(len(features) > 0, "features", features.shape, "must hold at least one frame")
-    std = features.std(0)
-    constant = std <= 1e-12 + 1e-7 * np.abs(features).max(0)
-    return Statistics(features.mean(0).astype(np.float32), np.where(constant, 1.0, std).astype(np.float32))
-
-
-def identity_statistics(width: int) -> Statistics:
-    """Statistics that change nothing."""
-    return Statistics(np.zeros(width, np.float32), np.ones(width, np.float32))
-
-
-def postprocess(config: PostprocessConfig, frames: Frames, statistics: Statistics | None = None) -> Frames:
-    """The treated frames in float32, masked ones zero; `statistics` are needed to standardise."""
-    values = frames.values.astype(jnp.float32)
-    if config.normalise == "standardise":
-        require(statistics is not None, "statistics", statistics, "are needed to standardise")
-        values = (values - statistics.mean) / statistics.std
-    elif config.normalise == "layer_norm":
-        centred = values - values.mean(-1, keepdims=True)
-        values = centred * jax.lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + EPSILON)
-    return Frames(smooth_frames(values, frames.mask, config.smooth), frames.mask)
+    def __call__(self, frames: Frames) -> Frames:
+        """Transformed frames in float32, zero where masked."""
+        x = frames.values.astype(jnp.float32)
+        if self.config.normalise in ("standardise", "whiten"):
+            x = jnp.matmul(x - self.shift, self.scale, precision=jax.lax.Precision.HIGHEST)
+        elif self.config.normalise == "layer_norm":
+            x = x - x.mean(-1, keepdims=True)
+            x = x * jax.lax.rsqrt(jnp.square(x).mean(-1, keepdims=True) + FLOOR)
+        real = frames.mask[..., None]
+        return Frames(jnp.where(real, smoothed(jnp.where(real, x, 0), real, self.config.smooth), 0), frames.mask)
 
 
-def smooth_frames(values: Float[Array, "B T D"], mask: Bool[Array, "B T"], window: int) -> Float[Array, "B T D"]:
-    """The mean over the real frames among the `window` (odd) around each; at the ends over those there are."""
-    real = mask[..., None]
-    values = jnp.where(real, values, 0.0)
+def smoothed(x: Float[Array, "B T D"], real: Array, window: int) -> Float[Array, "B T D"]:
+    """Mean over the real frames among `window` neighbours; `x` must be zero where `real [B, T, 1]` is False."""
     if window == 1:
-        return values
-    weights = real.astype(values.dtype)
-    means = _window_sum(values, window) / jnp.maximum(_window_sum(weights, window), 1.0)
-    return jnp.where(real, means, 0.0)
+        return x
+    reach = window // 2
+
+    def total(values: Array) -> Array:
+        padded = jnp.pad(values, ((0, 0), (reach, reach), (0, 0)))
+        return sum(padded[:, i : i + values.shape[1]] for i in range(window))
+
+    return total(x) / jnp.maximum(total(real.astype(x.dtype)), 1)
 
 
-def _window_sum(x: Float[Array, "B T D"], window: int) -> Float[Array, "B T D"]:
-    frames, reach = x.shape[1], window // 2
-    padded = jnp.pad(x, ((0, 0), (reach, reach), (0, 0)))
-    return sum(padded[:, shift : shift + frames] for shift in range(window))
+def real_frames(batches: Iterable[Frames]) -> Float[np.ndarray, "T D"]:
+    """The unmasked frames of all batches, one after the other."""
+    return np.concatenate([np.asarray(frames.values)[np.asarray(frames.mask)] for frames in batches])

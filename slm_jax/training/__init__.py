@@ -7,4 +7,7 @@ Loop        TrainConfig, train, Interrupted, TrainingDiverged           (`traini
 Metrics     MetricsLog, Progress: JSON lines, TensorBoard, bar          (`training.metrics`)
 Runs        RunFolder, StageFolder: what a stage ate and made           (`training.run_folder`)
 Signals     StopRequest: SIGTERM and SIGINT become a flag               (`training.signals`)
+Stages      RunConfig, StageConfig, run_stages                          (`training.stages`)
+            GradientStageConfig: what all trained stages share          (`training.gradient_stage`)
+Recipes     stages that learn from speech alone                         (`training.pre`)
 """

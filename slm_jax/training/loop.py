@@ -23,7 +23,7 @@ from slm_jax.training.metrics import MetricsLog, Progress, means
 from slm_jax.training.run_folder import differences
 from slm_jax.training.signals import StopRequest
 from slm_jax.training.state import Initialise, TrainState, abstract_state, new_state, overlay
-from slm_jax.training.step import Player, StepOutput, check_players, make_step, optimizer_init
+from slm_jax.training.step import Player, StepOutput, acting, check_players, make_step, optimizer_init
 
 log = logging.getLogger(__name__)
 Evaluate = Callable[[TrainState], dict[str, float]]
@@ -103,8 +103,9 @@ def train(
 
     `initialise(key)` returns Linen variables, boxed or not: `params` and, if any, mutable collections. `start_from`
     replaces parameters of a new run by path (a pre-trained part). `frozen` is handed to the objectives and not
-    trained. `evaluate(state)` must not keep the state. `meta` (JSON) must be the same when a run goes on: the token
-    layout's hash belongs there. `progress` shows a bar on stderr.
+    trained. `evaluate(state)` must not keep the state, whose arrays the next step takes over. `meta` (JSON) must be
+    the same when a run goes on: the token layout's hash belongs there. `progress` shows a bar on stderr. Closing
+    `batches` is the caller's.
 
     Raises `TrainingDiverged`, `Interrupted` (after saving), `CheckpointError`, and `UserError` when the checkpoint in
     `folder` was made with other settings.
@@ -215,24 +216,25 @@ class _Run:
         self.clock.waited += time.perf_counter() - start
         self.clock.rows += len(rows) * jax.process_count()
         placed = put_batch(batch, self.mesh)
-        state, output = self._program(state, placed, bar)(state, placed, self.frozen)
+        program = self._program(state, placed, acting(self.players, step), bar)
+        state, output = program(state, placed, self.frozen)
         self.window.append(output)
         self.flight.append((step + 1, np.asarray(rows), output))
         self._check_finite(leave=IN_FLIGHT)
         bar.advance()
         return state
 
-    def _program(self, state: TrainState, batch: Batch, bar: Progress) -> Any:
-        """The step compiled for the shapes of this batch."""
+    def _program(self, state: TrainState, batch: Batch, names: tuple[str, ...], bar: Progress) -> Any:
+        """The step compiled for the shapes of this batch and the players that move."""
         shapes = tuple((name, value.shape, str(value.dtype)) for name, value in batch.items())
-        if shapes not in self.programs:
+        if (shapes, names) not in self.programs:
             start = time.perf_counter()
-            self.programs[shapes] = self.step.lower(state, batch, self.frozen).compile()
+            self.programs[shapes, names] = self.step.lower(state, batch, self.frozen, names).compile()
             seconds = self.clock.leave_out(start)
             self.clock.compiled += seconds
             sizes = ", ".join(f"{name} {'x'.join(map(str, shape))}" for name, shape, _ in shapes)
             bar.say(f"{self.folder.name}: compiled the step for {sizes} in {seconds:.1f} s")
-        return self.programs[shapes]
+        return self.programs[shapes, names]
 
     def _check_finite(self, leave: int) -> None:
         """Look at the oldest steps in flight until `leave` remain; stops the run at the first that is not finite."""

@@ -14,16 +14,21 @@ import logging
 import os
 import time
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, TypeVar
+
+import numpy as np
 
 from slm_jax.core.config import Config, content_hash, diff, from_json
 from slm_jax.core.errors import UserError, nearest, require
-from slm_jax.data.corpus import CorpusConfig, open_corpus, prepare_corpus
+from slm_jax.data.corpus import RATE_HZ, SPLITS, CorpusConfig, open_corpus, prepare_corpus
 from slm_jax.data.joined import Subset
+from slm_jax.data.lengths import bucket_lengths
 from slm_jax.training.run_folder import RunFolder, StageFolder
 
 log = logging.getLogger(__name__)
+S = TypeVar("S", bound="StageConfig")
 
 DRY_RUN_EXAMPLES = 16
 
@@ -43,6 +48,13 @@ class StageContext:
         """The corpus' examples of one split; a few of them in a dry run."""
         source = open_corpus(self.corpus, self.data_dir, split)
         return Subset(source, range(min(DRY_RUN_EXAMPLES, len(source)))) if self.dry_run else source
+
+    @cached_property
+    def lengths(self) -> tuple[int, ...]:
+        """A few lengths (samples) that hold every utterance of the corpus: the shapes of all passes over it."""
+        seconds = [open_corpus(self.corpus, self.data_dir, split).seconds for split in SPLITS]
+        samples = np.rint(np.concatenate(seconds) * RATE_HZ).astype(np.int64)
+        return bucket_lengths(samples, count=4, multiple=RATE_HZ // 10)
 
     def finished(self, name: str) -> StageFolder:
         """The folder of a stage that is done."""
@@ -65,7 +77,7 @@ class StageConfig(Config):
         raise TypeError(f"{type(self).__name__} does not say how it runs")
 
     @classmethod
-    def of(cls, folder: StageFolder) -> Self:
+    def of(cls: type[S], folder: StageFolder) -> S:
         """The config a folder was begun with; raises `UserError` when it is of another kind of stage."""
         config = from_json(folder.begun()["config"])
         if not isinstance(config, cls):
@@ -100,8 +112,8 @@ class RunConfig(Config):
         names = [stage.name for stage in self.stages]
         raise UserError(f"stage {name!r} is not in this run{nearest(name, names)}; it has {', '.join(names)}")
 
-    def load(self, run: RunFolder) -> Any:
-        """The trained system of a run folder (see `core.contracts.System`)."""
+    def load(self, context: StageContext) -> Any:
+        """The trained system of a finished run (see `core.contracts.System`)."""
         raise UserError(f"{type(self).__name__} describes stages only; it has no system to load")
 
 

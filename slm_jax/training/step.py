@@ -43,6 +43,10 @@ class Player:
         """How often the player moves in a run of `total_steps` steps."""
         return max(1, -(-(total_steps - self.start) // self.every))
 
+    def moves_at(self, step: int) -> bool:
+        """Does the player move in the step with this number (from 0)?"""
+        return step >= self.start and (step - self.start) % self.every == 0
+
     def transformation(self, total_steps: int) -> optax.GradientTransformation:
         """The Optax transformation over the leaves the player owns."""
         return self.optimizer.make(self.updates(total_steps))
@@ -78,6 +82,11 @@ def check_players(players: Sequence[Player], params: Params) -> None:
             owners[leaf] = player.name
 
 
+def acting(players: Sequence[Player], step: int) -> tuple[str, ...]:
+    """Names of the players that move in the step with this number (from 0)."""
+    return tuple(player.name for player in players if player.moves_at(step))
+
+
 def make_step(
     players: Sequence[Player],
     total_steps: int,
@@ -86,22 +95,29 @@ def make_step(
     accumulate: int = 1,
     ema_decay: float | None = None,
     shardings: Any = None,
+    unroll: bool | None = None,
 ) -> Any:
-    """A jitted function (state, batch, frozen) -> (state, StepOutput) that donates its state.
+    """A jitted function (state, batch, frozen, names) -> (state, StepOutput) that donates its state.
 
-    Each player's gradient is the sum over all real tokens of the batch divided once by their number, however the
-    batch is cut into `accumulate` micro-batches or spread over devices. When any loss or gradient is not finite, the
-    step changes nothing but the step number.
+    `names`, static, are the players that move (see `acting`). Each player's gradient is the sum over all real tokens
+    of the batch divided once by their number, however the batch is cut into `accumulate` micro-batches or spread over
+    devices. When any loss or gradient is not finite, the step changes nothing but the step number. `unroll` writes
+    the micro-batches out instead of scanning over them; None does so on CPU.
     """
+    # Convolutions inside a scan or a cond run 10 to 20 times slower on CPU than outside. So players rest by being left
+    # out of the program, and micro-batches are written out there.
+    unroll = mesh.devices.flat[0].platform == "cpu" if unroll is None else unroll
 
-    def step(state: TrainState, batch: Batch, frozen: Any) -> tuple[TrainState, StepOutput]:
+    def step(state: TrainState, batch: Batch, frozen: Any, names: tuple[str, ...]) -> tuple[TrainState, StepOutput]:
         key = jax.random.fold_in(state.key, state.step)
         micro = split_rows(batch, accumulate, mesh)
         sums: Sums = {}
         new, finite = state, jnp.array(True)
         for index, player in enumerate(players):
+            if player.name not in names:
+                continue
             rng = jax.random.fold_in(key, index)
-            new, own, player_finite = _move(player, total_steps, new, micro, rng, frozen)
+            new, own, player_finite = _update(player, total_steps, new, micro, rng, frozen, unroll)
             finite = finite & player_finite
             prefix = f"{player.name}/" if len(players) > 1 else ""
             sums |= {prefix + name: pair for name, pair in own.items()}
@@ -111,7 +127,8 @@ def make_step(
         new = dataclasses.replace(new, **kept, step=state.step + 1)
         return new, StepOutput(sums, finite)
 
-    return jax.jit(step, donate_argnums=0, out_shardings=None if shardings is None else (shardings, None))
+    out = None if shardings is None else (shardings, None)
+    return jax.jit(step, donate_argnums=0, static_argnums=3, out_shardings=out)
 
 
 def split_rows(batch: Batch, parts: int, mesh: Mesh) -> Batch:
@@ -138,29 +155,11 @@ def _average(slow: Params, fast: Params, decay: float) -> Params:
     return jax.tree.map(lambda s, f: s * decay + f.astype(s.dtype) * (1 - decay), slow, fast)
 
 
-def _move(
-    player: Player, total_steps: int, state: TrainState, micro: Batch, rng: jax.Array, frozen: Any
-) -> tuple[TrainState, Sums, jax.Array]:
-    """One player's update, or nothing in the steps in which it rests."""
-
-    def act(state: TrainState) -> tuple[TrainState, Sums, jax.Array]:
-        return _update(player, total_steps, state, micro, rng, frozen)
-
-    def rest(state: TrainState) -> tuple[TrainState, Sums, jax.Array]:
-        shapes = jax.eval_shape(act, state)
-        return state, jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes[1]), jnp.array(True)
-
-    if player.every == 1 and player.start == 0:
-        return act(state)
-    turn = (state.step >= player.start) & ((state.step - player.start) % player.every == 0)
-    return jax.lax.cond(turn, act, rest, state)
-
-
 def _update(
-    player: Player, total_steps: int, state: TrainState, micro: Batch, rng: jax.Array, frozen: Any
+    player: Player, total_steps: int, state: TrainState, micro: Batch, rng: jax.Array, frozen: Any, unroll: bool
 ) -> tuple[TrainState, Sums, jax.Array]:
     owned, others = partition(state.params, player.owns)
-    grads, loss = _gradients(player.objective, owned, others, state.mutable, micro, rng, frozen)
+    grads, loss = _gradients(player.objective, owned, others, state.mutable, micro, rng, frozen, unroll)
     count = jnp.maximum(loss.count, 1).astype(jnp.float32)
     grads = jax.tree.map(lambda g: g / count.astype(g.dtype), grads)
     norm = optax.tree.norm(grads)
@@ -175,7 +174,14 @@ def _update(
 
 
 def _gradients(
-    objective: Objective, owned: Params, others: Params, mutable: Any, micro: Batch, rng: jax.Array, frozen: Any
+    objective: Objective,
+    owned: Params,
+    others: Params,
+    mutable: Any,
+    micro: Batch,
+    rng: jax.Array,
+    frozen: Any,
+    unroll: bool,
 ) -> tuple[Params, Loss]:
     """Gradients of the summed loss, and the summed loss itself, over the micro-batches [A, B / A, ...]."""
 
@@ -189,10 +195,8 @@ def _gradients(
         (_, loss), grads = jax.value_and_grad(total, has_aux=True)(owned, mutable, batch, key)
         return grads, loss
 
-    parts = jax.tree.leaves(micro)[0].shape[0]
-    first = (jax.tree.map(lambda value: value[0], micro), jnp.zeros((), jnp.int32))
-    if parts == 1:  # without a scan: inside a loop XLA's CPU convolutions run on one thread
-        return one(mutable, first)
+    def pick(index: int) -> tuple[Batch, jax.Array]:
+        return jax.tree.map(lambda value: value[index], micro), jnp.asarray(index, jnp.int32)
 
     def add(carry: tuple[Params, Loss], part: tuple[Batch, jax.Array]) -> tuple[tuple[Params, Loss], None]:
         grads, loss = one(carry[1].state, part)
@@ -200,7 +204,11 @@ def _gradients(
         summed = jax.tree.map(jnp.add, so_far, (grads, loss._replace(state=None)))
         return (summed[0], summed[1]._replace(state=loss.state)), None
 
-    shapes = jax.eval_shape(one, mutable, first)
-    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), (shapes[0], shapes[1]._replace(state=None)))
-    start = (zeros[0], zeros[1]._replace(state=mutable))
-    return jax.lax.scan(add, start, (micro, jnp.arange(parts)))[0]
+    parts = jax.tree.leaves(micro)[0].shape[0]
+    total_so_far = one(mutable, pick(0))
+    if unroll or parts == 1:
+        for index in range(1, parts):
+            total_so_far, _ = add(total_so_far, pick(index))
+        return total_so_far
+    rest = jax.tree.map(lambda value: value[1:], micro)
+    return jax.lax.scan(add, total_so_far, (rest, jnp.arange(1, parts)))[0]

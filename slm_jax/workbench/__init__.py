@@ -1,4 +1,6 @@
 """What looks at whole systems.
 
-Report    a folder of sounds, pictures and tables as one page     (`workbench.report`)
+Report            sounds, pictures and tables as one page     (`workbench.report`)
+Unit speech LM    judged from end to end                      (`workbench.speech_lm`)
+                  the report of that                          (`workbench.speech_lm_report`)
 """

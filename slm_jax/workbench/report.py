@@ -16,7 +16,8 @@ STYLE = """
   :root { --ink: #e6e9ef; --soft: #9aa5b5; --line: #333b48; --card: #1b2029; --mark: #8ab0ff; }
   body { background: #12161c; } img { background: #fff; }
 }
-body { font: 16px/1.55 system-ui, sans-serif; color: var(--ink); max-width: 60rem; margin: 2.5rem auto; padding: 0 1.2rem; }
+body { font: 16px/1.55 system-ui, sans-serif; color: var(--ink); }
+body { max-width: 60rem; margin: 2.5rem auto; padding: 0 1.2rem; }
 h1 { font-size: 1.9rem; margin: 0 0 .3rem; } h2 { margin: 2.6rem 0 .6rem; font-size: 1.3rem; }
 p.lead { color: var(--soft); margin-top: 0; } p { max-width: 46rem; }
 table { border-collapse: collapse; margin: .8rem 0; font-variant-numeric: tabular-nums; }
@@ -25,7 +26,8 @@ th { color: var(--soft); font-weight: 600; } th:first-child, td:first-child { te
 figure { margin: 1rem 0; } figure img { max-width: 100%; border: 1px solid var(--line); border-radius: 6px; }
 figcaption { color: var(--soft); font-size: .92rem; margin: .25rem 0; }
 .sounds { display: grid; grid-template-columns: repeat(auto-fill, minmax(18rem, 1fr)); gap: .8rem; }
-.sounds figure { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: .7rem .9rem; margin: 0; }
+.sounds figure { background: var(--card); border: 1px solid var(--line); border-radius: 8px; }
+.sounds figure { padding: .7rem .9rem; margin: 0; }
 audio { width: 100%; } code { background: var(--card); padding: .1rem .3rem; border-radius: 4px; }
 .scroll { overflow-x: auto; }
 """
@@ -61,12 +63,14 @@ class Report:
         """A picture that lies below the report's folder."""
         link = html.escape(self._relative(path))
         text = html.escape(caption)
-        self.blocks.append(f'<figure><img src="{link}" alt="{text}" loading="lazy"><figcaption>{text}</figcaption></figure>')
+        self.blocks.append(
+            f'<figure><img src="{link}" alt="{text}" loading="lazy"><figcaption>{text}</figcaption></figure>'
+        )
 
     def sounds(self, sounds: Iterable[tuple[Path, str]]) -> None:
         """Players with captions, side by side."""
         players = "".join(
-            f'<figure><figcaption>{html.escape(caption)}</figcaption>'
+            f"<figure><figcaption>{html.escape(caption)}</figcaption>"
             f'<audio controls preload="none" src="{html.escape(self._relative(path))}"></audio></figure>'
             for path, caption in sounds
         )

@@ -1,90 +1,98 @@
 """The phonetic tokenizer: units of a waveform, chunks, and the saved artifact."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax.core import meta
 
-from slm_jax.assemblies.phonetic_tokenizer import (
-    PhoneticTokenizer,
-    PhoneticTokenizerConfig,
-    fit_phonetic_tokenizer,
-)
+from slm_jax.assemblies import phonetic_tokenizer
+from slm_jax.assemblies.phonetic_tokenizer import EncoderFeaturesConfig, MFCCFeaturesConfig, PhoneticTokenizer
 from slm_jax.core.errors import UserError
-from slm_jax.core.types import Waveform
 from slm_jax.encoders.positional_conv import PositionalConvConfig
 from slm_jax.encoders.ssl import SSLEncoderConfig
-from slm_jax.quantizers.kmeans import KMeansConfig
+from slm_jax.quantizers.kmeans import KMeansConfig, fit_kmeans
 from slm_jax.quantizers.nearest import assign
 from slm_jax.quantizers.postprocess import PostprocessConfig
 
-N = 4000
-ENCODER = SSLEncoderConfig(
-    conv_layers=((8, 10, 5), (8, 3, 2), (8, 3, 2), (8, 4, 4), (8, 4, 4)),
-    position=PositionalConvConfig(kernel=3, groups=1, weight_norm=False),
-    layers=2,
-    width=8,
-    heads=2,
-    hidden=16,
-)
-CONFIG = PhoneticTokenizerConfig(
-    encoder=ENCODER,
+N, UNITS = 4000, 6
+FEATURES = EncoderFeaturesConfig(
+    encoder=SSLEncoderConfig(
+        conv_layers=((8, 10, 5), (8, 8, 8), (8, 2, 2)),
+        position=PositionalConvConfig(kernel=3, groups=1, weight_norm=False),
+        layers=1,
+        width=8,
+        heads=2,
+        hidden=16,
+    ),
     layer=1,
-    units=6,
-    postprocess=PostprocessConfig(normalise="standardise", smooth=3),
-    chunk_samples=N,
 )
 
 
+@pytest.fixture(scope="module", autouse=True)
+def short_chunks():
+    """Chunks of one bucket, so that few shapes compile."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(phonetic_tokenizer, "CHUNK", N)
+        patch.setattr(phonetic_tokenizer, "LENGTH_BUCKET", N)
+        yield
+
+
 @pytest.fixture(scope="module")
-def waveform() -> Waveform:
+def rows() -> tuple[jax.Array, jax.Array]:
     rng = np.random.default_rng(0)
-    mask = np.arange(N) < np.array([N, 2500, 3100])[:, None]
-    loudness = np.repeat(rng.random((3, 10)), N // 10, axis=1)
-    return Waveform(jnp.asarray(rng.standard_normal((3, N)) * loudness * mask, jnp.float32), jnp.asarray(mask))
+    mask = np.arange(N) < np.array([N, 2500])[:, None]
+    loudness = np.repeat(rng.random((2, 10)), N // 10, axis=1)
+    return jnp.asarray(rng.standard_normal((2, N)) * loudness * mask, jnp.float32), jnp.asarray(mask)
 
 
 @pytest.fixture(scope="module")
-def tokenizer(waveform) -> PhoneticTokenizer:
-    params = meta.unbox(jax.jit(ENCODER.make().init)(jax.random.key(0), waveform.samples))["params"]
-    return fit_phonetic_tokenizer(CONFIG, params, [waveform], KMeansConfig(starts=2))
+def tokenizer(rows) -> PhoneticTokenizer:
+    params = meta.unbox(jax.jit(FEATURES.encoder.make().init)(jax.random.key(0), rows[0]))["params"]
+    frames = jax.jit(FEATURES.extract)(params, *rows)
+    real = np.asarray(frames.values)[np.asarray(frames.mask)]
+    post = PostprocessConfig(normalise="standardise", smooth=3).fit(real)
+    treated = post(frames)
+    centroids = fit_kmeans(KMeansConfig(clusters=UNITS), treated.values[treated.mask]).centroids
+    return PhoneticTokenizer(FEATURES, params, post, centroids)
 
 
-def test_units_are_the_nearest_centroids_of_the_treated_frames(tokenizer, waveform):
-    codes, frames = tokenizer.encode(waveform), tokenizer.features(waveform)
-    mask = np.asarray(frames.mask)
-    assert codes.ids.shape == (3, ENCODER.frame_count(N), 1)
-    assert mask.sum(1).tolist() == [ENCODER.frame_count(n) for n in (N, 2500, 3100)]
+def test_units_are_the_nearest_centroids_of_the_treated_frames(tokenizer, rows):
+    codes = tokenizer.encode(*rows)
+    frames = tokenizer.postprocess(jax.jit(FEATURES.extract)(tokenizer.params, *rows))
+    mask = np.asarray(codes.mask)
+    assert mask.sum(1).tolist() == [FEATURES.frame_count(n) for n in (N, 2500)]
     expected = assign(np.asarray(frames.values)[mask], tokenizer.centroids)
     np.testing.assert_array_equal(np.asarray(codes.ids)[mask][:, 0], expected)
     assert not np.asarray(codes.ids)[~mask].any()
-    assert len(np.unique(expected)) == CONFIG.units
+    assert len(np.unique(expected)) == UNITS == tokenizer.units
 
 
-def test_a_padded_row_gets_the_units_it_gets_alone(tokenizer, waveform):
-    noisy = jnp.where(waveform.mask, waveform.samples, 7.0)
-    together = tokenizer.encode(Waveform(noisy, waveform.mask))
-    alone = tokenizer.encode_long(np.asarray(waveform.samples[1, :2500]))
+def test_a_padded_row_gets_the_units_it_gets_alone(tokenizer, rows):
+    samples, mask = rows
+    together = tokenizer.encode(jnp.where(mask, samples, 7.0), mask)
+    alone = tokenizer.encode(samples[1:, :2500], mask[1:, :2500])
     np.testing.assert_array_equal(together.ids[1, : alone.ids.shape[1]], alone.ids[0])
 
 
-def test_long_recordings_are_read_in_chunks_without_overlap(tokenizer, waveform):
-    row = np.asarray(waveform.samples[0])
-    tail = row[:20]  # too short for a frame: left out
-    codes = tokenizer.encode_long(np.concatenate([row, row, tail]))
-    once = tokenizer.encode_long(row)
-    np.testing.assert_array_equal(codes.ids, np.concatenate([once.ids, once.ids], axis=1))
+def test_long_recordings_are_read_in_chunks_without_overlap(tokenizer, rows):
+    row = np.asarray(rows[0][0])
+    too_short = row[:20]
+    units, once = tokenizer.encode_all([np.concatenate([row, row, too_short]), row])
+    assert len(once) == FEATURES.frame_count(N)
+    np.testing.assert_array_equal(units, np.concatenate([once, once]))
     with pytest.raises(UserError, match="shorter"):
-        tokenizer.encode_long(tail)
+        tokenizer.encode_all([too_short])
 
 
-def test_saved_and_loaded_gives_the_same_units(tokenizer, waveform, tmp_path):
+def test_saved_and_loaded_gives_the_same_units(tokenizer, rows, tmp_path):
     tokenizer.save(tmp_path)
-    loaded = PhoneticTokenizer.load(tmp_path)
-    assert loaded.config == CONFIG
+    loaded = PhoneticTokenizer.load(tmp_path, tokenizer.params)
+    assert loaded.features == FEATURES
     assert loaded.content_hash() == tokenizer.content_hash()
-    np.testing.assert_array_equal(loaded.encode(waveform).ids, tokenizer.encode(waveform).ids)
+    np.testing.assert_array_equal(loaded.encode(*rows).ids, tokenizer.encode(*rows).ids)
 
 
 def test_a_changed_artifact_is_refused(tokenizer, tmp_path):
@@ -93,21 +101,24 @@ def test_a_changed_artifact_is_refused(tokenizer, tmp_path):
         arrays = dict(stored)
     arrays["centroids"][0, 0] += 1e-3
     np.savez(tmp_path / "tokenizer.npz", **arrays)
+    load = partial(PhoneticTokenizer.load, tmp_path, tokenizer.params)
     with pytest.raises(UserError, match="hash"):
-        PhoneticTokenizer.load(tmp_path)
+        load()
     (tmp_path / "tokenizer.json").unlink()
     with pytest.raises(UserError, match=r"tokenizer\.json"):
-        PhoneticTokenizer.load(tmp_path)
+        load()
 
 
-def test_wrong_settings_are_refused_by_name(tokenizer, waveform):
+@pytest.mark.parametrize("coefficients", [13, 39])
+def test_mfcc_stand_on_the_frame_grid_of_hubert(coefficients, rows):
+    frames = MFCCFeaturesConfig(coefficients=coefficients).extract(None, *rows)
+    assert frames.values.shape == (2, 12, coefficients)
+    assert frames.mask.sum(1).tolist() == [12, 7]  # floor((n - 400) / 320) + 1
+    assert np.isfinite(np.asarray(frames.values)).all()
+
+
+def test_wrong_settings_are_refused_by_name():
     with pytest.raises(UserError, match="layer"):
-        CONFIG.replace(layer=3)
-    with pytest.raises(UserError, match="chunk_samples"):
-        CONFIG.replace(chunk_samples=10)
-    with pytest.raises(UserError, match="centroids"):
-        CONFIG.make(tokenizer.params, tokenizer.centroids[:3], tokenizer.statistics)
-    with pytest.raises(UserError, match="statistics"):
-        CONFIG.make(tokenizer.params, tokenizer.centroids)
-    with pytest.raises(UserError, match="rate_hz"):
-        tokenizer.encode(Waveform(waveform.samples, waveform.mask, 8_000))
+        FEATURES.replace(layer=2)
+    with pytest.raises(UserError, match="coefficients"):
+        MFCCFeaturesConfig(coefficients=20)

@@ -74,6 +74,14 @@ def test_agrees_with_librosa():
     np.testing.assert_allclose(found[0, kept], between[kept], rtol=0.01)
 
 
+def test_strong_second_harmonic_is_not_taken_for_the_pitch():
+    time = np.arange(RATE) / RATE
+    samples = 0.1 * np.sin(2 * np.pi * 110 * time) + 0.3 * np.sin(2 * np.pi * 220 * time + 1)
+    found, voiced = f0(samples[None].astype(np.float32))
+    assert voiced[0, 2:-2].all()
+    np.testing.assert_allclose(found[0, 2:-2], 110, rtol=0.01)
+
+
 def test_errors():
     with pytest.raises(UserError, match="low_hz"):
         PitchConfig(low_hz=600.0)

@@ -74,6 +74,17 @@ def test_ends_of_a_verb(error, code, shown, capsys, monkeypatch):
     assert "Traceback" not in printed
 
 
+def test_a_closed_pipe_ends_quietly():
+    verb = "lambda _: print(sys.stdin.read() + 'x')"
+    code = f"import sys; from slm_jax.cli.console import run_verb; sys.exit(run_verb({verb}, []))"
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdin=pipe, stdout=pipe, stderr=pipe) as done:
+        done.stdout.close()
+        done.stdin.close()  # the verb waits for this, so its output comes when nobody reads any more
+        assert done.stderr.read() == b""
+    assert done.returncode == 141
+
+
 def test_traceback_on_request(capsys, monkeypatch):
     monkeypatch.setenv("SLM_JAX_TRACEBACK", "1")
     assert run_verb(raising(UserError("no")), []) == 2

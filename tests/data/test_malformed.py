@@ -49,7 +49,15 @@ def floats(value):
 def tiny_rate(path):
     """A header that claims 1 sample per second."""
     data = struct.pack("<40h", *range(0, 4000, 100))
-    head = struct.pack("<4sI4s4sIHHIIHH4sI", b"RIFF", 36 + len(data), b"WAVE", b"fmt ", 16, 1, 1, 1, 2, 2, 16, b"data", len(data))
+    form = struct.pack("<HHIIHH", 1, 1, 1, 2, 2, 16)
+    head = (
+        b"RIFF"
+        + struct.pack("<I", 36 + len(data))
+        + b"WAVEfmt \x10\0\0\0"
+        + form
+        + b"data"
+        + struct.pack("<I", len(data))
+    )
     Path(path).write_bytes(head + data)
 
 

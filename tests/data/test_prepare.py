@@ -1,6 +1,7 @@
 """Preparation: the report, the cache, interruptions, several processes, and sets of TensorFlow Datasets."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,13 @@ def manifest(tmp_path):
     path = tmp_path / "manifest.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
+
+
+def everything(config, folder):
+    """All records of all splits, of which there must be seventy."""
+    sources = [open_corpus(config, folder, split) for split in ("train", "dev", "test")]
+    assert sum(map(len, sources)) == 70
+    return [source[i] for source in sources for i in range(len(source))]
 
 
 def test_report_as_json_and_text(manifest, tmp_path):
@@ -62,16 +70,14 @@ def test_an_interrupted_preparation_goes_on(manifest, tmp_path, monkeypatch):
     assert len(read) == 1
     monkeypatch.undo()
     prepare_corpus(config, tmp_path / "whole", progress=False)
-    resumed, whole = (sorted((tmp_path / name).rglob("*.array_record*")) for name in ("data", "whole"))
-    assert resumed and [p.read_bytes() for p in resumed] == [p.read_bytes() for p in whole]
+    np.testing.assert_equal(everything(config, tmp_path / "data"), everything(config, tmp_path / "whole"))
 
 
 def test_several_processes_read_the_same(manifest, tmp_path):
     config = ManifestConfig(path=str(manifest), processes=2)
     prepare_corpus(config, tmp_path / "two", progress=False)
     prepare_corpus(config.replace(processes=1), tmp_path / "one", progress=False)
-    two, one = (sorted((tmp_path / name).rglob("*.array_record*")) for name in ("two", "one"))
-    assert one and [p.read_bytes() for p in two] == [p.read_bytes() for p in one]
+    np.testing.assert_equal(everything(config, tmp_path / "two"), everything(config, tmp_path / "one"))
 
 
 class Tiny(tfds.core.GeneratorBasedBuilder):
@@ -86,7 +92,8 @@ class Tiny(tfds.core.GeneratorBasedBuilder):
             "transcript": tfds.features.Text(),
             "speaker_id": np.int64,
         }
-        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features), disable_shuffling=True)
+        features = tfds.features.FeaturesDict(features)
+        return tfds.core.DatasetInfo(builder=self, features=features, disable_shuffling=True)
 
     def _split_generators(self, dl_manager):
         return {name: self._generate_examples(name, n) for name, n in (("train", 40), ("validation", 3))}
@@ -126,6 +133,15 @@ def test_what_a_tfds_set_lacks_is_said(tiny, tmp_path):
         prepare_corpus(TFDSConfig(name=str(tiny), audio_key="speach"), tmp_path, progress=False)
     with pytest.raises(UserError, match=r"not a known set \(did you mean 'librispeech'"):
         prepare_corpus(parse_corpus("tfds:librispeach"), tmp_path, progress=False)
+
+
+def test_a_tfds_set_without_random_access_is_refused(tiny, tmp_path):
+    folder = tmp_path / "tiny" / "1.0.0"
+    shutil.copytree(tiny, folder)
+    info = json.loads((folder / "dataset_info.json").read_text())
+    (folder / "dataset_info.json").write_text(json.dumps(info | {"fileFormat": "tfrecord"}))
+    with pytest.raises(UserError, match="is stored as tfrecord: only array_record"):
+        prepare_corpus(TFDSConfig(name=str(folder), rate_hz=8000), tmp_path / "data", progress=False)
 
 
 def test_tfds_says_that_it_needs_tensorflow(tmp_path):

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from scipy.fft import dct
 
-from slm_jax.data.corpora.world_phones import OFFSET_S, PHONES, align, word_times
-from slm_jax.data.corpora.world_records import make_records, jobs
-from slm_jax.data.corpora.world_voice import Speaker, Voice
 from slm_jax.data.corpora.settings import WorldConfig
+from slm_jax.data.corpora.world_phones import OFFSET_S, PHONES, align, word_times
+from slm_jax.data.corpora.world_records import jobs, make_records
+from slm_jax.data.corpora.world_voice import Speaker, Voice
 
 
 def named(phones):
@@ -80,8 +80,9 @@ def test_offset_is_where_clusters_and_phones_agree_best(records):
 
 def test_speech_starts_where_the_first_phone_does():
     """A sentence that begins with a vowel: its energy and its voicing begin with the first phone."""
+    voice = Voice()
     for speaker in (Speaker("a"), Speaker("b", pitch=0.6, formant=0.85, tempo=1.1)):
-        speech = Voice().speak("Anna likes honey.", speed=1.0, speaker=speaker, seed=[1])
+        speech = voice.speak("Anna likes honey.", speed=1.0, speaker=speaker, seed=[1])
         first = speech.phones.start_s[1]
         energy = np.convolve(speech.samples**2, np.ones(160) / 160, "same")
         loud_s = np.flatnonzero(energy > 0.01 * energy.max())[0] / 16_000

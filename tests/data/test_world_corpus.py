@@ -1,5 +1,6 @@
-"""The world as a corpus: the same bytes however it is made, whole after a kill, and true in all its times."""
+"""The world as a corpus: the same however it is made, whole after a kill, and true in all its times."""
 
+import itertools
 import json
 import os
 import pickle
@@ -88,7 +89,7 @@ def test_questions_and_dialogues_carry_what_checks_them(data_dir):
     for record in (r for r in records if r["kind"] == "dialogue"):
         turns = record["turns"]
         assert len({turn["speaker"] for turn in turns}) == 2
-        assert all(a["end_s"] < b["start_s"] for a, b in zip(turns, turns[1:], strict=False))
+        assert all(a["end_s"] < b["start_s"] for a, b in itertools.pairwise(turns))
         quiet = record["samples"][int(turns[0]["end_s"] * 16_000) : int(turns[1]["start_s"] * 16_000)]
         assert len(quiet) and np.abs(quiet.astype(int)).max() == 0
 
@@ -138,8 +139,8 @@ if __name__ == "__main__":
 """
 
 
-def test_killed_with_two_processes_and_resumed_with_one_gives_the_same_bytes(data_dir, tmp_path):
-    """`kill -9` leaves whole parts and no workers; the next call goes on, and ends with the bytes of an undisturbed run."""
+def test_killed_with_two_processes_and_resumed_with_one_gives_the_same(data_dir, tmp_path):
+    """`kill -9` leaves whole parts and no workers; the next call ends with the records of an undisturbed run."""
     script, data, config = tmp_path / "killed.py", tmp_path / "data", SMALL.replace(processes=2)
     assert config.identity() == SMALL.identity()
     script.write_text(KILLED)
@@ -159,9 +160,9 @@ def test_killed_with_two_processes_and_resumed_with_one_gives_the_same_bytes(dat
     first, _ = next(run_parts(iter([None]), fail, left[0].parent, processes=1, name="sentence"))
     assert stamps[first] == first.stat().st_mtime_ns
     prepare_corpus(SMALL, data, progress=False)
-    undisturbed, resumed = (sorted(folder.rglob("*.array_record*")) for folder in (data_dir, data))
-    assert [p.name for p in undisturbed] == [p.name for p in resumed] and len(resumed) == 3
-    assert [p.read_bytes() for p in undisturbed] == [p.read_bytes() for p in resumed]
+    undisturbed, resumed = everything(SMALL, data_dir), everything(SMALL, data)
+    assert len(resumed) > 20
+    np.testing.assert_equal(resumed, undisturbed)
 
 
 def fail(job):

@@ -17,8 +17,15 @@ SMALL = DiscriminatorsConfig(
 def test_one_judgement_per_period_and_scale_with_finite_gradients():
     samples = jax.random.normal(jax.random.key(0), (2, 101))
     judges = SMALL.make()
-    variables = nn.meta.unbox(jax.jit(judges.init)(jax.random.key(1), samples))
-    judged = jax.jit(judges.apply)(variables, samples)
+    shapes = nn.meta.unbox(jax.eval_shape(judges.init, jax.random.key(1), samples))
+    rng = np.random.default_rng(0)
+    variables = jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), jnp.float32), shapes)
+
+    def loss(variables):
+        judged = judges.apply(variables, samples)
+        return sum(jnp.square(scores).sum() for scores, _ in judged), judged
+
+    gradients, judged = jax.jit(jax.grad(loss, has_aux=True))(variables)
     assert len(judged) == 4
     for scores, features in judged:
         assert scores.shape[0] == 2
@@ -27,7 +34,6 @@ def test_one_judgement_per_period_and_scale_with_finite_gradients():
     params = variables["params"]
     assert "kernel" in params["scale_0"]["conv_0"]
     assert "weight_g" in params["scale_1"]["conv_0"]
-    gradients = jax.jit(jax.grad(lambda v: sum(jnp.square(s).sum() for s, _ in judges.apply(v, samples))))(variables)
     assert all(bool(jnp.isfinite(leaf).all()) and bool(leaf.any()) for leaf in jax.tree.leaves(gradients))
 
 

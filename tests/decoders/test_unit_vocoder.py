@@ -14,9 +14,9 @@ from slm_jax.decoders.istft_vocoder import ISTFTVocoderConfig, analysed, synthes
 from slm_jax.decoders.predictors import PredictorConfig
 from slm_jax.decoders.unit_vocoder import UnitVocoderConfig, initialise
 
-SMALL = {"widths": (12, 8), "blocks": (1, 1), "upsample": (2,), "n_fft": 64, "istft_hop": 16}
+SMALL = {"widths": (12, 8), "blocks": (1, 0), "upsample": (2,), "n_fft": 32, "istft_hop": 8}
 HIFIGAN = HiFiGANConfig(
-    upsample=(4, 2), upsample_kernels=(8, 4), channels=16, resblock_kernels=(3,), resblock_dilations=((1, 2),)
+    upsample=(4,), upsample_kernels=(8,), channels=8, resblock_kernels=(3,), resblock_dilations=((2,),)
 )
 GENERATORS = {
     "hifigan": HIFIGAN,
@@ -39,9 +39,10 @@ def settings(generator, **changes):
 
 
 def made(config, seed=0):
-    vocoder = config.make()
-    variables = jax.jit(lambda key: nn.meta.unbox(initialise(vocoder, key)))(jax.random.key(seed))
-    return vocoder, variables
+    """The module and normal weights of its shapes: loud enough that every layer matters, and nothing to compile."""
+    vocoder, rng = config.make(), np.random.default_rng(seed)
+    shapes = nn.meta.unbox(jax.eval_shape(lambda key: initialise(vocoder, key), jax.random.key(0)))
+    return vocoder, jax.tree.map(lambda leaf: jnp.asarray(rng.normal(scale=0.3, size=leaf.shape), jnp.float32), shapes)
 
 
 def inputs(frames=9):
@@ -70,26 +71,27 @@ def test_garbage_in_the_padding_has_no_effect_and_a_row_is_what_it_is_alone(name
     alone = apply({name: value[1:, :6] if value.ndim > 1 else value[1:] for name, value in batch.items()}, mask[1:, :6])
     end = 6 * config.hop
     assert together.shape == (2, 9 * config.hop)
-    assert float(jnp.std(together[1, :end])) > 1e-4
+    assert float(jnp.std(together[1, :end])) > 1e-3
     assert not together[1, end:].any()
-    quiet = 6 * config.hop - config.hop // 2 - 32 if config.generator.reads_pitch else end
     scale = float(jnp.abs(together).max())
-    np.testing.assert_allclose(apply(spoiled, mask)[1, :quiet] / scale, together[1, :quiet] / scale, atol=1e-4)
-    np.testing.assert_allclose(alone[0, :quiet] / scale, together[1, :quiet] / scale, atol=2e-3)
+    np.testing.assert_allclose(apply(spoiled, mask)[1, :end] / scale, together[1, :end] / scale, atol=1e-5)
+    np.testing.assert_allclose(alone[0] / scale, together[1, :end] / scale, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["hifigan", "istft", "harmonic istft"])
-def test_gradients_reach_every_leaf_and_half_precision_is_finite(name):
-    config = settings(GENERATORS[name], durations=None, pitch_predictor=None)
+@pytest.mark.parametrize("name", ["hifigan", "harmonic istft"])
+def test_in_half_precision_samples_and_gradients_are_finite_and_reach_every_leaf(name):
+    config = settings(GENERATORS[name].replace(dtype="bfloat16"), durations=None, pitch_predictor=None)
     vocoder, variables = made(config)
-    gradients = jax.jit(jax.grad(lambda v: jnp.sum(jnp.square(vocoder.apply(v, **inputs()) - 0.1))))(variables)
-    for leaf in jax.tree.leaves(gradients):
+
+    def loss(variables):
+        samples = vocoder.apply(variables, **inputs())
+        return jnp.sum(jnp.square(samples - 0.1)), samples
+
+    (_, samples), gradients = jax.jit(jax.value_and_grad(loss, has_aux=True))(variables)
+    assert samples.dtype == jnp.float32
+    for leaf in jax.tree.leaves((samples, gradients)):
         assert bool(jnp.isfinite(leaf).all())
         assert bool(leaf.any())
-    half = config.replace(generator=config.generator.replace(dtype="bfloat16")).make()
-    samples = jax.jit(lambda: half.apply(variables, **inputs()))()
-    assert samples.dtype == jnp.float32
-    assert bool(jnp.isfinite(samples).all())
 
 
 def test_units_f0_and_speaker_each_change_the_sound():
@@ -99,7 +101,7 @@ def test_units_f0_and_speaker_each_change_the_sound():
     reference = apply(batch)
     other_units = (batch["units"] + 1) % 10
     for name, value in {"units": other_units, "f0_hz": batch["f0_hz"] * 1.5, "speaker": jnp.array([1, 1])}.items():
-        assert float(jnp.abs(apply(batch | {name: value}) - reference).max()) > 1e-7
+        assert float(jnp.abs(apply(batch | {name: value}) - reference).max()) > 1e-3
 
 
 def test_synthesise_predicts_what_is_not_given():
@@ -115,7 +117,7 @@ def test_synthesise_predicts_what_is_not_given():
     out = speak(durations=durations)
     assert (out.mask.sum(1) // config.hop).tolist() == [10, 7]
     assert out.samples.shape == (2, 40 * config.hop)
-    predicted = vocoder.apply(variables, units, mask, method=vocoder.log_durations)
+    predicted = jax.jit(lambda: vocoder.apply(variables, units, mask, method=vocoder.log_durations))()
     frames = np.maximum(1, np.round(np.expm1(np.asarray(predicted)))) * np.asarray(mask)
     assert (speak().mask.sum(1) // config.hop).tolist() == frames.sum(1).tolist()
 

@@ -14,7 +14,7 @@ from slm_jax.checkpoints.manager import Checkpoints
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = ROOT / "tests" / "training" / "small_run.py"
-PATIENCE_S = 120
+PATIENCE_S = 280
 
 
 def launch(folder: Path) -> subprocess.Popen:

@@ -61,7 +61,8 @@ def test_padding_on_the_left_and_garbage_in_it_change_nothing():
 
 
 def test_rows_stop_at_their_end_token_and_not_before_their_least_length():
-    out = generate(MODEL, PARAMS, np.repeat(IDS, 8, 0), np.repeat(MASK, 8, 0), jax.random.key(0), SAMPLED)
+    config = SamplingConfig(max_new=14, temperature=3.0, end=4, min_new=3)
+    out = generate(MODEL, PARAMS, np.repeat(IDS, 8, 0), np.repeat(MASK, 8, 0), jax.random.key(0), config)
     ids, mask = np.asarray(out.ids), np.asarray(out.mask)
     lengths = mask.sum(1)
     assert lengths.min() < 14, "no row met its end: the test sees nothing"
@@ -69,7 +70,7 @@ def test_rows_stop_at_their_end_token_and_not_before_their_least_length():
         assert (row[: length - 1] != 4).all()
         assert length == 14 or row[length - 1] == 4
         assert (row[length:] == 0).all()
-    assert lengths.min() > 2
+    assert lengths.min() > 3
     np.testing.assert_array_equal(mask, np.arange(14) < lengths[:, None])
     assert (np.asarray(out.log_probs)[~mask] == 0).all()
 

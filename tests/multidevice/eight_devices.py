@@ -35,7 +35,7 @@ def trained(config: MeshConfig, devices: list, loss: Any, accumulate: int = 1) -
     state = new_state(initialise, opt, ema=True, key=jax.random.key(0), shardings=shardings)
     step = make_step(players, STEPS, mesh=mesh, accumulate=accumulate, ema_decay=0.5, shardings=shardings)
     for batch in batches():
-        state, _ = step(state, put_batch(batch, mesh), None)
+        state, _ = step(state, put_batch(batch, mesh), None, ("net",))
     return as_lists(state.params), state
 
 

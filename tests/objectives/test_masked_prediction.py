@@ -7,6 +7,7 @@ import optax
 import pytest
 from flax.core import meta
 
+from slm_jax.core.contracts import Loss
 from slm_jax.encoders.positional_conv import PositionalConvConfig
 from slm_jax.encoders.ssl import SSLEncoderConfig
 from slm_jax.objectives.masked_prediction import (
@@ -17,6 +18,7 @@ from slm_jax.objectives.masked_prediction import (
 )
 
 N, T, V = 3600, 11, 5
+PARAMS: dict[str, dict] = {}
 
 TINY = SSLEncoderConfig(
     front_end="log_mel",
@@ -46,8 +48,21 @@ def tiny_batch(rng: np.random.Generator) -> dict[str, np.ndarray]:
 def built(head: str, **settings) -> tuple[MaskedPrediction, dict]:
     config = HubertPretrainingConfig(encoder=TINY, classes=V, head=head, head_width=8)
     objective = MaskedPredictionConfig(**settings).make(config.make())
-    variables = objective.model.init(jax.random.key(0), jnp.zeros((1, N)))
-    return objective, meta.unbox(variables)["params"]
+    return objective, PARAMS[head]
+
+
+def fresh_params(head: str) -> dict:
+    model = HubertPretrainingConfig(encoder=TINY, classes=V, head=head, head_width=8).make()
+    return meta.unbox(jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, N))))["params"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def params_of_both_heads():
+    PARAMS.update({head: fresh_params(head) for head in ("linear", "cosine")})
+
+
+def loss_of(objective: MaskedPrediction, params: dict, batch: dict) -> Loss:
+    return jax.jit(lambda params, batch: objective(params, None, batch, None))(params, batch)
 
 
 @pytest.mark.parametrize("unmasked_weight", [0.0, 0.3])
@@ -70,7 +85,7 @@ def test_loss_equals_a_plain_calculation(unmasked_weight):
 def test_cosine_head_is_cosine_over_temperature():
     objective, params = built("cosine")
     batch = tiny_batch(np.random.default_rng(1))
-    logits, out = objective.model.apply({"params": params}, batch["samples"])
+    logits, out = jax.jit(objective.model.apply)({"params": params}, batch["samples"])
     projected = np.asarray(out.values @ params["final_projection"]["kernel"] + params["final_projection"]["bias"])
     classes = np.asarray(params["class_embedding"])
     lengths = np.linalg.norm(projected, axis=-1)[..., None] * np.linalg.norm(classes, axis=-1)
@@ -87,7 +102,7 @@ def test_padding_and_unlabelled_frames_have_no_effect(head):
         "samples": np.where(batch["sample_mask"], batch["samples"], np.nan).astype(np.float32),
         "labels": np.where(batch["label_mask"], batch["labels"], (batch["labels"] + 1) % V),
     }
-    clean, dirty = (objective(params, None, one, None) for one in (batch, spoilt))
+    clean, dirty = (loss_of(objective, params, one) for one in (batch, spoilt))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), clean, dirty)
 
 
@@ -95,8 +110,8 @@ def test_rows_add_up():
     """The sums of a batch are those of its rows: gradient accumulation and sharding rely on it."""
     objective, params = built("linear", unmasked_weight=0.3)
     batch = tiny_batch(np.random.default_rng(3))
-    whole = objective(params, None, batch, None)
-    rows = [objective(params, None, {k: v[i : i + 1] for k, v in batch.items()}, None) for i in range(2)]
+    whole = loss_of(objective, params, batch)
+    rows = [loss_of(objective, params, {k: v[i : i + 1] for k, v in batch.items()}) for i in range(2)]
     jax.tree.map(lambda a, b, c: np.testing.assert_allclose(a, b + c, rtol=1e-4), whole, *rows)
 
 
@@ -104,7 +119,7 @@ def test_feature_penalty_adds_its_weight_times_the_mean_square():
     batch = tiny_batch(np.random.default_rng(4))
     without, params = built("linear")
     with_penalty, _ = built("linear", feature_penalty=10.0)
-    plain, penalised = without(params, None, batch, None), with_penalty(params, None, batch, None)
+    plain, penalised = (loss_of(objective, params, batch) for objective in (without, with_penalty))
     square, frames = plain.metrics["feature_square"]
     expected = plain.total / plain.count + 10 * square / frames
     np.testing.assert_allclose(penalised.total / penalised.count, expected, rtol=1e-5)

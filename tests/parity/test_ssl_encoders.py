@@ -39,10 +39,10 @@ VARIANTS = {
 }
 
 
-def reference(variant: str, shape: dict | None = None):
+def reference(variant: str):
     """The transformers model with weights of a size that lets every part be felt."""
     name, settings = VARIANTS[variant]
-    config = getattr(transformers, f"{name}Config")(**(SHAPE if shape is None else shape), **settings)
+    config = getattr(transformers, f"{name}Config")(**SHAPE | settings)
     torch.manual_seed(0)
     model = getattr(transformers, f"{name}Model")(config).eval()
     with torch.no_grad():

@@ -49,14 +49,18 @@ def hifigan_params(reference, config):
         for index in range(per_stage):
             block = reference.resblocks[stage * per_stage + index]
             layers = {f"dilated_{i}": convolution(conv) for i, conv in enumerate(block.convs1)}
-            params[f"block_{stage}_{index}"] = layers | {f"plain_{i}": convolution(c) for i, c in enumerate(block.convs2)}
+            params[f"block_{stage}_{index}"] = layers | {
+                f"plain_{i}": convolution(c) for i, c in enumerate(block.convs2)
+            }
     return params
 
 
 def test_generator_equals_speecht5_hifigan_with_padding():
     from transformers import SpeechT5HifiGan, SpeechT5HifiGanConfig
 
-    reference = louder(SpeechT5HifiGan(SpeechT5HifiGanConfig(model_in_dim=6, normalize_before=False, **SHAPES, **BLOCKS)))
+    reference = louder(
+        SpeechT5HifiGan(SpeechT5HifiGanConfig(model_in_dim=6, normalize_before=False, **SHAPES, **BLOCKS))
+    )
     x = np.random.default_rng(0).normal(size=(2, 9, 6)).astype(np.float32)
     with torch.no_grad():
         full, short = reference(torch.from_numpy(x[:1]))[0], reference(torch.from_numpy(x[1:, :5]))[0]
@@ -141,9 +145,7 @@ def test_unit_vocoder_and_durations_equal_seamless_code_hifigan():
     np.testing.assert_allclose(got, log_durations, atol=TOLERANCE)
     assert len(set(np.round(np.expm1(log_durations[0])))) > 2
     mask = jnp.arange(12) < jnp.array([[12], [7]])
-    made = vocoder.apply(
-        variables, jnp.asarray(units), mask, 120, speaker=jnp.array([3, 3]), method=vocoder.synthesise
-    )
+    made = vocoder.apply(variables, jnp.asarray(units), mask, 120, speaker=jnp.array([3, 3]), method=vocoder.synthesise)
     for row, expected in enumerate(references):
         assert int(made.mask[row].sum()) == len(expected)
         assert expected.std() > 0.02
@@ -201,8 +203,8 @@ def normed(layer):
     weight = layer.parametrizations.weight
     arrays = {"weight_g": weight.original0, "weight_v": weight.original1, "bias": layer.bias}
     arrays = {name: a.detach().numpy() for name, a in arrays.items()}
-    flat = lambda a: a.reshape(a.shape[:3]).transpose(2, 1, 0) if a.ndim > 1 else a
-    return {name: jnp.asarray(flat(a)) for name, a in arrays.items()}
+    ours = {name: a.reshape(a.shape[:3]).transpose(2, 1, 0) if a.ndim > 1 else a for name, a in arrays.items()}
+    return jax.tree.map(jnp.asarray, ours)
 
 
 def all_normed(reference):

@@ -16,15 +16,18 @@ SMALL = {"vocabulary": 17, "layers": 2, "width": 16, "heads": 4, "hidden": 24}
 IDS = jax.random.randint(jax.random.key(1), (2, 8), 0, 17)
 MODEL = llama(**SMALL, kv_heads=2, rope_base=50.0).make()
 PARAMS = random_params(MODEL, jax.random.key(2), IDS)
+compiled = jax.jit(lambda params, ids, mask: MODEL.apply({"params": params}, ids, mask=mask))
+prefill = jax.jit(lambda params, ids, state, mask: MODEL.apply({"params": params}, ids, state, mask, method="prefill"))
 
 
 def test_packed_segments_stand_alone():
     segments = jnp.array([[1] * 5 + [2] * 3, [1] * 2 + [2] * 6])
     packed = jax.jit(lambda p: MODEL.apply({"params": p}, IDS, segment_ids=segments))(PARAMS)
-    for row, cut in ((0, 5), (1, 2)):
-        for part in (slice(0, cut), slice(cut, 8)):
-            alone = MODEL.apply({"params": PARAMS}, IDS[row : row + 1, part])
-            assert_close(packed[row, part], alone[0], 1e-5)
+    parts = [(0, slice(0, 5)), (0, slice(5, 8)), (1, slice(0, 2)), (1, slice(2, 8))]
+    rows = [jnp.pad(IDS[row, part], (0, 8 - (part.stop - part.start))) for row, part in parts]
+    alone = compiled(PARAMS, jnp.stack(rows), jnp.ones((4, 8), bool))
+    for (row, part), logits in zip(parts, alone, strict=True):
+        assert_close(packed[row, part], logits[: part.stop - part.start], 1e-5)
 
 
 @pytest.mark.parametrize("side", ["right", "left"])
@@ -32,8 +35,8 @@ def test_prefill_gives_the_logits_after_the_last_real_entry(side):
     lengths = jnp.array([8, 3])[:, None]
     mask = jnp.arange(8) < lengths if side == "right" else jnp.arange(8) >= 8 - lengths
     state = MODEL.initial_state(2, 9)
-    last, state = MODEL.apply({"params": PARAMS}, IDS, state, mask, method="prefill")
-    whole = MODEL.apply({"params": PARAMS}, IDS, mask=mask)
+    last, state = prefill(PARAMS, IDS, state, mask)
+    whole = compiled(PARAMS, IDS, mask)
     at = [7, 2] if side == "right" else [7, 7]
     assert_close(last, whole[jnp.arange(2), jnp.array(at)], 1e-5)
     assert state[0].length.tolist() == [8, 3]
@@ -41,15 +44,15 @@ def test_prefill_gives_the_logits_after_the_last_real_entry(side):
 
 def test_vectors_and_ids_enter_by_the_same_door():
     vectors = MODEL.apply({"params": PARAMS}, IDS, method="embed")
-    features = MODEL.apply({"params": PARAMS}, vectors, method="run")
-    assert_close(MODEL.apply({"params": PARAMS}, features, method="head"), MODEL.apply({"params": PARAMS}, IDS), 1e-6)
-    matrix = MODEL.apply({"params": PARAMS}, method="head_matrix")
-    assert_close(features @ matrix, MODEL.apply({"params": PARAMS}, IDS), 1e-5)
+    features = jax.jit(lambda x: MODEL.apply({"params": PARAMS}, x, method="run"))(vectors)
+    wanted = compiled(PARAMS, IDS, jnp.ones(IDS.shape, bool))
+    assert_close(MODEL.apply({"params": PARAMS}, features, method="head"), wanted, 1e-5)
+    assert_close(features @ MODEL.apply({"params": PARAMS}, method="head_matrix"), wanted, 1e-5)
 
 
 def test_every_weight_has_a_name_for_every_axis_and_starts_finite():
     model = opt("350m", **SMALL, embed_width=8, max_positions=32).make()
-    boxed = model.init(jax.random.key(0), IDS)["params"]
+    boxed = jax.jit(model.init)(jax.random.key(0), IDS)["params"]
     for leaf in jax.tree.leaves(boxed, is_leaf=lambda x: isinstance(x, meta.AxisMetadata)):
         assert len(leaf.names) == leaf.value.ndim
         assert np.isfinite(np.asarray(leaf.value)).all()

@@ -93,6 +93,9 @@ class SeededBatches:
         batch = {"x": x, "y": np.sin(x).sum(1), "mask": mask, "example": example}
         return {name: value[self.mine] for name, value in batch.items()}
 
+    def close(self) -> None:
+        self.resumed_in = None
+
     def get_state(self) -> dict[str, Any]:
         return {"next": self.next}
 

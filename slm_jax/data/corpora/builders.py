@@ -1,11 +1,15 @@
-"""TFDS builders that write parts as ArrayRecord, without TensorFlow."""
+"""TFDS builders that write parts as ArrayRecord, without TensorFlow.
+
+The same parts give the same records in the same order. The bytes of the files differ from process to process, since
+TFDS writes each record as a protocol buffer whose map has no fixed order.
+"""
 
 import contextlib
 import dataclasses
 import io
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import absl.logging
 import numpy as np
@@ -51,9 +55,8 @@ class PartsBuilder(tfds.core.GeneratorBasedBuilder):
     """Writes the records of its parts, in their order, each into the split that it names."""
 
     VERSION = tfds.core.Version("1.0.0")
-    BUILDER_CONFIGS: list[PartsConfig] = []
     code_path = epath.Path(__file__)  # found by TFDS through a package that it does not depend on
-    FIELDS: dict[str, Any] = {}
+    FIELDS: ClassVar[dict[str, Any]] = {}
 
     def _info(self) -> tfds.core.DatasetInfo:
         return tfds.core.DatasetInfo(
@@ -67,7 +70,7 @@ class PartsBuilder(tfds.core.GeneratorBasedBuilder):
         names = self.info.features.keys()
         number = 0
         for path, take in self.builder_config.parts:
-            for record in read_part(path, lambda record: record.get("split") == split and record["place"] < take):
+            for record in read_part(path, take, lambda record: record.get("split") == split):
                 yield number, {name: record[name] for name in names}
                 number += 1
 

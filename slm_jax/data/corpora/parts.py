@@ -118,14 +118,14 @@ def read_meta(path: Path) -> list[Record]:
         return json.loads(stored["meta"].tobytes())
 
 
-def read_part(path: Path, wanted: Callable[[Record], bool]) -> Iterator[Record]:
-    """Those records of a part, with their arrays, whose JSON fields and `place` in the part satisfy `wanted`."""
+def read_part(path: Path, take: int, wanted: Callable[[Record], bool]) -> Iterator[Record]:
+    """Those among the first `take` records of a part, with their arrays, whose JSON fields satisfy `wanted`."""
     with np.load(path, allow_pickle=False) as stored:
         names: dict[int, list[str]] = collections.defaultdict(list)
         for full in stored.files:
             index, dot, _ = full.partition(".")
             if dot:
                 names[int(index)].append(full)
-        for i, record in enumerate(json.loads(stored["meta"].tobytes())):
-            if wanted(record | {"place": i}):
+        for i, record in enumerate(json.loads(stored["meta"].tobytes())[:take]):
+            if wanted(record):
                 yield record | {full.partition(".")[2]: stored[full] for full in names[i]}

@@ -21,6 +21,7 @@ from slm_jax.data.corpora.splits import SPLIT_NAMES
 AUDIO_KEYS = ("audio", "speech", "samples", "waveform")
 TEXT_KEYS = ("text", "transcript", "transcription", "normalized_text", "sentence")
 SPEAKER_KEYS = ("speaker", "speaker_id", "client_id")
+RANDOM_ACCESS = ("array_record", "parquet")
 INSTALL = "needs TensorFlow: pip install tensorflow-cpu"
 
 
@@ -46,6 +47,10 @@ def jobs(config: TFDSConfig) -> tuple[list[Job], str]:
     """The parts of a set, and what identifies its content. Raises `UserError` when the set cannot be read."""
     builder = _prepared(config)
     find_keys(config, builder.info.features)
+    stored = builder.info.file_format.value
+    if stored not in RANDOM_ACCESS:
+        rule = f"only {' and '.join(RANDOM_ACCESS)} can be read at random; prepare the set anew as array_record"
+        raise UserError(f"tfds:{config.name} is stored as {stored}: {rule}")
     settings = json.dumps(config.to_json(), sort_keys=True)
     sizes = {name: split.num_examples for name, split in sorted(builder.info.splits.items())}
     parts = [Job(settings, s, i, min(i + PART, n)) for s, n in sizes.items() for i in range(0, n, PART)]
@@ -132,7 +137,7 @@ def _prepared(config: TFDSConfig) -> Any:
 
 def _named(config: TFDSConfig) -> Any:
     try:
-        return tfds.builder(config.name, data_dir=config.tfds_dir or None)
+        return tfds.builder(config.name, data_dir=config.tfds_dir or None, file_format="array_record")
     except tfds.core.DatasetNotFoundError as error:
         known = tfds.list_builders(with_community_datasets=False)
         raise UserError(f"tfds:{config.name} is not a known set{nearest(config.name, known)}") from error

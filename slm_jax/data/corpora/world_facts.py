@@ -5,35 +5,40 @@ from typing import Any
 
 import numpy as np
 
-PEOPLE = (
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+PEOPLE = _words(
     "Anna Paul Maria David Emma Oliver Sophie Peter Lucy Henry Clara Martin Alice Robert Nora Simon "
     "Julia Thomas Helen Victor"
-).split()
-CITIES = "London Paris Rome Berlin Madrid Vienna Dublin Oslo Athens Lisbon Prague Warsaw".split()
-JOBS = "teacher doctor baker farmer painter driver nurse singer gardener writer pilot cook dancer lawyer".split()
-COLOURS = "red green blue yellow white black brown purple pink silver".split()
-PETS = "dog cat horse bird rabbit fish turtle pony duck goat".split()
-FOODS = "bread soup rice cheese cake fish honey chicken chocolate potatoes tomatoes pancakes".split()
-THINGS = "house car coat hat boat door bag chair table lamp cup box bicycle kitchen garden".split()
-SPORTS = "football tennis chess piano guitar cards".split()
-PLACES = "bakery market library school museum station park theatre harbour church hotel bank".split()
-DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
-NUMBERS = (
+)
+CITIES = _words("London Paris Rome Berlin Madrid Vienna Dublin Oslo Athens Lisbon Prague Warsaw")
+JOBS = _words("teacher doctor baker farmer painter driver nurse singer gardener writer pilot cook dancer lawyer")
+COLOURS = _words("red green blue yellow white black brown purple pink silver")
+PETS = _words("dog cat horse bird rabbit fish turtle pony duck goat")
+FOODS = _words("bread soup rice cheese cake fish honey chicken chocolate potatoes tomatoes pancakes")
+THINGS = _words("house car coat hat boat door bag chair table lamp cup box bicycle kitchen garden")
+SPORTS = _words("football tennis chess piano guitar cards")
+PLACES = _words("bakery market library school museum station park theatre harbour church hotel bank")
+DAYS = _words("Monday Tuesday Wednesday Thursday Friday Saturday Sunday")
+NUMBERS = _words(
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
     "seventeen eighteen nineteen twenty"
-).split()
+)
 OPPOSITES = (
     ("hot", "cold"), ("big", "small"), ("new", "old"), ("fast", "slow"), ("happy", "sad"), ("light", "dark"),
     ("full", "empty"), ("clean", "dirty"), ("rich", "poor"), ("near", "far"), ("strong", "weak"), ("wet", "dry"),
     ("high", "low"), ("hard", "soft"), ("loud", "quiet"), ("thick", "thin"),
 )  # fmt: skip
-ADJECTIVES = "little lovely heavy broken golden wooden strange simple famous pretty quiet bright warm fresh".split()
-OBJECTS = "letter book flower picture ticket basket blanket bottle candle clock mirror spoon key map ring".split()
-RELATIVES = "mother father sister brother friend neighbour daughter son".split()
-VERBS_WITH_OBJECT = "bought found sold lost painted carried dropped showed borrowed wanted".split()
-WEATHER = "sunny cloudy windy rainy snowy foggy".split()
+ADJECTIVES = _words("little lovely heavy broken golden wooden strange simple famous pretty quiet bright warm fresh")
+OBJECTS = _words("letter book flower picture ticket basket blanket bottle candle clock mirror spoon key map ring")
+RELATIVES = _words("mother father sister brother friend neighbour daughter son")
+VERBS_WITH_OBJECT = _words("bought found sold lost painted carried dropped showed borrowed wanted")
+WEATHER = _words("sunny cloudy windy rainy snowy foggy")
 PARTS_OF_DAY = (("morning", 6, 11), ("afternoon", 1, 5), ("evening", 6, 9))
-SEASONS = "spring summer autumn winter".split()
+SEASONS = _words("spring summer autumn winter")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,5 +88,5 @@ def _person(name: str, rng: np.random.Generator) -> Person:
     return Person(name=name, pets=int(rng.integers(2, 9)), **{key: _pick(rng, known) for key, known in words.items()})
 
 
-def _pick(rng: np.random.Generator, words: list[str] | tuple[str, ...]) -> str:
+def _pick(rng: np.random.Generator, words: tuple[str, ...]) -> str:
     return words[int(rng.integers(len(words)))]

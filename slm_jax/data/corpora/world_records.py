@@ -74,7 +74,7 @@ def make_records(job: Job) -> list[dict[str, Any]]:
     if not isinstance(config, WorldConfig):
         raise UserError(f"world settings are a {type(config).__name__}: they must be a WorldConfig")
     speakers = make_speakers(config.speakers, config.seed)
-    return [make_record(plan, config, speakers, _voice()) for plan in job.plans]
+    return [make_record(plan, config, speakers) for plan in job.plans]
 
 
 @functools.cache
@@ -83,18 +83,23 @@ def _voice() -> Voice:
     return Voice()
 
 
-def make_record(plan: dict[str, Any], config: WorldConfig, speakers: tuple[Speaker, ...], voice: Voice) -> dict[str, Any]:
+def make_record(plan: dict[str, Any], config: WorldConfig, speakers: tuple[Speaker, ...]) -> dict[str, Any]:
     """One record: its turns are spoken one by one and joined with pauses."""
     spoken, number = [], int(hashlib.sha256(plan["id"].encode()).hexdigest()[:8], 16)
     for i, (speaker, text, _) in enumerate(plan["turns"]):
         seed = [config.seed, number, i]
-        spoken.append(voice.speak(text, speed=plan["speed"], speaker=speakers[speaker], seed=seed))
-    names = [speakers[speaker].name for speaker, _, _ in plan["turns"]]
+        spoken.append(_voice().speak(text, speed=plan["speed"], speaker=speakers[speaker], seed=seed))
     text = " ".join(text for _, text, _ in plan["turns"])
     arrays, starts = join_turns(spoken)
     turns = [
-        {"speaker": name, "text": said, "answer": answer, "start_s": start, "end_s": start + len(speech.samples) / RATE_HZ}
-        for name, (_, said, answer), start, speech in zip(names, plan["turns"], starts, spoken, strict=True)
+        {
+            "speaker": speakers[speaker].name,
+            "text": said,
+            "answer": answer,
+            "start_s": start,
+            "end_s": start + len(speech.samples) / RATE_HZ,
+        }
+        for (speaker, said, answer), start, speech in zip(plan["turns"], starts, spoken, strict=True)
     ]
     question = plan["kind"] == "question_answer"
     return {
@@ -102,7 +107,7 @@ def make_record(plan: dict[str, Any], config: WorldConfig, speakers: tuple[Speak
         "kind": plan["kind"],
         "split": split_of(plan["base"], config),
         "text": text,
-        "speaker": names[0],
+        "speaker": turns[0]["speaker"],
         "speed": plan["speed"],
         "seconds": len(arrays["samples"]) / RATE_HZ,
         "words": " ".join(spoken_words(text)),

@@ -68,7 +68,10 @@ class Voice:
         self._session = _session_with_durations(self._tts.model_path)
 
     def speak(self, text: str, *, speed: float, speaker: Speaker, seed: list[int]) -> Speech:
-        """One sentence as `Speech`; `seed` fixes the noise part. Raises `UserError` when words and sounds do not pair."""
+        """One sentence as `Speech`; `seed` fixes the noise part.
+
+        Raises `UserError` when the words do not pair with the sounds.
+        """
         symbols = self._tts.phonemize(text)
         require(len(symbols) == 1, "text", text, "one sentence at a time")
         words = tuple(text.split())

@@ -11,6 +11,7 @@ Sizes: "published" (HuBERT base, layer 6, 12 layers of 1024, K of 50, 100 or 200
 train in minutes.
 """
 
+from slm_jax.assemblies.phonetic_tokenizer import MFCCFeaturesConfig
 from slm_jax.core.errors import nearest, require
 from slm_jax.data.corpus import CorpusConfig, WorldConfig
 from slm_jax.data.pipeline import PipelineConfig
@@ -28,7 +29,6 @@ from slm_jax.quantizers.postprocess import PostprocessConfig
 from slm_jax.sequence_models.decoder_config import DecoderConfig
 from slm_jax.sequence_models.presets import gslm_transformer_lm_big
 from slm_jax.serving.unit_speech_lm import UnitSpeechLM
-from slm_jax.assemblies.phonetic_tokenizer import MFCCFeaturesConfig
 from slm_jax.training.gradient_stage import trained
 from slm_jax.training.loop import TrainConfig
 from slm_jax.training.optimizer import OptimizerConfig
@@ -52,6 +52,12 @@ class GSLMConfig(RunConfig):
     vocoder: str = "durations"
     prompt_s: float = 3.0
     sampling: SamplingConfig = SamplingConfig(temperature=0.7, max_new=500)
+
+    @property
+    def spoken_by(self) -> str:
+        """The stage that trained the generator."""
+        stage = self.stage(self.vocoder)
+        return stage.vocoder if isinstance(stage, DurationStageConfig) else stage.name
 
     def load(self, context: StageContext) -> UnitSpeechLM:
         """The trained system."""
@@ -153,7 +159,7 @@ def vocoder_stages(clusters: int) -> tuple[StageConfig, ...]:
         batches=PipelineConfig(batch=16),
         optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=20),
     )
-    return PitchStageConfig(name="pitch"), vocoder, durations
+    return PitchStageConfig(name="pitch", known="f0_hz"), vocoder, durations
 
 
 def published(corpus: CorpusConfig | None = None, clusters: int = 100) -> GSLMConfig:

@@ -1,8 +1,9 @@
 """Stages that learn from speech alone: one file each, about forty lines of their own.
 
-Frame units          k-means on MFCC or on a layer, and the units of the whole corpus   (`training.pre.frame_units`)
-Masked prediction    HuBERT: predict the units of hidden frames                         (`training.pre.masked_prediction`)
-Unit LM              next unit                                                          (`training.pre.unit_lm`)
-Unit vocoder         units, F0 and speaker to a waveform                                (`training.pre.unit_vocoder`)
-Prosody              how long each unit lasts and how high it is spoken                 (`training.pre.prosody`)
+Frame units          k-means on MFCC or on a layer; units of the corpus   (`training.pre.frame_units`)
+Masked prediction    HuBERT: predict the units of hidden frames           (`training.pre.masked_prediction`)
+Unit LM              next unit                                            (`training.pre.unit_lm`)
+Pitch                F0 of every utterance and its statistics             (`training.pre.pitch`)
+Unit vocoder         units, F0 and speaker to a waveform                  (`training.pre.unit_vocoder`)
+Durations            how long each unit lasts                             (`training.pre.durations`)
 """

@@ -1,11 +1,12 @@
 """Units by k-means: fit on the features of the training speech, then write the units of the whole corpus."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
@@ -14,7 +15,7 @@ from slm_jax.core.config import Config
 from slm_jax.core.errors import require
 from slm_jax.core.types import Frames
 from slm_jax.data.joined import Subset
-from slm_jax.data.lengths import bucket_lengths, source_lengths
+from slm_jax.data.lengths import source_lengths
 from slm_jax.data.passes import finite_batches, in_order
 from slm_jax.data.progress import tracked
 from slm_jax.data.records import write_records
@@ -22,14 +23,16 @@ from slm_jax.objectives.masked_prediction import HubertPretrainingConfig
 from slm_jax.parallel.mesh import MeshConfig
 from slm_jax.parallel.sharding import put_batch
 from slm_jax.quantizers.kmeans import KMeansConfig, fit_kmeans
-from slm_jax.quantizers.postprocess import PostprocessConfig
+from slm_jax.quantizers.postprocess import PostprocessConfig, real_frames
 from slm_jax.token_compression.dedup import dedup_row
-from slm_jax.training.gradient_stage import GradientStageConfig, trained
+from slm_jax.training.gradient_stage import trained
 from slm_jax.training.run_folder import StageFolder
 from slm_jax.training.stages import StageConfig, StageContext
 
 TOKENIZER, UNITS, FIT = "tokenizer", "units", "fit.json"
 SPLITS = ("train", "dev", "test")
+ROWS = 16
+"""Utterances that are encoded at once."""
 Features = MFCCFeaturesConfig | EncoderFeaturesConfig
 
 
@@ -43,15 +46,14 @@ class LayerOfStageConfig(Config):
 class FrameUnitsConfig(StageConfig):
     """Fits `kmeans` on `fit_frames` frames of `features`, drawn evenly from the training speech.
 
-    Leaves `tokenizer/` and, for every split, a table `units/<split>` with `id`, `units` (one per frame), `runs` (without
-    repetitions) and `durations` (frames of each run).
+    Leaves `tokenizer/` and, for every split, a table `units/<split>` with `id`, `units` (one per frame), `runs`
+    (without repetitions) and `durations` (frames of each run).
     """
 
     features: MFCCFeaturesConfig | LayerOfStageConfig
     kmeans: KMeansConfig = KMeansConfig()
     postprocess: PostprocessConfig = PostprocessConfig()
     fit_frames: int = 200_000
-    batch: int = 16
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -70,13 +72,13 @@ class FrameUnitsConfig(StageConfig):
     def run(self, folder: StageFolder, context: StageContext) -> Sequence[str]:
         features, params = self._extractor(context)
         fitted = thinned(context.source("train"), features, self.fit_frames)
-        collected = [frames for _, frames in extracted(features, params, fitted, self.batch, self.name, context.progress)]
+        collected = [frames for _, frames in extracted(features, params, fitted, context, self.name)]
         post = self.postprocess.fit(real_frames(collected))
         fit = fit_kmeans(self.kmeans, over_devices(real_frames(map(jax.jit(post.__call__), collected))))
         tokenizer = PhoneticTokenizer(features, params, post, fit.centroids)
         tokenizer.save(folder.path / TOKENIZER)
         for split in SPLITS:
-            rows = encoded(tokenizer, context.source(split), self.batch, f"{self.name} {split}", context.progress)
+            rows = encoded(tokenizer, context.source(split), context, f"{self.name} {split}")
             write_records(self.records(folder, split), rows)
         summary = {"inertia": fit.inertia, "passes": fit.passes, "empty": int((np.asarray(fit.counts) == 0).sum())}
         (folder.path / FIT).write_text(json.dumps(summary, indent=1), encoding="utf-8")
@@ -109,19 +111,13 @@ def thinned(source: Any, features: Features, frames: int) -> Subset:
 
 
 def extracted(
-    features: Features, params: Any, source: Any, batch: int, name: str, progress: bool
+    features: Features, params: Any, source: Any, context: StageContext, name: str
 ) -> Iterator[tuple[dict[str, Any], Frames]]:
     """Batches of a pass over `source` (`id` and `index` of each row) with their features."""
     extract = jax.jit(features.extract)
-    lengths = bucket_lengths(source_lengths(source, "samples"), multiple=1600)
-    for rows in tracked(finite_batches(source, lengths, batch, ("id",)), len(source), name, progress):
+    for rows in tracked(finite_batches(source, context.lengths, ROWS, ("id",)), len(source), name, context.progress):
         frames = extract(params, rows["samples"], rows["mask"])
         yield rows, Frames(frames.values, frames.mask & rows["valid"][:, None])
-
-
-def real_frames(batches: Iterable[Frames]) -> Float[np.ndarray, "T D"]:
-    """The unmasked frames of all batches, one after the other."""
-    return np.concatenate([np.asarray(frames.values)[np.asarray(frames.mask)] for frames in batches])
 
 
 def over_devices(frames: Float[np.ndarray, "T D"]) -> jax.Array:
@@ -131,18 +127,16 @@ def over_devices(frames: Float[np.ndarray, "T D"]) -> jax.Array:
     return put_batch({"frames": frames[:kept]}, mesh)["frames"]
 
 
-def encoded(
-    tokenizer: PhoneticTokenizer, source: Any, batch: int, name: str, progress: bool
-) -> Iterator[dict[str, Any]]:
+def encoded(tokenizer: PhoneticTokenizer, source: Any, context: StageContext, name: str) -> Iterator[dict[str, Any]]:
     """Rows of the units table, in the order of `source`."""
-    lengths = bucket_lengths(source_lengths(source, "samples"), multiple=1600)
+    batches = finite_batches(source, context.lengths, ROWS, ("id",))
 
     def rows() -> Iterator[tuple[int, dict[str, Any]]]:
-        for rows in tracked(finite_batches(source, lengths, batch, ("id",)), len(source), name, progress):
-            codes = tokenizer.encode(rows["samples"], rows["mask"])
+        for rows in tracked(batches, len(source), name, context.progress):
+            codes = tokenizer.encode(jnp.asarray(rows["samples"]), jnp.asarray(rows["mask"]))
             units, counts = np.asarray(codes.ids)[..., 0], np.asarray(codes.mask).sum(1)
-            for i, index in enumerate(rows["index"]):
-                yield int(index), units_row(rows["id"][i], units[i, : counts[i]])
+            for i in np.flatnonzero(rows["valid"]):
+                yield int(rows["index"][i]), units_row(rows["id"][i], units[i, : counts[i]])
 
     return in_order(rows(), len(source))
 

@@ -7,31 +7,35 @@ from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import Float
 
 from slm_jax.audio.pitch import PitchConfig
 from slm_jax.core.errors import require
-from slm_jax.data.lengths import bucket_lengths, source_lengths
-from slm_jax.data.passes import finite_batches, in_order
+from slm_jax.data.passes import finite_batches, float_samples, in_order
 from slm_jax.data.progress import tracked
 from slm_jax.data.records import write_records
 from slm_jax.training.run_folder import StageFolder
 from slm_jax.training.stages import StageConfig, StageContext
 
 VOICE = "voice.json"
+ROWS = 16
+"""Utterances that are tracked at once."""
 
 
 class PitchStageConfig(StageConfig):
     """Writes `f0/train`: `id` and `f0_hz` (one value every `pitch.hop_s` seconds from time 0, 0 where unvoiced).
 
-    `voice.json` holds mean and standard deviation of ln F0 over the voiced frames, and the speakers' names.
+    `known`: a field of the corpus that holds F0 on that grid already (the synthetic world's `f0_hz`); it is taken
+    instead of tracking where the corpus has it. `voice.json` holds mean and standard deviation of ln F0 over the
+    voiced frames, and the speakers' names.
     """
 
     pitch: PitchConfig = PitchConfig(hop_s=0.0125, centre_s=0.0)
-    batch: int = 16
+    known: str | None = None
 
     def run(self, folder: StageFolder, context: StageContext) -> Sequence[str]:
         source = context.source("train")
-        rows = list(self._tracks(source, context.progress))
+        rows = list(self._given(source) if self.known in source[0] else self._tracks(source, context))
         write_records(folder.path / "f0" / "train", rows)
         voiced = np.concatenate([row["f0_hz"][row["f0_hz"] > 0] for row in rows])
         require(len(voiced) > 0, f"stage {self.name}: voiced frames", 0, "the corpus must hold some voiced speech")
@@ -43,18 +47,33 @@ class PitchStageConfig(StageConfig):
         (folder.path / VOICE).write_text(json.dumps(statistics, indent=1), encoding="utf-8")
         return ["f0", VOICE]
 
-    def _tracks(self, source: Any, progress: bool) -> Iterator[dict[str, Any]]:
+    def track(self, item: dict[str, Any]) -> Float[np.ndarray, "P"]:
+        """F0 (Hz, 0 where unvoiced) of one item, as the tables hold it."""
+        if self.known in item:
+            return item[self.known]
+        samples = float_samples(item["samples"])
+        padded = np.pad(samples, (0, -len(samples) % self.pitch.rate_hz))  # whole seconds: few shapes to compile
+        real = np.arange(len(padded)) < len(samples)
+        return np.asarray(self.pitch.make()(padded[None], real[None])[0])[0, : self._count(len(samples))]
+
+    def _count(self, samples: Any) -> Any:
+        return samples // round(self.pitch.hop_s * self.pitch.rate_hz)
+
+    def _given(self, source: Any) -> Iterator[dict[str, Any]]:
+        items = (source[i] for i in range(len(source)))
+        return ({"id": item["id"], "speaker": item["speaker"], "f0_hz": item[self.known]} for item in items)
+
+    def _tracks(self, source: Any, context: StageContext) -> Iterator[dict[str, Any]]:
         track = jax.jit(self.pitch.make())
-        lengths = bucket_lengths(source_lengths(source, "samples"), multiple=1600)
-        batches = finite_batches(source, lengths, self.batch, ("id", "speaker"))
+        batches = finite_batches(source, context.lengths, ROWS, ("id", "speaker"))
 
         def rows() -> Iterator[tuple[int, dict[str, Any]]]:
-            for batch in tracked(batches, len(source), self.name, progress):
+            for batch in tracked(batches, len(source), self.name, context.progress):
                 f0_hz = np.asarray(track(batch["samples"], batch["mask"])[0])
-                counts = batch["mask"].sum(1) // round(self.pitch.hop_s * self.pitch.rate_hz)
-                for i, index in enumerate(batch["index"]):
+                counts = self._count(batch["mask"].sum(1))
+                for i in np.flatnonzero(batch["valid"]):
                     row = {"id": batch["id"][i], "speaker": batch["speaker"][i], "f0_hz": f0_hz[i, : counts[i]]}
-                    yield int(index), row
+                    yield int(batch["index"][i]), row
 
         return in_order(rows(), len(source))
 

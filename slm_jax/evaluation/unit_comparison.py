@@ -1,0 +1,103 @@
+"""Several features, each clustered after several equal treatments, scored against true phones."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+
+import jax
+import numpy as np
+from jaxtyping import Int
+
+from slm_jax.core.types import Frames
+from slm_jax.evaluation.units import UnitScores, score_at_equal_frames
+from slm_jax.quantizers.kmeans import KMeansConfig, fit_kmeans
+from slm_jax.quantizers.nearest import assign
+from slm_jax.quantizers.postprocess import PostprocessConfig, real_frames
+
+TREATMENTS = tuple(
+    PostprocessConfig(normalise=normalise, smooth=smooth)
+    for normalise in ("none", "standardise", "whiten", "layer_norm")
+    for smooth in (1, 3)
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureSet:
+    """Batches of features: of training speech to cluster, and of the utterances to score."""
+
+    train: Sequence[Frames]
+    test: Sequence[Frames]
+
+
+@dataclasses.dataclass(frozen=True)
+class Compared:
+    """Scores of one feature under one treatment: one entry per seed of k-means."""
+
+    feature: str
+    treatment: PostprocessConfig
+    clusters: int
+    scores: tuple[UnitScores, ...]
+
+    def mean(self, figure: str) -> float:
+        """Mean of a figure of `UnitScores` over the seeds."""
+        return float(np.mean([getattr(score, figure) for score in self.scores]))
+
+    def to_json(self) -> dict:
+        """Plain numbers: means over the seeds, and every seed."""
+        figures = ("phone_purity", "cluster_purity", "pnmi")
+        return {
+            "feature": self.feature,
+            "normalise": self.treatment.normalise,
+            "smooth": self.treatment.smooth,
+            "clusters": self.clusters,
+            "frames": self.scores[0].frames,
+            **{figure: self.mean(figure) for figure in figures},
+            "seeds": [{figure: getattr(score, figure) for figure in figures} for score in self.scores],
+        }
+
+
+def compare_features(
+    features: Mapping[str, FeatureSet],
+    labels: Sequence[Int[np.ndarray, "T"]],
+    phones: int,
+    kmeans: KMeansConfig,
+    *,
+    seeds: int = 1,
+    treatments: Sequence[PostprocessConfig] = TREATMENTS,
+    progress: Callable[[str], None] | None = None,
+) -> list[Compared]:
+    """Every feature under every treatment, all on the same number of frames of the same utterances.
+
+    `labels`: the phone of every frame of each scored utterance (the rows of `test` that are not empty, in their order),
+    negative where there is none.
+    """
+    results = []
+    for treatment in treatments:
+        per_seed: dict[str, list[UnitScores]] = {name: [] for name in features}
+        for seed in range(seeds):
+            pairs = {
+                name: [
+                    (units, truth) for units, truth in zip(clustered(one, treatment, kmeans, seed), labels, strict=True)
+                ]
+                for name, one in features.items()
+            }
+            for name, score in score_at_equal_frames(pairs, kmeans.clusters, phones, seed=seed).items():
+                per_seed[name].append(score)
+        for name, scores in per_seed.items():
+            results.append(Compared(name, treatment, kmeans.clusters, tuple(scores)))
+            if progress is not None:
+                progress(
+                    f"{name}, {treatment.normalise}, window {treatment.smooth}: PNMI {results[-1].mean('pnmi'):.3f}"
+                )
+    return results
+
+
+def clustered(
+    features: FeatureSet, treatment: PostprocessConfig, kmeans: KMeansConfig, seed: int
+) -> list[Int[np.ndarray, "T"]]:
+    """Units of the scored utterances, row by row, after k-means on the treated training frames."""
+    post = treatment.fit(real_frames(features.train))
+    treated = jax.jit(post.__call__)
+    fit = fit_kmeans(kmeans.replace(seed=seed), real_frames(map(treated, features.train)))
+    units = np.asarray(assign(real_frames(map(treated, features.test)), fit.centroids))
+    lengths = np.concatenate([np.asarray(batch.mask).sum(1) for batch in features.test])
+    return np.split(units, np.cumsum(lengths[lengths > 0])[:-1])

@@ -1,0 +1,87 @@
+"""The whole of GSLM through the real command line: each stage consumes what the one before left."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from slm_jax.cli import evaluate, generate, train
+
+CONFIG = str(Path(__file__).parent / "smallest.py")
+STAGES = ["mfcc", "hubert", "units", "lm", "pitch", "vocoder", "durations"]
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("gslm")
+    return folder / "run", ["--data-dir", str(folder / "data")]
+
+
+@pytest.fixture(scope="module")
+def first(places):
+    run, data = places
+    return train.main([CONFIG, "--workdir", str(run), *data])
+
+
+def test_every_stage_runs_and_leaves_hashed_artifacts(first, places):
+    assert [stage["stage"] for stage in first["stages"]] == STAGES
+    assert all(stage["seconds"] > 0 for stage in first["stages"])
+    for name in STAGES:
+        done = json.loads((places[0] / "stages" / name / "done.json").read_text())
+        assert done["sha256"]
+    consumed = json.loads((places[0] / "stages" / "lm" / "stage.json").read_text())["consumed"]
+    made = json.loads((places[0] / "stages" / "units" / "done.json").read_text())["artifact_hash"]
+    assert consumed["units"] == made
+
+
+def test_run_again_it_says_that_all_is_done(first, places):
+    run, data = places
+    again = train.main([CONFIG, "--workdir", str(run), *data])
+    assert [stage["seconds"] for stage in again["stages"]] == [None] * len(STAGES)
+
+
+def test_another_setting_is_refused_and_redo_runs_it(first, places):
+    run, data = places
+    change = ["--lm.train.steps", "5"]
+    from slm_jax.core.errors import UserError
+
+    with pytest.raises(UserError, match=r"stages\.3\.train\.steps: 4 -> 5"):
+        train.main([CONFIG, "--workdir", str(run), *data, *change])
+    redone = train.main([CONFIG, "--workdir", str(run), *data, *change, "--redo", "lm"])
+    assert [stage["stage"] for stage in redone["stages"] if stage["seconds"] is not None] == ["lm"]
+    assert (run / "stages" / "lm.old1").is_dir()
+
+
+def test_generate_needs_only_the_run_folder(first, places, tmp_path):
+    run, data = places
+    made = generate.main([str(run), *data, "--count", "2", "--out", str(tmp_path)])["made"]
+    assert len(made) == 2
+    for one in made:
+        samples, rate = soundfile.read(one["file"])
+        assert rate == 16_000
+        assert len(samples) > 1600
+        assert np.isfinite(samples).all()
+    again = generate.main([str(run), *data, "--count", "2", "--out", str(tmp_path)])["made"]
+    assert [one["new_units"] for one in again] == [one["new_units"] for one in made]
+
+
+def test_evaluate_writes_figures_sounds_and_a_report(first, places):
+    run, data = places
+    figures = evaluate.main([str(run), *data, "--utterances", "4"])
+    assert {row["feature"] for row in figures["units"]} == {"mfcc 39", "mfcc 13", "hubert layer 1"}
+    assert len({row["frames"] for row in figures["units"]}) == 1
+    assert figures["language_model"]["model"] > 0
+    assert set(figures["continuations"]) == {"real", "continuations", "shuffled real"}
+    page = (run / "report.html").read_text()
+    for file in ("prompt.wav", "resynthesis.wav", "continuation_1.wav", "plots/units.png", "plots/f0.png"):
+        assert (run / file).stat().st_size > 1000
+        assert file in page
+
+
+def test_dry_run_keeps_nothing(places, first):
+    _, data = places
+    result = train.main([CONFIG, "--dry-run", *data])
+    assert result["workdir"] is None
+    assert [stage["stage"] for stage in result["stages"]] == STAGES
