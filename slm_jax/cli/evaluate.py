@@ -22,6 +22,8 @@ class EvaluateOptions:
     """Held-out utterances to resynthesise and to continue."""
     seeds: int = 1
     """Seeds of k-means in the comparison of features."""
+    thorough: bool = False
+    """Compare features under all treatments, clustered to the end."""
     json: bool = False
     """Print one JSON value instead of text."""
 
@@ -37,7 +39,7 @@ def main(argv: list[str]) -> dict[str, Any]:
     run = RunFolder(options.run)
     config = read_run_config(run)
     context = StageContext(run, config.corpus, options.data_dir)
-    settings = JudgeSettings(utterances=options.utterances, seeds=options.seeds)
+    settings = JudgeSettings(utterances=options.utterances, seeds=options.seeds, thorough=options.thorough)
     evaluation = Evaluation(config, context, settings, say)
     figures = evaluation.run()
     print(summary(figures))

@@ -13,7 +13,7 @@ LENGTH_BUCKET, ROWS = 128, 16
 """Sequences are padded to multiples of this length and scored in batches of this many, so that few shapes compile."""
 
 
-def sequence_log_probs(model: Any, params: Any, sequences: Sequence[np.ndarray]) -> list[Float[np.ndarray, "S"]]:
+def sequence_log_probs(model: Any, params: Any, sequences: Sequence[np.ndarray]) -> list[Float[np.ndarray, "_"]]:
     """ln p of every token after the first, given those before it, for each sequence of ids.
 
     The mean over a sequence is what sWUGGY, sBLIMP and the like compare; the first token (`<s>`) is given.

@@ -57,7 +57,7 @@ class Compared:
 
 def compare_features(
     features: Mapping[str, FeatureSet],
-    labels: Sequence[Int[np.ndarray, "T"]],
+    labels: Sequence[Int[np.ndarray, "_"]],
     phones: int,
     kmeans: KMeansConfig,
     *,
@@ -93,7 +93,7 @@ def compare_features(
 
 def clustered(
     features: FeatureSet, treatment: PostprocessConfig, kmeans: KMeansConfig, seed: int
-) -> list[Int[np.ndarray, "T"]]:
+) -> list[Int[np.ndarray, "_"]]:
     """Units of the scored utterances, row by row, after k-means on the treated training frames."""
     post = treatment.fit(real_frames(features.train))
     treated = jax.jit(post.__call__)

@@ -1,5 +1,6 @@
 """Feed-forward blocks, plain and gated."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -11,9 +12,19 @@ from jaxtyping import Array, Float
 from slm_jax.core.errors import require
 from slm_jax.nn.linear import Linear
 
+
+def gelu(x: Float[Array, "*S"]) -> Float[Array, "*S"]:
+    """The exact GELU through erf, as PyTorch has it.
+
+    `jax.nn.gelu` goes through erfc, whose gradient is four times slower on CPU (32 against 8 ms for a block of
+    800 x 192 x 768, forward and backward).
+    """
+    return 0.5 * x * (1.0 + jax.lax.erf(x * math.sqrt(0.5)))
+
+
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "relu": jax.nn.relu,
-    "gelu": lambda x: jax.nn.gelu(x, approximate=False),
+    "gelu": gelu,
     "gelu_tanh": lambda x: jax.nn.gelu(x, approximate=True),
     "silu": jax.nn.silu,
 }

@@ -20,8 +20,8 @@ from slm_jax.generation.sampling import SamplingConfig
 from slm_jax.text.vocabulary import Vocabulary
 from slm_jax.token_compression.dedup import dedup_row
 
-Units = Int[np.ndarray, "S"]
-Samples = Float[np.ndarray, "N"]
+Units = Int[np.ndarray, "_"]
+Samples = Float[np.ndarray, "_"]
 
 RUN_BUCKET, FRAME_BUCKET = 32, 64
 """Sequences are padded to multiples of these numbers of units and frames, so that few shapes compile."""

@@ -21,9 +21,10 @@ from slm_jax.data.records import RecordSource
 from slm_jax.evaluation.language_model import at_equal_length, fit_ngram, sequence_statistics, share_seen, shuffled
 from slm_jax.evaluation.phone_classifier import PhoneClassifier, PhoneClassifierConfig, posterior_statistics
 from slm_jax.evaluation.resynthesis import griffin_lim_from_mel, mean_scores, score_resynthesis, voiced_share
-from slm_jax.evaluation.unit_comparison import Compared, FeatureSet, compare_features
+from slm_jax.evaluation.unit_comparison import TREATMENTS, Compared, FeatureSet, compare_features
 from slm_jax.evaluation.units import frame_labels
 from slm_jax.generation.sampling import SamplingConfig
+from slm_jax.quantizers.postprocess import PostprocessConfig
 from slm_jax.serving.unit_speech_lm import UnitSpeechLM
 from slm_jax.training.pre.frame_units import (
     FrameUnitsConfig,
@@ -37,16 +38,24 @@ from slm_jax.training.pre.unit_vocoder import UnitVocoderStageConfig
 from slm_jax.training.stages import StageContext
 
 Say = Callable[[str], None]
+QUICK_TREATMENTS = (PostprocessConfig(), PostprocessConfig(normalise="standardise", smooth=3))
+QUICK_PASSES = 20
 Track = tuple[np.ndarray, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class JudgeSettings:
-    """How much is looked at: utterances of the test split, k-means seeds, frames to cluster."""
+    """How much is looked at.
+
+    `utterances`: held-out ones to resynthesise and continue. `seeds`: of k-means in the comparison of features.
+    `thorough`: compare under all treatments, clustering `fit_frames` frames to the end; without it under the run's own
+    and two more, with fewer frames and passes.
+    """
 
     utterances: int = 24
     seeds: int = 1
-    fit_frames: int = 120_000
+    thorough: bool = False
+    fit_frames: int = 150_000
     scored_utterances: int = 400
     phone_utterances: int = 300
 
@@ -60,18 +69,24 @@ def judge_units(context: StageContext, units: FrameUnitsConfig, settings: JudgeS
     layer = units.features
     if not isinstance(layer, LayerOfStageConfig):
         raise UserError(f"stage {units.name!r} clusters {type(layer).__name__}: it must cluster a layer of an encoder")
+    treatments, kmeans, fit_frames = TREATMENTS, units.kmeans, settings.fit_frames
+    if not settings.thorough:
+        treatments = tuple(dict.fromkeys((*QUICK_TREATMENTS, units.postprocess)))
+        kmeans, fit_frames = kmeans.replace(iterations=QUICK_PASSES), fit_frames // 4
     kinds: dict[str, tuple[Any, Any]] = {"mfcc 39": (MFCCFeaturesConfig(), None)}
     kinds["mfcc 13"] = (MFCCFeaturesConfig(coefficients=13), None)
     kinds[f"{layer.stage} layer {layer.layer}"] = layer_features(context.finished(layer.stage), layer.layer)
     sets: dict[str, FeatureSet] = {}
     labels: list[np.ndarray] = []
     for name, (features, params) in kinds.items():
-        fitted = thinned(train, features, settings.fit_frames)
+        fitted = thinned(train, features, fit_frames)
         seen = [frames for _, frames in extracted(features, params, fitted, context, f"{name} train")]
         scored = list(extracted(features, params, test, context, f"{name} test"))
         sets[name] = FeatureSet(seen, [frames for _, frames in scored])
         labels = labels or phone_labels(test, scored)
-    return compare_features(sets, labels, len(PHONES), units.kmeans, seeds=settings.seeds, progress=say)
+    return compare_features(
+        sets, labels, len(PHONES), kmeans, seeds=settings.seeds, treatments=treatments, progress=say
+    )
 
 
 def phone_labels(source: Any, batches: Sequence[tuple[dict[str, Any], Frames]]) -> list[np.ndarray]:

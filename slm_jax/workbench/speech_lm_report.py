@@ -53,7 +53,7 @@ class Evaluation:
         """Judge all parts; returns the figures, which are also written to `figures.json`."""
         system = self.config.load(self.context)
         self._units()
-        tables = judge.unit_tables(self.context, self.config.units)
+        tables = judge.unit_tables(self.context, self.config.units_stage)
         self.figures["language_model"] = judge.judge_language_model(system, tables)
         items = judge.held_out(self.context, self.settings.utterances, longer_than_s=1.0)
         originals = [float_samples(item["samples"]) for item in items]
@@ -67,7 +67,7 @@ class Evaluation:
         return self.figures
 
     def _units(self) -> None:
-        stage = self.config.stage(self.config.units)
+        stage = self.config.stage(self.config.units_stage)
         assert isinstance(stage, FrameUnitsConfig)
         compared = judge.judge_units(self.context, stage, self.settings, self.say)
         self.figures["units"] = [one.to_json() for one in compared]

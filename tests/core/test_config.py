@@ -53,7 +53,7 @@ def test_configs_are_frozen_and_keyword_only():
 def test_unknown_field_names_the_nearest():
     data = OuterConfig(name="a").to_json()
     data["inner"]["widht"] = data["inner"].pop("width")
-    with pytest.raises(UserError, match="no field 'widht'.*'width'"):
+    with pytest.raises(UserError, match=r"no field 'widht'.*'width'"):
         from_json(data)
 
 
@@ -82,6 +82,6 @@ def test_config_file_errors_name_the_file(tmp_path):
         load_config_file(tmp_path / "god.py")
     with pytest.raises(UserError, match="must define `config`"):
         load_config_file(tmp_path / "empty.py")
+    (tmp_path / "c.yaml").write_text("")
     with pytest.raises(UserError, match="Python file"):
-        (tmp_path / "c.yaml").write_text("")
         load_config_file(tmp_path / "c.yaml")

@@ -4,6 +4,7 @@ from slm_jax.data.corpus import WorldConfig
 from slm_jax.decoders.istft_vocoder import ISTFTVocoderConfig
 from slm_jax.decoders.predictors import pitch_predictor
 from slm_jax.encoders.positional_conv import PositionalConvConfig
+from slm_jax.objectives.vocoder import VocoderLossConfig
 from slm_jax.quantizers.kmeans import KMeansConfig
 from slm_jax.systems.speech import gslm
 from slm_jax.training.loop import TrainConfig
@@ -49,6 +50,7 @@ def small_vocoder(model):
     return model.replace(units=UNITS, unit_dim=16, generator=generator, pitch_predictor=pitch_predictor(16))
 
 
+LOSSES = VocoderLossConfig(resolutions=((256, 64, 20),))
 KMEANS = KMeansConfig(clusters=UNITS, iterations=5, start_rows=500)
 LM = {"vocabulary": 24, "layers": 2, "width": 32, "heads": 2, "hidden": 64}
 SMALL = {
@@ -56,7 +58,7 @@ SMALL = {
     "hubert": lambda stage: {"model": small_encoder(stage.model), "crop_s": 1.0},
     "units": lambda stage: {"kmeans": KMEANS, "features": stage.features.replace(layer=1)},
     "lm": lambda stage: {"model": stage.model.replace(**LM), "row_length": 64},
-    "vocoder": lambda stage: {"model": small_vocoder(stage.model), "frames": 16},
+    "vocoder": lambda stage: {"model": small_vocoder(stage.model), "frames": 16, "losses": LOSSES},
 }
 
 config = smallest(gslm.config("tiny"))

@@ -17,40 +17,6 @@ def shaped(config: SamplingConfig, count: int = 0) -> np.ndarray:
     return np.asarray(jax.jit(lambda x, s: shape_logits(x, s, jnp.int32(count), config))(LOGITS, seen))
 
 
-RULES = {
-    "temperature": {"temperature": 0.7},
-    "top_k": {"top_k": 5},
-    "top_p": {"top_p": 0.8},
-    "top_p_tiny": {"top_p": 1e-4},
-    "penalty": {"repetition_penalty": 1.3},
-    "all": {"temperature": 0.7, "top_k": 20, "top_p": 0.9, "repetition_penalty": 1.2},
-}
-
-
-@pytest.mark.parametrize("rules", RULES.values(), ids=RULES.keys())
-def test_every_rule_equals_the_processor_of_transformers(rules):
-    torch = pytest.importorskip("torch")
-    transformers = pytest.importorskip("transformers")
-    from transformers.generation import logits_process
-
-    assert transformers
-    chain = []  # the order in which `generate` applies them
-    if "repetition_penalty" in rules:
-        chain.append(logits_process.RepetitionPenaltyLogitsProcessor(rules["repetition_penalty"]))
-    if "temperature" in rules:
-        chain.append(logits_process.TemperatureLogitsWarper(rules["temperature"]))
-    if "top_k" in rules:
-        chain.append(logits_process.TopKLogitsWarper(rules["top_k"]))
-    if "top_p" in rules:
-        chain.append(logits_process.TopPLogitsWarper(rules["top_p"]))
-    wanted = torch.tensor(LOGITS)
-    for rule in chain:
-        wanted = rule(torch.tensor(IDS), wanted)
-    ours = shaped(SamplingConfig(**rules))
-    np.testing.assert_array_equal(np.isfinite(ours), np.isfinite(wanted.numpy()))
-    np.testing.assert_allclose(ours, wanted.numpy(), rtol=1e-6)
-
-
 def test_the_end_waits_for_the_least_number_of_tokens():
     config = SamplingConfig(end=3, min_new=2)
     assert np.isneginf(shaped(config, count=1)[:, 3]).all()

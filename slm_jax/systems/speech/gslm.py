@@ -47,30 +47,33 @@ class GSLMConfig(RunConfig):
     `prompt_s`: seconds of speech that are continued.
     """
 
-    units: str = "units"
-    lm: str = "lm"
-    vocoder: str = "durations"
+    units_stage: str = "units"
+    lm_stage: str = "lm"
+    vocoder_stage: str = "durations"
     prompt_s: float = 3.0
     sampling: SamplingConfig = SamplingConfig(temperature=0.7, max_new=500)
 
     @property
     def spoken_by(self) -> str:
         """The stage that trained the generator."""
-        stage = self.stage(self.vocoder)
+        stage = self.stage(self.vocoder_stage)
         return stage.vocoder if isinstance(stage, DurationStageConfig) else stage.name
 
     def load(self, context: StageContext) -> UnitSpeechLM:
         """The trained system."""
-        units, lm = FrameUnitsConfig.of(context.finished(self.units)), UnitLMConfig.of(context.finished(self.lm))
-        durations = DurationStageConfig.of(context.finished(self.vocoder))
+        units, lm = (
+            FrameUnitsConfig.of(context.finished(self.units_stage)),
+            UnitLMConfig.of(context.finished(self.lm_stage)),
+        )
+        durations = DurationStageConfig.of(context.finished(self.vocoder_stage))
         vocoder = UnitVocoderStageConfig.of(context.finished(durations.vocoder))
         return UnitSpeechLM(
             tokenizer=units.tokenizer(context),
             vocabulary=unit_vocabulary(units.clusters),
             lm=lm.model.make(),
-            lm_params=trained(context.finished(self.lm))[1],
+            lm_params=trained(context.finished(self.lm_stage))[1],
             vocoder=vocoder.vocoder(context).make(),
-            vocoder_params=trained(context.finished(self.vocoder))[1]["generator"],
+            vocoder_params=trained(context.finished(self.vocoder_stage))[1]["generator"],
             speakers=vocoder.speakers(context),
         )
 
@@ -148,9 +151,9 @@ def vocoder_stages(clusters: int) -> tuple[StageConfig, ...]:
             durations=PredictorConfig(dropout=0.1),
             pitch_predictor=pitch_predictor(64),
         ),
-        train=TrainConfig(steps=1200),
+        train=TrainConfig(steps=1000),
         batches=PipelineConfig(batch=8),
-        optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=50, betas=(0.8, 0.99)),
+        optimizer=OptimizerConfig(learning_rate=3e-3, warmup_steps=40, betas=(0.8, 0.99)),
     )
     durations = DurationStageConfig(
         name="durations",
