@@ -4,7 +4,7 @@ Files       read_audio, write_wav, resample, check_signal, AudioError           
 Transforms  stft, istft, griffin_lim                                            (`audio.stft`)
 Mel         LogMelConfig, mel_filterbank, whisper and HiFi-GAN recipes          (`audio.mel`)
 Kaldi       kaldi_fbank, kaldi_mfcc, mfcc (39 numbers), 50 Hz alignment         (`audio.kaldi`)
-Pitch       f0 (YIN)                                                            (`audio.pitch`)
+Pitch       f0 (autocorrelation, Viterbi)                                                            (`audio.pitch`)
 Rates       sample and frame counts, masks of frames                            (`audio.rates`)
 Plots       loss curves, spectrogram with units, F0, waveform                   (`audio.plots`)
 """

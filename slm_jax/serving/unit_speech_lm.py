@@ -23,7 +23,7 @@ from slm_jax.token_compression.dedup import dedup_row
 Units = Int[np.ndarray, "_"]
 Samples = Float[np.ndarray, "_"]
 
-RUN_BUCKET, FRAME_BUCKET = 32, 64
+RUN_BUCKET, FRAME_BUCKET = 64, 256
 """Sequences are padded to multiples of these numbers of units and frames, so that few shapes compile."""
 
 

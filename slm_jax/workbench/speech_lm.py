@@ -55,7 +55,7 @@ class JudgeSettings:
     utterances: int = 24
     seeds: int = 1
     thorough: bool = False
-    fit_frames: int = 150_000
+    fit_frames: int = 60_000
     scored_utterances: int = 400
     phone_utterances: int = 300
 
@@ -72,7 +72,7 @@ def judge_units(context: StageContext, units: FrameUnitsConfig, settings: JudgeS
     treatments, kmeans, fit_frames = TREATMENTS, units.kmeans, settings.fit_frames
     if not settings.thorough:
         treatments = tuple(dict.fromkeys((*QUICK_TREATMENTS, units.postprocess)))
-        kmeans, fit_frames = kmeans.replace(iterations=QUICK_PASSES), fit_frames // 4
+        kmeans, fit_frames = kmeans.replace(iterations=QUICK_PASSES), fit_frames // 2
     kinds: dict[str, tuple[Any, Any]] = {"mfcc 39": (MFCCFeaturesConfig(), None)}
     kinds["mfcc 13"] = (MFCCFeaturesConfig(coefficients=13), None)
     kinds[f"{layer.stage} layer {layer.layer}"] = layer_features(context.finished(layer.stage), layer.layer)

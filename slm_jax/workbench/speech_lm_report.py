@@ -120,7 +120,7 @@ class Evaluation:
         self.plots["units"] = plot_units(
             plots / "units.png", original, system.rate_hz, units, phones=spans, title=title
         )
-        self.plots["losses"] = plot_losses(plots / "losses.png", loss_curves(self.config, self.context))
+        self.plots["losses"] = plot_losses(plots / "losses.png", loss_curves(self.config, self.context), ylabel="loss")
 
     def _keep(self, name: str, samples: np.ndarray, rate_hz: int) -> None:
         self.sounds[name] = write_wav(self.folder / f"{name}.wav", samples, rate_hz)

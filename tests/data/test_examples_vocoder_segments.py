@@ -9,7 +9,7 @@ CONFIG = VocoderSegmentConfig(frames=32, speakers=("ann", "bob"))
 
 def utterance(frames: int, extra: int = 80) -> dict:
     """Units and samples that name their own place; F0 is 100 Hz plus 10 Hz per second, unvoiced from 1 s to 1.5 s."""
-    seconds = np.arange(int(frames * 0.02 / 0.0125) + 2) * 0.0125
+    seconds = (np.arange(int(frames * 0.02 / 0.0125) + 2) + 0.5) * 0.0125
     f0_hz = np.where((seconds >= 1.0) & (seconds < 1.5), 0, 100 + 10 * seconds).astype(np.float32)
     samples = (np.arange(frames * 320 + extra) % 2**15).astype(np.int16)
     return {"units": np.arange(frames) + 1, "samples": samples, "f0_hz": f0_hz, "speaker": "bob"}

@@ -14,7 +14,7 @@ from slm_jax.data.passes import float_samples
 class VocoderSegmentConfig(Config):
     """A random segment of `frames` frames of `hop_samples`; frame t stands for samples [t * hop, (t + 1) * hop).
 
-    F0 comes at `f0_step_s` seconds per value, the first at time 0, and is read at the middle of each frame.
+    F0 value p stands for the time (p + 1/2) `f0_step_s` seconds; it is read at the middle of each frame.
     `speakers` lists the names that `speaker` may take, in the order of the embedding; empty means one voice.
     """
 
@@ -60,7 +60,7 @@ class VocoderSegmentConfig(Config):
     ) -> tuple[Float[np.ndarray, "T"], Bool[np.ndarray, "T"]]:
         """F0 (Hz, 0 where unvoiced) and voicing in the middle of frames `start` to `stop`."""
         seconds = (np.arange(start, stop) + 0.5) * self.hop_samples / self.rate_hz
-        return f0_at(f0_hz, seconds / self.f0_step_s)
+        return f0_at(f0_hz, seconds / self.f0_step_s - 0.5)
 
     def speaker_id(self, name: str) -> int:
         """Place of a speaker's name in `speakers`; raises `UserError` for one that is not listed."""

@@ -87,12 +87,13 @@ def config(size: str = "tiny", **changes: object) -> GSLMConfig:
 
 def tiny(corpus: CorpusConfig = WorldConfig(hours=0.8), clusters: int = 100) -> GSLMConfig:
     """Five minutes on two cores: a log-mel HuBERT of 2 M parameters, a unit LM of 2 M, a fast vocoder."""
+    kmeans = KMeansConfig(clusters=clusters, iterations=30)
     smooth = PostprocessConfig(normalise="layer_norm", smooth=3)
     stages = (
         FrameUnitsConfig(
             name="mfcc",
             features=MFCCFeaturesConfig(),
-            kmeans=KMeansConfig(clusters=clusters),
+            kmeans=kmeans,
             postprocess=PostprocessConfig(normalise="standardise"),
         ),
         MaskedPredictionStageConfig(
@@ -108,7 +109,7 @@ def tiny(corpus: CorpusConfig = WorldConfig(hours=0.8), clusters: int = 100) -> 
         FrameUnitsConfig(
             name="units",
             features=LayerOfStageConfig(stage="hubert", layer=4),
-            kmeans=KMeansConfig(clusters=clusters),
+            kmeans=kmeans,
             postprocess=smooth,
         ),
         UnitLMConfig(
@@ -151,7 +152,7 @@ def vocoder_stages(clusters: int) -> tuple[StageConfig, ...]:
             durations=PredictorConfig(dropout=0.1),
             pitch_predictor=pitch_predictor(64),
         ),
-        train=TrainConfig(steps=1000),
+        train=TrainConfig(steps=800),
         batches=PipelineConfig(batch=8),
         optimizer=OptimizerConfig(learning_rate=3e-3, warmup_steps=40, betas=(0.8, 0.99)),
     )

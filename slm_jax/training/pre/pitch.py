@@ -23,14 +23,14 @@ ROWS = 16
 
 
 class PitchStageConfig(StageConfig):
-    """Writes `f0/train`: `id` and `f0_hz` (one value every `pitch.hop_s` seconds from time 0, 0 where unvoiced).
+    """Writes `f0/train`: `id` and `f0_hz` (one value per `pitch.hop_s` seconds, 0 where unvoiced).
 
     `known`: a field of the corpus that holds F0 on that grid already (the synthetic world's `f0_hz`); it is taken
     instead of tracking where the corpus has it. `voice.json` holds mean and standard deviation of ln F0 over the
     voiced frames, and the speakers' names.
     """
 
-    pitch: PitchConfig = PitchConfig(hop_s=0.0125, centre_s=0.0)
+    pitch: PitchConfig = PitchConfig(hop_s=0.0125)
     known: str | None = None
 
     def run(self, folder: StageFolder, context: StageContext) -> Sequence[str]:
