@@ -1,7 +1,7 @@
 """Recorded speech from Debian's archive, as manifests that `prepare` reads.
 
     python experiments/fetch/real_speech.py DIR [--sets fillets-cs fillets-nl librivox]
-    python -m slm_jax prepare --corpus manifest:DIR/fillets-nl/manifest.jsonl
+    python -m slm_jax prepare manifest:DIR/fillets-nl/manifest.jsonl
 
     fillets-cs   dialogue of the game Fish Fillets in Czech, with transcripts and English translations (1.6 hours)
     fillets-nl   the same dialogue in Dutch (1.5 hours)

@@ -31,7 +31,7 @@ class EvaluateOptions:
 def main(argv: list[str]) -> dict[str, Any]:
     """Judge the run; print and return the figures."""
     from slm_jax.training.run_folder import RunFolder
-    from slm_jax.training.stages import StageContext, read_run_config
+    from slm_jax.training.stages import StageContext, read_run_config, require_corpus
     from slm_jax.workbench.speech_lm import JudgeSettings
     from slm_jax.workbench.speech_lm_report import Evaluation
 
@@ -39,6 +39,7 @@ def main(argv: list[str]) -> dict[str, Any]:
     run = RunFolder(options.run)
     config = read_run_config(run)
     context = StageContext(run, config.corpus, options.data_dir)
+    require_corpus(config, context)
     settings = JudgeSettings(utterances=options.utterances, seeds=options.seeds, thorough=options.thorough)
     evaluation = Evaluation(config, context, settings, say)
     figures = evaluation.run()

@@ -59,6 +59,7 @@ def _prompts(options: GenerateOptions, config: Any, context: Any, rate_hz: int) 
     """Samples by name."""
     from slm_jax.audio.files import read_audio
     from slm_jax.data.passes import float_samples
+    from slm_jax.training.stages import require_corpus
     from slm_jax.workbench.speech_lm import held_out
 
     if options.prompts:
@@ -66,6 +67,7 @@ def _prompts(options: GenerateOptions, config: Any, context: Any, rate_hz: int) 
         read = (read_audio(path, rate_hz=rate_hz, duration_s=options.prompt_s) for path in options.prompts)
         chosen = dict(zip(names, read, strict=True))
         return {f"{name}_{i}": samples for name, samples in chosen.items() for i in range(1, options.count + 1)}
+    require_corpus(config, context)
     seconds = config.prompt_s if options.prompt_s is None else options.prompt_s
     items = held_out(context, options.count, longer_than_s=seconds)
     return {item["id"]: float_samples(item["samples"])[: round(seconds * rate_hz)] for item in items}

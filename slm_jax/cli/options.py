@@ -111,8 +111,14 @@ def _one_line(box: str) -> str:
     """The first paragraph inside the frame that tyro draws around a message."""
     lines = [line.strip("│| ").strip() for line in box.splitlines()]
     body = [line for line in lines if line and line[0] not in "╭╰"]
-    end = next((i for i, line in enumerate(body) if set(line) <= set("─-")), len(body))
+    if "╭" not in box and len(body) > 1 and _is_rule(body[1]):  # without Unicode the title has a line of its own
+        body = body[2:]
+    end = next((i for i, line in enumerate(body) if _is_rule(line)), len(body))
     message = " ".join(body[:end]).removeprefix("Error parsing ").removesuffix(" (required)")
     message = re.sub(r"^Missing from .*?: ", "missing argument: ", message)
     choice = re.search(r"invalid choice '(.*?)' .*Expected one of \((.*)\)", message)
     return message + (nearest(choice[1], re.findall(r"'(.*?)'", choice[2])) if choice else "")
+
+
+def _is_rule(line: str) -> bool:
+    return set(line) <= set("─-")

@@ -15,7 +15,7 @@ class Joined:
 
     def __init__(self, *sources: Any) -> None:
         lengths = [len(source) for source in sources]
-        require(len(set(lengths)) == 1, "joined sources have lengths", lengths, "they must have the same rows")
+        require(len(set(lengths)) == 1, "lengths of joined sources", lengths, "they must have the same rows")
         self.sources = sources
 
     def __len__(self) -> int:
@@ -24,7 +24,7 @@ class Joined:
     def __getitem__(self, index: int) -> dict[str, Any]:
         rows = [source[index] for source in self.sources]
         ids = {row["id"] for row in rows}
-        require(len(ids) == 1, f"row {index} has ids", sorted(ids), "joined sources must hold the same examples")
+        require(len(ids) == 1, f"ids of row {index}", sorted(ids), "joined sources must hold the same examples")
         return {name: value for row in rows for name, value in row.items()}
 
 

@@ -14,7 +14,7 @@ def test_rows_are_merged():
 
 
 def test_rows_of_another_corpus_are_refused():
-    with pytest.raises(UserError, match=r"row 0 has ids \['a', 'b'\]"):
+    with pytest.raises(UserError, match=r"ids of row 0 is \['a', 'b'\]"):
         Joined(SPEECH, UNITS[::-1])[0]
     with pytest.raises(UserError, match=r"\[2, 1\]"):
         Joined(SPEECH, UNITS[:1])

@@ -73,10 +73,11 @@ def test_continuations_hold_units_only_and_do_not_depend_on_neighbours(system):
 
 def test_speech_is_as_long_as_its_units_and_batched_equals_single(system):
     runs, durations = [np.array([1, 2, 3]), np.array([5, 0])], [np.array([3, 1, 9]), np.array([40, 41])]
-    both = system.decode(runs, durations=durations)
+    f0 = [(np.linspace(90, 180, n).astype(np.float32), np.arange(n) % 7 > 1) for n in (13, 81)]
+    both = system.decode(runs, durations=durations, f0=f0)
     for i in range(2):
         assert len(both[i]) == durations[i].sum() * HOP
-        alone = system.decode(runs[i : i + 1], durations=durations[i : i + 1])[0]
+        alone = system.decode(runs[i : i + 1], durations=durations[i : i + 1], f0=f0[i : i + 1])[0]
         # the noise of the excitation is one row for all, so that a row alone hears the same
         np.testing.assert_allclose(both[i], alone, atol=1e-4)
     with pytest.raises(UserError, match="empty sequence"):
