@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from slm_jax.cli import evaluate, generate, train
+from slm_jax.cli import demo, evaluate, generate, train
+from slm_jax.core.errors import UserError
 
 CONFIG = str(Path(__file__).parent / "smallest.py")
 STAGES = ["mfcc", "hubert", "units", "lm", "pitch", "vocoder", "durations"]
@@ -42,18 +43,6 @@ def test_run_again_it_says_that_all_is_done(first, places):
     assert [stage["seconds"] for stage in again["stages"]] == [None] * len(STAGES)
 
 
-def test_another_setting_is_refused_and_redo_runs_it(first, places):
-    run, data = places
-    change = ["--lm.train.steps", "5"]
-    from slm_jax.core.errors import UserError
-
-    with pytest.raises(UserError, match=r"stages\.3\.train\.steps: 4 -> 5"):
-        train.main([CONFIG, "--workdir", str(run), *data, *change])
-    redone = train.main([CONFIG, "--workdir", str(run), *data, *change, "--redo", "lm"])
-    assert [stage["stage"] for stage in redone["stages"] if stage["seconds"] is not None] == ["lm"]
-    assert (run / "stages" / "lm.old1").is_dir()
-
-
 def test_generate_needs_only_the_run_folder(first, places, tmp_path):
     run, data = places
     made = generate.main([str(run), *data, "--count", "2", "--out", str(tmp_path)])["made"]
@@ -80,8 +69,26 @@ def test_evaluate_writes_figures_sounds_and_a_report(first, places):
         assert file in page
 
 
-def test_dry_run_keeps_nothing(places, first):
+def test_a_dry_run_keeps_nothing(places, first):
     _, data = places
-    result = train.main([CONFIG, "--dry-run", *data])
+    result = train.main([CONFIG, "--dry-run", *data, "--only", "mfcc", "hubert"])
     assert result["workdir"] is None
-    assert [stage["stage"] for stage in result["stages"]] == STAGES
+    assert [stage["stage"] for stage in result["stages"]] == ["mfcc", "hubert"]
+
+
+def test_the_demo_says_that_all_is_done_when_it_is(places, first, capsys):
+    run, data = places
+    assert (run / "report.html").is_file()
+    result = demo.main(["--config", CONFIG, "--workdir", str(run), *data])
+    assert "all is done" in capsys.readouterr().err
+    assert result["report"] == str(run / "report.html")
+
+
+def test_another_setting_is_refused_and_redo_runs_it(first, places):
+    run, data = places
+    change = ["--lm.train.steps", "5"]
+    with pytest.raises(UserError, match=r"stages\.3\.train\.steps: 4 -> 5"):
+        train.main([CONFIG, "--workdir", str(run), *data, *change])
+    redone = train.main([CONFIG, "--workdir", str(run), *data, *change, "--redo", "lm"])
+    assert [stage["stage"] for stage in redone["stages"] if stage["seconds"] is not None] == ["lm"]
+    assert (run / "stages" / "lm.old1").is_dir()

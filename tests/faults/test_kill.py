@@ -70,7 +70,7 @@ def test_kill_9_at_a_drawn_time_ends_with_the_same_bytes(undisturbed, tmp_path):
     assert (tmp_path / "run" / "digest").read_text() == digest, f"killed at the time drawn from seed {seed}"
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=300)
 @pytest.mark.timeout(900)
 def test_twenty_kills_at_drawn_times(undisturbed, tmp_path):
     digest, span_s = undisturbed
