@@ -14,8 +14,8 @@ from slm_jax.training.loop import TrainConfig
 base = gslm.tiny(corpus=ManifestConfig(path="data/real_speech/fillets-nl/manifest.jsonl", min_s=1.0, max_s=15.0))
 hubert, lm, vocoder = (base.stage(name) for name in ("hubert", "lm", "vocoder"))
 longer = {
-    "hubert": hubert.replace(train=TrainConfig(steps=1000)),
+    "hubert": hubert.replace(train=TrainConfig(steps=800)),
     "lm": lm.replace(train=TrainConfig(steps=300)),
-    "vocoder": vocoder.replace(model=vocoder.model.replace(speakers=64), train=TrainConfig(steps=1500)),
+    "vocoder": vocoder.replace(model=vocoder.model.replace(speakers=64), train=TrainConfig(steps=1000)),
 }
 config = base.replace(name="gslm_dutch", stages=tuple(longer.get(stage.name, stage) for stage in base.stages))
