@@ -23,6 +23,7 @@ p.lead { color: var(--soft); margin-top: 0; } p { max-width: 46rem; }
 table { border-collapse: collapse; margin: .8rem 0; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .9rem .3rem 0; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
 th { color: var(--soft); font-weight: 600; } th:first-child, td:first-child { text-align: left; white-space: normal; }
+table.named td:first-child { min-width: 13rem; }
 figure { margin: 1rem 0; } figure img { max-width: 100%; border: 1px solid var(--line); border-radius: 6px; }
 figcaption { color: var(--soft); font-size: .92rem; margin: .25rem 0; }
 .sounds { display: grid; grid-template-columns: repeat(auto-fill, minmax(18rem, 1fr)); gap: .8rem; }
@@ -57,7 +58,8 @@ class Report:
         body = "".join(
             "<tr>" + "".join(f"<td>{html.escape(show(cell))}</td>" for cell in row) + "</tr>" for row in rows
         )
-        self.blocks.append(f'<div class="scroll"><table><tr>{head}</tr>{body}</table></div>')
+        named = ' class="named"' if header and not header[0] else ""  # rows with names instead of a first figure
+        self.blocks.append(f'<div class="scroll"><table{named}><tr>{head}</tr>{body}</table></div>')
 
     def image(self, path: Path, caption: str) -> None:
         """A picture that lies below the report's folder."""

@@ -183,9 +183,16 @@ def judge_continuations(
         spoken = system.decode([row for row in units if len(row) > 0])
         figures[name] = continuation_figures(equal[name], spoken, training, classifier)
         sounds[name] = spoken
-    said = [np.concatenate([prompt, row]) for prompt, row in zip(prompts, made, strict=True)]
-    sounds["prompt and continuation"] = system.decode(said)
     return figures, sounds
+
+
+def continued(
+    system: UnitSpeechLM, prompt: np.ndarray, count: int, sampling: SamplingConfig, key: jax.Array
+) -> list[np.ndarray]:
+    """One recorded opening spoken on in `count` different ways, the opening in the vocoder's voice too."""
+    units = system.encode([prompt])[0].runs
+    made = system.generate([units] * count, key, sampling)
+    return system.decode([np.concatenate([units, row]) for row in made])
 
 
 def continuation_figures(

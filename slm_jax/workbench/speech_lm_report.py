@@ -101,8 +101,10 @@ class Evaluation:
             jax.random.key(0),
         )
         self.figures["continuations"] = figures
-        self._keep("prompt", originals[0][: round(self.config.prompt_s * system.rate_hz)], system.rate_hz)
-        for number, samples in enumerate(sounds["prompt and continuation"][:SHOWN], start=1):
+        prompt = originals[0][: round(self.config.prompt_s * system.rate_hz)]
+        self._keep("prompt", prompt, system.rate_hz)
+        ways = judge.continued(system, prompt, SHOWN, self.config.sampling, jax.random.key(1))
+        for number, samples in enumerate(ways, start=1):
             self._keep(f"continuation_{number}", samples, system.rate_hz)
         self._keep("shuffled", sounds["shuffled real"][0], system.rate_hz)
 
@@ -132,7 +134,10 @@ class Evaluation:
             f"{self.config.name}: a spoken language model, from recordings to generated speech",
             "Speech becomes units, a language model continues the units, a vocoder speaks them. No text is used.",
         )
-        page.section("Listen", "The prompt, and what the model says after it; then one recording and its resynthesis.")
+        page.section(
+            "Listen",
+            "One recording and what becomes of it; its opening as a prompt, and four ways in which the model goes on.",
+        )
         captions = {
             "prompt": "Prompt (recorded)",
             "original": "A recording",
