@@ -85,9 +85,3 @@ def fan_in_init(contracted: int) -> Callable:
         return draw(key, shape, dtype)
 
     return init
-
-
-def torch_linear_init(inputs: int) -> Callable:
-    """Uniform within `1 / sqrt(inputs)`, the default of `torch.nn.Linear`."""
-    bound = 1.0 / math.sqrt(inputs)
-    return lambda key, shape, dtype: jax.random.uniform(key, shape, dtype, -bound, bound)

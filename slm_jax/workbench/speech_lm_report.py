@@ -17,7 +17,6 @@ from slm_jax.audio.files import write_wav
 from slm_jax.audio.plots import plot_f0, plot_losses, plot_units
 from slm_jax.data.passes import float_samples
 from slm_jax.evaluation.resynthesis import track_f0
-from slm_jax.evaluation.unit_comparison import Compared
 from slm_jax.serving.unit_speech_lm import UnitSpeechLM
 from slm_jax.token_compression.dedup import repeat_row
 from slm_jax.training.metrics import FILE as METRICS
@@ -195,11 +194,3 @@ def loss_curves(config: RunConfig, context: StageContext) -> dict[str, dict[str,
             lines = [line for line in read_metrics(folder) if line.get("loss") is not None]
             curves[stage.name] = {"loss": ([line["step"] for line in lines], [line["loss"] for line in lines])}
     return {name: curve for name, curve in curves.items() if len(curve["loss"][0])}
-
-
-def best_per_feature(compared: Sequence[Compared], figure: str) -> dict[str, float]:
-    """The best mean of a figure of each feature over all treatments."""
-    best: dict[str, float] = {}
-    for one in compared:
-        best[one.feature] = max(best.get(one.feature, 0.0), one.mean(figure))
-    return best
