@@ -1,6 +1,5 @@
 """Dense maps and embeddings with logical axis names."""
 
-import math
 from collections.abc import Callable
 from typing import Any
 
