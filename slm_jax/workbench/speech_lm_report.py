@@ -186,11 +186,16 @@ class Evaluation:
 
 
 def loss_curves(config: RunConfig, context: StageContext) -> dict[str, dict[str, Any]]:
-    """Stage -> curve -> (steps, values), for every stage that was trained."""
-    curves = {}
+    """Stage -> curve -> (steps, values), for every stage that was trained; one curve per player."""
+    curves: dict[str, dict[str, Any]] = {}
     for stage in config.stages:
         folder = context.run.stage(stage.name).path
-        if (folder / METRICS).is_file():
-            lines = [line for line in read_metrics(folder) if line.get("loss") is not None]
-            curves[stage.name] = {"loss": ([line["step"] for line in lines], [line["loss"] for line in lines])}
-    return {name: curve for name, curve in curves.items() if len(curve["loss"][0])}
+        if not (folder / METRICS).is_file():
+            continue
+        lines = read_metrics(folder)
+        names = sorted({name for line in lines for name in line if name.split("/")[-1] == "loss"})
+        for name in names:
+            kept = [line for line in lines if line.get(name) is not None]
+            points = [line["step"] for line in kept], [line[name] for line in kept]
+            curves.setdefault(stage.name, {})[name] = points
+    return curves
