@@ -62,7 +62,7 @@ def _stages(options: TrainOptions, config: Any, workdir: Path) -> dict[str, Any]
     from slm_jax.training.stages import StageContext, run_stages
 
     run = RunFolder(workdir)
-    context = StageContext(run, config.corpus, options.data_dir, dry_run=options.dry_run)
+    context = StageContext(run, config.corpus, options.data_dir, say=say, dry_run=options.dry_run)
     done = []
     for name, seconds in run_stages(config, context, only=options.only, redo=options.redo):
         say(f"stage {name}: {'was done already' if seconds is None else f'done in {seconds:.1f} s'}")

@@ -13,7 +13,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,7 +22,7 @@ import numpy as np
 
 from slm_jax.core.config import Config, content_hash, diff, from_json
 from slm_jax.core.errors import UserError, nearest, require
-from slm_jax.data.corpus import RATE_HZ, SPLITS, CorpusConfig, open_corpus, prepare_corpus
+from slm_jax.data.corpus import RATE_HZ, SPLITS, CorpusConfig, Report, open_corpus, prepare_corpus
 from slm_jax.data.joined import Subset
 from slm_jax.data.lengths import bucket_lengths
 from slm_jax.training.run_folder import RunFolder, StageFolder
@@ -41,6 +41,7 @@ class StageContext:
     corpus: CorpusConfig
     data_dir: Path
     progress: bool = True
+    say: Callable[[str], None] = log.info
     dry_run: bool = False
     """Take one training step per stage, on a few examples."""
 
@@ -140,7 +141,7 @@ def run_stages(
         for name in dependents(config, redo):
             set_aside(context.run.stage(name))
         record_config(config, context.run, changed_allowed=set(dependents(config, redo)))
-        require_corpus(config, context)
+        context.say(require_corpus(config, context).to_text())
         for stage in config.stages:
             if not only or stage.name in only:
                 yield stage.name, run_stage(stage, context)
@@ -205,7 +206,6 @@ def masked(config: RunConfig, names: set[str]) -> RunConfig:
     return bare
 
 
-def require_corpus(config: RunConfig, context: StageContext) -> None:
-    """Prepare the corpus when it is not there; say what was left out."""
-    report = prepare_corpus(config.corpus, context.data_dir, progress=context.progress)
-    log.info("corpus: %s", report.to_text())
+def require_corpus(config: RunConfig, context: StageContext) -> Report:
+    """Prepare the corpus when it is not there; the report says what was left out."""
+    return prepare_corpus(config.corpus, context.data_dir, progress=context.progress)
