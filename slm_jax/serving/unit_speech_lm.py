@@ -75,9 +75,9 @@ class UnitSpeechLM:
         *,
         durations: Sequence[Units] | None = None,
         f0: Sequence[tuple[np.ndarray, np.ndarray]] | None = None,
-        speaker: int = 0,
+        speaker: int | Sequence[int] = 0,
     ) -> list[Samples]:
-        """Each sequence of units as speech.
+        """Each sequence of units as speech; `speaker`: place in `speakers`, one for all or one for each.
 
         Durations (frames per unit) and F0 (Hz and voicing per frame) are predicted where they are not given.
         """
@@ -91,7 +91,7 @@ class UnitSpeechLM:
         capacity = -(-longest // FRAME_BUCKET) * FRAME_BUCKET
         given = {} if f0 is None else pitch_rows(f0, capacity)
         if self.vocoder.config.speakers:
-            given["speaker"] = jnp.full(len(runs), speaker, jnp.int32)
+            given["speaker"] = jnp.broadcast_to(jnp.asarray(speaker, jnp.int32), len(runs))
         wave = self._speak(self.vocoder_params, units, mask, frames, capacity, **given)
         samples, real = np.asarray(wave.samples), np.asarray(wave.mask)
         return [row[: int(kept.sum())] for row, kept in zip(samples, real, strict=True)]

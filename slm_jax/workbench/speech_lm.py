@@ -131,14 +131,19 @@ def unit_tables(context: StageContext, stage: str) -> dict[str, list[np.ndarray]
 
 
 def judge_resynthesis(
-    system: UnitSpeechLM, originals: Sequence[np.ndarray], tracks: Sequence[Track], say: Say
+    system: UnitSpeechLM, originals: Sequence[np.ndarray], tracks: Sequence[Track], speakers: Sequence[int], say: Say
 ) -> tuple[dict[str, dict[str, float | None]], dict[str, list[np.ndarray]]]:
-    """Scores of speech rebuilt from its units, beside Griffin-Lim on the true mel; and the sounds by name."""
+    """Scores of speech rebuilt from its units, beside Griffin-Lim on the true mel; and the sounds by name.
+
+    `speakers`: each utterance's own voice, as a place in `system.speakers`.
+    """
     speech = system.encode(originals)
     runs, durations = [one.runs for one in speech], [one.durations for one in speech]
     made = {
-        "units, with the recording's durations and F0": system.decode(runs, durations=durations, f0=tracks),
-        "units, with its durations, predicted F0": system.decode(runs, durations=durations),
+        "units, with the recording's durations and F0": system.decode(
+            runs, durations=durations, f0=tracks, speaker=speakers
+        ),
+        "units, with its durations, predicted F0": system.decode(runs, durations=durations, speaker=speakers),
         "Griffin-Lim (60 iterations) on the true mel": [griffin_lim_from_mel(one) for one in originals],
     }
     figures = {}

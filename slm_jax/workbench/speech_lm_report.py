@@ -57,7 +57,8 @@ class Evaluation:
         items = judge.held_out(self.context, self.settings.utterances, longer_than_s=1.0)
         originals = [float_samples(item["samples"]) for item in items]
         tracks = judge.frame_tracks(items, self.context, self.config.spoken_by)
-        self._resynthesis(system, originals, tracks)
+        known = {name: place for place, name in enumerate(system.speakers)}
+        self._resynthesis(system, originals, tracks, [known.get(item["speaker"], 0) for item in items])
         self._continuations(system, originals, tables["train"])
         self._plots(system, items, originals)
         partial = self.folder / f"{FIGURES}.partial"
@@ -74,9 +75,13 @@ class Evaluation:
             self.figures["units_left_out"] = "the corpus has no true phones"
 
     def _resynthesis(
-        self, system: UnitSpeechLM, originals: Sequence[np.ndarray], tracks: Sequence[judge.Track]
+        self,
+        system: UnitSpeechLM,
+        originals: Sequence[np.ndarray],
+        tracks: Sequence[judge.Track],
+        speakers: Sequence[int],
     ) -> None:
-        self.figures["resynthesis"], made = judge.judge_resynthesis(system, originals, tracks, self.say)
+        self.figures["resynthesis"], made = judge.judge_resynthesis(system, originals, tracks, speakers, self.say)
         ours, _, griffin = made.values()
         for name, samples in {"original": originals[0], "resynthesis": ours[0], "griffin_lim": griffin[0]}.items():
             self._keep(name, samples, system.rate_hz)
