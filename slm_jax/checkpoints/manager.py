@@ -1,8 +1,10 @@
 """Checkpoints of a run: saved in the background, sealed before they appear, verified before they are used."""
 
+import contextlib
 import logging
+import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +14,9 @@ from jax.sharding import Sharding
 
 from slm_jax.checkpoints.integrity import find_damage, seal
 from slm_jax.checkpoints.layout import check_same, describe, nested, rebuilt
+from slm_jax.checkpoints.streamed import StreamedWriters
 from slm_jax.core.errors import UserError, nearest, require
+from slm_jax.core.trees import flatten_by_path
 from slm_jax.parallel.hosts import from_first_host, is_first_host
 
 log = logging.getLogger(__name__)
@@ -86,17 +90,35 @@ class Checkpoints:
         self.wait()
         if step in self.steps():
             return
-        self._prepare_folder()
-        args: dict[str, Any] = {name: ocp.args.StandardSave(nested(tree)) for name, tree in trees.items()}
-        described = {name: describe(tree) for name, tree in trees.items()}
-        args |= {name: ocp.args.JsonSave(value) for name, value in ((ARRAYS, described), (DATA, data), (META, meta))}
+        writer = self._background_writer()
+        items = {name: ocp.args.StandardSave(nested(tree)) for name, tree in trees.items()}
         self._saving = step
-        self._guarded(lambda writer: writer.save(self.path(step), args=_SealedItems(**args)))
+        self._guarded(lambda: writer.save(self.path(step), args=_items(trees, items, data, meta)))
+
+    def save_streamed(self, step: int, trees: dict[str, Any], meta: dict[str, Any]) -> None:
+        """Write trees of `StreamedArray`, one part after the other; returns when they are on disk.
+
+        Raises `CheckpointError` when that fails, such as on a full disk.
+        """
+        self.close()
+        self._clean_folder()
+        writers = StreamedWriters()
+        handlers: dict[str, Any] = {name: writers.handler() for name in trees}
+        handlers |= {name: ocp.JsonCheckpointHandler() for name in (ARRAYS, DATA, META)}
+        items = {name: ocp.args.PyTreeSave(nested(tree)) for name, tree in trees.items()}
+        self._saving = step
+        with _tracebacks_hidden():
+            try:
+                with ocp.Checkpointer(_SealingHandler(**handlers)) as writer:
+                    self._guarded(lambda: writer.save(self.path(step), args=_items(trees, items, {}, meta)))
+            except BaseException:  # when interrupted, the threads that write would go on to the end
+                writers.stop()
+                raise
 
     def wait(self) -> None:
         """Block until the save in progress is on disk; raises `CheckpointError` when it failed."""
         if self._writer is not None:
-            self._guarded(lambda writer: writer.wait_until_finished())
+            self._guarded(self._writer.wait_until_finished)
         if is_first_host():
             for step in self.steps()[: -self.keep]:
                 shutil.rmtree(self.path(step))
@@ -131,6 +153,15 @@ class Checkpoints:
         with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
             return reader.restore(self.path(step), args=args)[item]
 
+    def newest_sound(self) -> int:
+        """The newest undamaged step; changes nothing on disk. Raises `CheckpointError` when there is none."""
+        step = self._newest_sound(set_aside=False)
+        if step < 0:
+            newest = self.latest_step()
+            why = "" if newest is None else f": {find_damage(self.path(newest))}"
+            raise CheckpointError(f"{str(self.folder)!r} holds no undamaged checkpoint{why}")
+        return step
+
     def _newest_sound(self, set_aside: bool) -> int:
         """The newest step whose files are as they were written, -1 when there is none."""
         for step in reversed(self.steps()):
@@ -153,30 +184,63 @@ class Checkpoints:
             found = reader.restore(self.path(step), args=ocp.args.Composite(**args))
         return {name: rebuilt(found[name], tree) for name, tree in abstract.items()}
 
-    def _prepare_folder(self) -> None:
-        if self._writer is not None:
-            return
+    def _background_writer(self) -> ocp.AsyncCheckpointer:
+        if self._writer is None:
+            self._clean_folder()
+            self._writer = ocp.AsyncCheckpointer(_SealingHandler())
+        return self._writer
+
+    def _clean_folder(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         if is_first_host():
             self._remove_unfinished()
-        self._writer = ocp.AsyncCheckpointer(_SealingHandler())
 
     def _remove_unfinished(self) -> None:
         for path in self.folder.glob("*.orbax-checkpoint-tmp*"):
             shutil.rmtree(path, ignore_errors=True)
 
-    def _guarded(self, action: Callable[[ocp.AsyncCheckpointer], None]) -> None:
-        assert self._writer is not None
+    def _guarded(self, action: Callable[[], Any]) -> None:
         try:
-            action(self._writer)
+            action()
         except Exception as error:  # Orbax raises many types, ValueError for a full disk among them
             if is_first_host():
                 self._remove_unfinished()
-            reason = str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
+            if isinstance(error, UserError):  # from whoever makes the values of a streamed array
+                raise
             raise CheckpointError(
-                f"checkpoint of step {self._saving} in {self.folder} could not be written: {reason}. "
+                f"checkpoint of step {self._saving} in {self.folder} could not be written: {reason_of(error)}. "
                 f"Last good checkpoint: step {self.latest_step()}"
             ) from error
+
+
+@contextlib.contextmanager
+def _tracebacks_hidden() -> Iterator[None]:
+    """Orbax's threads log the traceback of an error that is raised here as well: one is enough."""
+    absl = logging.getLogger("absl")
+
+    def says_more(record: logging.LogRecord) -> bool:
+        return record.exc_info is None
+
+    absl.addFilter(says_more)
+    try:
+        yield
+    finally:
+        absl.removeFilter(says_more)
+
+
+def reason_of(error: BaseException) -> str:
+    """What the system said, such as `No space left on device`, else the first line of an error of Orbax."""
+    said = re.search(r"([^:]+) \[os_error_code=", str(error))
+    if said:
+        return said[1].strip()
+    return str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
+
+
+def _items(trees: dict[str, Any], items: dict[str, Any], data: dict[str, Any], meta: dict[str, Any]) -> _SealedItems:
+    """The arguments of one save: `items` hold the trees, the rest is JSON."""
+    described = {name: describe(tree) for name, tree in trees.items()}
+    texts = {ARRAYS: described, DATA: data, META: meta}
+    return _SealedItems(**items, **{name: ocp.args.JsonSave(value) for name, value in texts.items()})
 
 
 def _free_name(path: Path) -> Path:
@@ -185,23 +249,33 @@ def _free_name(path: Path) -> Path:
     return next(name for name in names if not name.exists())
 
 
-def restore_params(folder: str | Path, *, item: str = "params", sharding: Sharding | None = None) -> Restored:
+def restore_params(folder: str | Path, *, item: str = "params", sharding: Any = None) -> Restored:
     """Parameters alone (or another item such as `ema`) of the newest undamaged checkpoint, as nested dicts.
 
-    Changes nothing on disk. `sharding` is that of every array; None puts them on the first local device. Raises
-    `CheckpointError` when the folder holds no sound checkpoint.
+    Changes nothing on disk. `sharding` is that of every array, or a tree of them with the paths of the item; None puts
+    all on the first local device. Raises `CheckpointError` when the folder holds no sound checkpoint.
     """
     checkpoints = Checkpoints(folder)
-    step = checkpoints._newest_sound(set_aside=False)
-    if step < 0:
-        raise CheckpointError(f"{str(folder)!r} holds no undamaged checkpoint")
-    place = sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    step = checkpoints.newest_sound()
     stored = checkpoints.read_json(step, ARRAYS)
     require(item in stored, "item", item, f"the checkpoint of step {step} holds {sorted(stored)}")
+    place = _places(sharding, stored[item])
     leaves = {
-        path: jax.ShapeDtypeStruct(tuple(shape), jax.numpy.dtype(dtype), sharding=place)
+        path: jax.ShapeDtypeStruct(tuple(shape), jax.numpy.dtype(dtype), sharding=place[path])
         for path, (shape, dtype) in stored[item].items()
     }
     tree = nested(leaves)
     found = checkpoints._arrays(step, {item: tree})
     return Restored(step, found, checkpoints.read_json(step, DATA), checkpoints.read_json(step, META))
+
+
+def _places(sharding: Any, paths: Iterable[str]) -> dict[str, Sharding]:
+    """The sharding of each array."""
+    if sharding is None:
+        sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    if isinstance(sharding, Sharding):
+        return dict.fromkeys(paths, sharding)
+    given = flatten_by_path(sharding)
+    lacking = [path for path in paths if path not in given]
+    require(not lacking, "sharding", lacking[:8], "there must be one for every array of the checkpoint")
+    return given

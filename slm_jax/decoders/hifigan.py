@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float
 from slm_jax.core.config import Config
 from slm_jax.core.errors import require
 from slm_jax.nn.conv import Conv1d, ConvTranspose1d, zero_padded
-from slm_jax.nn.dtypes import compute_dtype
+from slm_jax.nn.dtypes import at_least_float32, compute_dtype
 
 SLOPE = 0.1
 FINAL_SLOPE = 0.01
@@ -60,9 +60,9 @@ class HiFiGANConfig(Config):
         """Whether the generator itself needs F0: it does not, F0 comes in as a feature."""
         return False
 
-    def make(self) -> "HiFiGAN":
+    def make(self, name: str | None = None) -> "HiFiGAN":
         """The module."""
-        return HiFiGAN(self)
+        return HiFiGAN(self, name=name)
 
 
 def hifigan_v1() -> HiFiGANConfig:
@@ -115,7 +115,7 @@ class HiFiGAN(nn.Module):
             x = self._blocks(stage, x, mask)
         post = Conv1d(1, 7, weight_norm=norm, kernel_init=nn.initializers.normal(0.01), dtype=dtype, name="conv_post")
         samples = jnp.tanh(post(nn.leaky_relu(x, FINAL_SLOPE), mask))
-        return zero_padded(samples, mask)[..., 0].astype(jnp.float32)
+        return zero_padded(samples, mask)[..., 0].astype(at_least_float32(dtype))
 
     def _blocks(self, stage: int, x: jax.Array, mask: jax.Array | None) -> jax.Array:
         """The mean of the residual blocks of one stage."""

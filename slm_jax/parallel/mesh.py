@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import jax
-from jax.sharding import AxisType, Mesh
+from jax.sharding import AbstractMesh, AxisType, Mesh
 
 from slm_jax.core.config import Config
 from slm_jax.core.errors import require
@@ -50,3 +50,7 @@ class MeshConfig(Config):
         devices = list(jax.devices() if devices is None else devices)
         axis_types = (AxisType.Auto, AxisType.Auto)
         return jax.make_mesh(self.shape(len(devices)), (DATA_AXIS, FSDP_AXIS), axis_types=axis_types, devices=devices)
+
+    def plan(self, devices: int) -> AbstractMesh:
+        """The mesh that `make` gives on a machine with this many devices, none of which needs to be here."""
+        return AbstractMesh(self.shape(devices), (DATA_AXIS, FSDP_AXIS), axis_types=(AxisType.Auto, AxisType.Auto))

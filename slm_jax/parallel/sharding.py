@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import numpy as np
 from flax.core import meta
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
 from slm_jax.core.errors import require
 from slm_jax.core.trees import flatten_by_path, map_by_path
@@ -18,12 +18,12 @@ def unbox(tree: Any) -> Any:
     return meta.unbox(tree)
 
 
-def replicated(mesh: Mesh) -> NamedSharding:
+def replicated(mesh: Mesh | AbstractMesh) -> NamedSharding:
     """The whole value on every device."""
     return NamedSharding(mesh, PartitionSpec())
 
 
-def shardings_for(abstract: Any, mesh: Mesh, rules: str) -> Any:
+def shardings_for(abstract: Any, mesh: Mesh | AbstractMesh, rules: str) -> Any:
     """Shardings in the shape of `unbox(abstract)`; a leaf without logical axes is replicated.
 
     `abstract` is what `jax.eval_shape` returns for an `init`, boxes included; `rules` names a table of `RULES`.
@@ -37,7 +37,7 @@ def shardings_for(abstract: Any, mesh: Mesh, rules: str) -> Any:
     )
 
 
-def _leaf_sharding(leaf: Any, mesh: Mesh, rules: Rules) -> NamedSharding:
+def _leaf_sharding(leaf: Any, mesh: Mesh | AbstractMesh, rules: Rules) -> NamedSharding:
     if not isinstance(leaf, meta.AxisMetadata):
         return replicated(mesh)
     names, shape = leaf.names, leaf.value.shape  # type: ignore[attr-defined]

@@ -1,0 +1,50 @@
+"""All families, and which of them a `config.json` belongs to."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from slm_jax.core.config import Config
+from slm_jax.core.errors import UserError, nearest
+from slm_jax.interop.family import Family
+from slm_jax.interop.family_gpt2 import GPT2
+from slm_jax.interop.family_hifigan import HIFIGAN, SPEECHT5_HIFIGAN
+from slm_jax.interop.family_llama import LLAMA, QWEN2
+from slm_jax.interop.family_opt import OPT
+from slm_jax.interop.family_ssl import HUBERT, WAV2VEC2, WAVLM
+from slm_jax.interop.family_unit_hifigan import CODE_HIFIGAN, UNIT_HIFIGAN
+
+DECODERS = (GPT2, OPT, LLAMA, QWEN2)
+ENCODERS = (HUBERT, WAV2VEC2, WAVLM)
+VOCODERS = (HIFIGAN, SPEECHT5_HIFIGAN, UNIT_HIFIGAN, CODE_HIFIGAN)
+FAMILIES: dict[str, Family] = {family.name: family for family in (*DECODERS, *ENCODERS, *VOCODERS)}
+
+
+def family_named(name: str) -> Family:
+    """The family called `name`; raises `UserError` for an unknown one."""
+    if name not in FAMILIES:
+        raise UserError(f"family is {name!r}: must be one of {', '.join(FAMILIES)}{nearest(name, FAMILIES)}")
+    return FAMILIES[name]
+
+
+def family_of(hub_config: Mapping[str, Any]) -> Family:
+    """The family of a `config.json`; raises `UserError` naming the architecture when we know none."""
+    for family in FAMILIES.values():
+        if family.matches(hub_config):
+            return family
+    kind = hub_config.get("model_type", "(absent)")
+    raise UserError(f"config.json: model_type is {kind!r}: no family of slm_jax reads it ({', '.join(FAMILIES)})")
+
+
+def family_for(config: Config) -> Family:
+    """The first family that can say `config`; raises `UserError` with each one's reason when none can."""
+    reasons = []
+    for family in FAMILIES.values():
+        if not isinstance(config, family.config_type):
+            continue
+        try:
+            family.write_config(config)
+        except UserError as error:
+            reasons.append(f"{family.name}: {error}")
+        else:
+            return family
+    raise UserError(f"no family can say this {type(config).__name__}" + "".join(f"\n  {reason}" for reason in reasons))
