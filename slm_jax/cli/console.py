@@ -15,6 +15,14 @@ INTERRUPTED = 130
 PIPE_CLOSED = 141
 
 
+class Failed(Exception):
+    """Raised by a verb that ran well and judged badly: `result` is printed as usual, the exit code is 1."""
+
+    def __init__(self, result: Any) -> None:
+        super().__init__("the verdict is negative")
+        self.result = result
+
+
 def say(text: str) -> None:
     """Print a line for people on stderr."""
     print(text, file=sys.stderr, flush=True)
@@ -43,15 +51,17 @@ def run_verb(verb: Callable[[list[str]], Any], argv: list[str]) -> int:
 
     A verb prints for people and returns its result, a JSON value or None. With `--json` in `argv` everything it (or
     a library written in C++) prints goes to stderr, and stdout gets the result alone, from the first process only.
+    A verb whose judgement is negative raises `Failed`.
     """
+    code = 0
     try:
         if "--json" in argv:
             with _stdout_reserved() as out:
-                result = verb(argv)
+                result, code = _judged(verb, argv)
                 if _is_first_process():
                     print(json.dumps(result, ensure_ascii=False, indent=2, sort_keys=False), file=out, flush=True)
         else:
-            verb(argv)
+            _, code = _judged(verb, argv)
             sys.stdout.flush()  # a closed pipe shows here, and not in Python's last breath
     except KeyboardInterrupt:
         say("interrupted")
@@ -65,7 +75,15 @@ def run_verb(verb: Callable[[list[str]], Any], argv: list[str]) -> int:
         return _fail(error, 1)
     except SystemExit as stop:  # `--help` of tyro, or a verb with an exit code of its own
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-    return 0
+    return code
+
+
+def _judged(verb: Callable[[list[str]], Any], argv: list[str]) -> tuple[Any, int]:
+    """The result of a verb and its exit code."""
+    try:
+        return verb(argv), 0
+    except Failed as failed:
+        return failed.result, 1
 
 
 def _fail(error: Exception, code: int) -> int:

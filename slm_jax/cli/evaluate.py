@@ -17,7 +17,7 @@ class EvaluateOptions:
     run: Annotated[Path, tyro.conf.Positional]
     """The run folder that `train` made."""
     data_dir: Path = Path("data")
-    """Where prepared corpora are kept."""
+    """Where the corpus is prepared anew for a run folder of an older version, which keeps no speech of its own."""
     utterances: int = 24
     """Held-out utterances to resynthesise and to continue."""
     seeds: int = 1
@@ -31,15 +31,14 @@ class EvaluateOptions:
 def main(argv: list[str]) -> dict[str, Any]:
     """Judge the run; print and return the figures."""
     from slm_jax.training.run_folder import RunFolder
-    from slm_jax.training.stages import StageContext, read_run_config, require_corpus
+    from slm_jax.training.stages import judging_context, read_run_config
     from slm_jax.workbench.speech_lm import JudgeSettings
     from slm_jax.workbench.speech_lm_report import Evaluation
 
     options = parse_options(EvaluateOptions, argv, "evaluate")
     run = RunFolder(options.run)
     config = read_run_config(run)
-    context = StageContext(run, config.corpus, options.data_dir)
-    require_corpus(config, context)
+    context = judging_context(config, run, options.data_dir, say)
     settings = JudgeSettings(utterances=options.utterances, seeds=options.seeds, thorough=options.thorough)
     evaluation = Evaluation(config, context, settings, say)
     figures = evaluation.run()

@@ -33,7 +33,7 @@ class GenerateOptions:
     seed: int = 0
     """Another seed, another continuation."""
     data_dir: Path = Path("data")
-    """Where prepared corpora are kept."""
+    """Where the corpus is prepared anew for a run folder of an older version, which keeps no speech of its own."""
     json: bool = False
     """Print one JSON value instead of text."""
 
@@ -48,8 +48,9 @@ def main(argv: list[str]) -> dict[str, Any]:
     config = read_run_config(run)
     context = StageContext(run, config.corpus, options.data_dir)
     system = config.load(context)
+    speaker = _speaker(options, system)
     prompts = _prompts(options, config, context, system.rate_hz)
-    made = _continued(options, config, system, prompts)
+    made = _continued(options, config, system, prompts, speaker)
     for one in made:
         print(one["file"])
     return {"made": made}
@@ -59,7 +60,7 @@ def _prompts(options: GenerateOptions, config: Any, context: Any, rate_hz: int) 
     """Samples by name."""
     from slm_jax.audio.files import read_audio
     from slm_jax.data.passes import float_samples
-    from slm_jax.training.stages import require_corpus
+    from slm_jax.training.stages import judging_context
     from slm_jax.workbench.speech_lm import held_out
 
     if options.prompts:
@@ -67,13 +68,15 @@ def _prompts(options: GenerateOptions, config: Any, context: Any, rate_hz: int) 
         read = (read_audio(path, rate_hz=rate_hz, duration_s=options.prompt_s) for path in options.prompts)
         chosen = dict(zip(names, read, strict=True))
         return {f"{name}_{i}": samples for name, samples in chosen.items() for i in range(1, options.count + 1)}
-    require_corpus(config, context)
     seconds = config.prompt_s if options.prompt_s is None else options.prompt_s
-    items = held_out(context, options.count, longer_than_s=seconds)
+    kept = judging_context(config, context.run, options.data_dir, say)
+    items = held_out(kept, options.count, longer_than_s=seconds)
     return {item["id"]: float_samples(item["samples"])[: round(seconds * rate_hz)] for item in items}
 
 
-def _continued(options: GenerateOptions, config: Any, system: Any, prompts: dict[str, Any]) -> list[dict[str, Any]]:
+def _continued(
+    options: GenerateOptions, config: Any, system: Any, prompts: dict[str, Any], speaker: int
+) -> list[dict[str, Any]]:
     import jax
     import numpy as np
 
@@ -84,8 +87,7 @@ def _continued(options: GenerateOptions, config: Any, system: Any, prompts: dict
     units = [one.runs for one in system.encode(list(prompts.values()))]
     made = system.generate(units, jax.random.key(options.seed), sampling)
     said = system.decode(
-        [np.concatenate([prompt, new]) for prompt, new in zip(units, made, strict=True)],
-        speaker=_speaker(options, system),
+        [np.concatenate([prompt, new]) for prompt, new in zip(units, made, strict=True)], speaker=speaker
     )
     folder = options.out or options.run / "generated"
     say(f"writing {len(said)} sounds to {folder}")
@@ -102,5 +104,8 @@ def _speaker(options: GenerateOptions, system: Any) -> int:
     if options.speaker is None:
         return 0
     if options.speaker not in system.speakers:
-        raise UserError(f"--speaker {options.speaker!r} is not known{nearest(options.speaker, system.speakers)}")
+        known = f"voices: {', '.join(system.speakers)}" if system.speakers else "this run has one voice without a name"
+        raise UserError(
+            f"--speaker {options.speaker!r} is not known{nearest(options.speaker, system.speakers)}; {known}"
+        )
     return system.speakers.index(options.speaker)

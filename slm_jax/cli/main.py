@@ -11,7 +11,7 @@ import slm_jax
 from slm_jax.cli.console import run_verb, say
 from slm_jax.core.errors import nearest
 
-ORDER = ("demo", "prepare", "train", "generate", "evaluate", "doctor")
+ORDER = ("demo", "prepare", "train", "generate", "evaluate", "convert", "parity", "bench", "doctor")
 PROGRAM = "python -m slm_jax"
 
 

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int
 
 from slm_jax.core.config import Config
 from slm_jax.core.errors import require
+from slm_jax.nn.dtypes import at_least_float32
 from slm_jax.nn.linear import Linear
 
 
@@ -59,7 +60,8 @@ class BiasGate(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "B T D"], bias: Float[Array, "H T T"]) -> Float[Array, "B H T T"]:
         split = x.reshape(*x.shape[:2], self.heads, -1)
-        scores = Linear(8, in_names=("head",), dtype=self.dtype, name="project")(split).astype(jnp.float32)
+        scores = Linear(8, in_names=("head",), dtype=self.dtype, name="project")(split)
+        scores = scores.astype(at_least_float32(scores.dtype))
         first, second = jnp.moveaxis(jax.nn.sigmoid(scores.reshape(*scores.shape[:-1], 2, 4).sum(-1)), -1, 0)
         init = nn.with_logical_partitioning(nn.initializers.ones, ("heads",))
         constant = self.param("constant", init, (self.heads,), jnp.float32)

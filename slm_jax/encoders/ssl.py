@@ -41,6 +41,7 @@ class SSLEncoderConfig(Config):
     `normalise_waveform`: zero mean and unit variance per row, which must follow the checkpoint. `pre_norm`: the large
     models' order. `relative_bias`: WavLM's. `reference_padding`: group norm over padding as in the PyTorch models;
     False makes a padded row equal to the row alone. `feature_gradient`: factor on the gradient into the front end.
+    `mask_embedding`: whether there is a vector for masked frames; some fine-tuned checkpoints have dropped it.
     `dropout` and its kin act in training only. `unroll`, `remat`: see `nn.stack`.
     """
 
@@ -54,6 +55,7 @@ class SSLEncoderConfig(Config):
     normalise_waveform: bool = False
     feature_norm: bool = True
     feature_gradient: float = 1.0
+    mask_embedding: bool = True
     position: PositionalConvConfig = PositionalConvConfig()
     relative_bias: RelativeBiasConfig | None = None
     pre_norm: bool = False
@@ -178,9 +180,11 @@ class SSLEncoder(nn.Module):
         x = LayerNorm(dtype=dtype, name="feature_norm")(features) if c.feature_norm else features
         project = Linear(c.width, out_names=("embed",), kernel_init=bert_init, dtype=dtype, name="feature_projection")
         x = nn.Dropout(c.feature_dropout, name="feature_dropout")(project(x), deterministic=deterministic)
-        init = nn.with_logical_partitioning(nn.initializers.uniform(1.0), ("embed",))
-        mask_embedding = self.param("mask_embedding", init, (c.width,), jnp.float32)
+        if c.mask_embedding:
+            init = nn.with_logical_partitioning(nn.initializers.uniform(1.0), ("embed",))
+            mask_embedding = self.param("mask_embedding", init, (c.width,), jnp.float32)
         if span_mask is not None:
+            require(c.mask_embedding, "span_mask", span_mask.shape, "this encoder has no mask embedding")
             x = jnp.where(span_mask[..., None], mask_embedding.astype(dtype), x)
         x = x + PositionalConv(c.position, dtype=dtype, name="position")(x, mask)
         if not c.pre_norm:

@@ -1,6 +1,7 @@
 """Convolutions over time on `[B, T, D]`: plain and transposed, grouped, dilated, weight-normalised.
 
-Every convolution is spelled as a two-dimensional one of height 1, the fastest of the forms on XLA's CPU back end.
+On XLA's CPU back end a plain convolution is fastest as a one-dimensional one, its gradient by the kernel twice so, and
+a transposed one as a two-dimensional one of height 1.
 Kernels are stored as `[K, I, O]` (taps, inputs of one group, outputs), tap order as in PyTorch.
 The forms that also run step by step are in `nn.streaming_conv`.
 """
@@ -14,6 +15,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from slm_jax.core.errors import require
+from slm_jax.nn.conv_forms import conv_lax, conv_transpose, conv_unfold
+from slm_jax.nn.dtypes import at_least_float32
 
 Padding = str | int
 KERNEL_AXES = ("kernel", "conv_in", "conv_out")
@@ -91,9 +94,7 @@ class ConvTranspose1d(nn.Module):
         kernel, bias = kernel_and_bias(self, shape, torch_axes=(1, 2, 0))
         x = zero_padded(x, mask).astype(self.dtype)
         edge = self.kernel - 1 - self.padding
-        y = conv_transpose_lax(
-            x, kernel.astype(self.dtype), self.stride, (edge, edge + self.output_padding), self.groups
-        )
+        y = conv_transpose(x, kernel.astype(self.dtype), self.stride, (edge, edge + self.output_padding), self.groups)
         return y if bias is None else y + bias.astype(self.dtype)
 
     def frames_out(self, frames: Any) -> Any:
@@ -126,8 +127,8 @@ def kernel_and_bias(
 
 
 def norm_over(kernel: jax.Array, axes: tuple[int, ...]) -> jax.Array:
-    """The Euclidean norm over `axes`, kept as axes of size 1, in float32."""
-    return jnp.sqrt(jnp.sum(jnp.square(kernel.astype(jnp.float32)), axes, keepdims=True))
+    """The Euclidean norm over `axes`, kept as axes of size 1, in float32 or wider."""
+    return jnp.sqrt(jnp.sum(jnp.square(kernel.astype(at_least_float32(kernel.dtype))), axes, keepdims=True))
 
 
 def weight_normed(length: jax.Array, direction: jax.Array) -> jax.Array:
@@ -202,61 +203,3 @@ def conv_length(frames: Any, kernel: int, stride: int, dilation: int, padding: P
 def length_mask(lengths: Int[Array, "B"], frames: int) -> Bool[Array, "B T"]:
     """True for the first `lengths` of `frames` frames."""
     return jnp.arange(frames) < lengths[:, None]
-
-
-def conv_lax(
-    x: Float[Array, "B T D"],
-    kernel: Float[Array, "K I O"],
-    pads: tuple[int, int],
-    stride: int,
-    dilation: int,
-    groups: int,
-) -> Float[Array, "B T2 O"]:
-    """Convolution as one XLA operation."""
-    y = jax.lax.conv_general_dilated(
-        x[:, None],
-        kernel[None],
-        window_strides=(1, stride),
-        padding=((0, 0), pads),
-        rhs_dilation=(1, dilation),
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        feature_group_count=groups,
-    )
-    return y[:, 0]
-
-
-def conv_unfold(
-    x: Float[Array, "B T D"],
-    kernel: Float[Array, "K I O"],
-    pads: tuple[int, int],
-    stride: int,
-    dilation: int,
-    groups: int,
-) -> Float[Array, "B T2 O"]:
-    """The same as shifted copies of the input: one product over all taps, or a sum of scaled copies when depthwise."""
-    taps, inputs, outputs = kernel.shape
-    x = jnp.pad(x, ((0, 0), pads, (0, 0)))
-    frames = (x.shape[1] - dilation * (taps - 1) - 1) // stride + 1
-    last = (frames - 1) * stride + 1
-    copies = [x[:, tap * dilation : tap * dilation + last : stride] for tap in range(taps)]
-    if inputs == 1 and outputs == groups:
-        return sum(copy * kernel[tap, 0] for tap, copy in enumerate(copies))
-    patches = jnp.stack(copies, axis=2).reshape(x.shape[0], frames, taps, groups, inputs)
-    split = kernel.reshape(taps, inputs, groups, outputs // groups)
-    return jnp.einsum("btkgi,kigo->btgo", patches, split).reshape(x.shape[0], frames, outputs)
-
-
-def conv_transpose_lax(
-    x: Float[Array, "B T D"], kernel: Float[Array, "K I O"], stride: int, pads: tuple[int, int], groups: int
-) -> Float[Array, "B T2 O"]:
-    """Transposed convolution: zeros between the input frames, then a convolution with the taps reversed."""
-    y = jax.lax.conv_general_dilated(
-        x[:, None],
-        kernel[None, ::-1],
-        window_strides=(1, 1),
-        padding=((0, 0), pads),
-        lhs_dilation=(1, stride),
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        feature_group_count=groups,
-    )
-    return y[:, 0]

@@ -1,4 +1,4 @@
-"""Normalisation layers; statistics are always float32."""
+"""Normalisation layers; statistics are float32 whatever the inputs (float64 for those)."""
 
 from typing import Any
 
@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from slm_jax.core.errors import require
+from slm_jax.nn.dtypes import at_least_float32
 
 
 class LayerNorm(nn.Module):
@@ -22,7 +23,7 @@ class LayerNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
-        x = x.astype(jnp.float32)
+        x = x.astype(at_least_float32(x.dtype))
         centred = x - x.mean(-1, keepdims=True)
         y = centred * jax.lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + self.epsilon)
         return _scale_and_bias(self, y, self.use_scale, self.use_bias).astype(self.dtype)
@@ -38,7 +39,7 @@ class RMSNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
-        x = x.astype(jnp.float32)
+        x = x.astype(at_least_float32(x.dtype))
         y = x * jax.lax.rsqrt(jnp.square(x).mean(-1, keepdims=True) + self.epsilon)
         return _scale_and_bias(self, y, True, False).astype(self.dtype)
 
@@ -60,7 +61,7 @@ class GroupNorm(nn.Module):
     def __call__(self, x: Float[Array, "B T D"], mask: Bool[Array, "B T"] | None = None) -> Float[Array, "B T D"]:
         batch, frames, width = x.shape
         require(width % self.groups == 0, "groups", self.groups, f"must divide the width {width}")
-        x = x.astype(jnp.float32).reshape(batch, frames, self.groups, width // self.groups)
+        x = x.astype(at_least_float32(x.dtype)).reshape(batch, frames, self.groups, width // self.groups)
         real = jnp.ones((1, 1, 1, 1), bool) if mask is None else mask[:, :, None, None]
         mean = jnp.mean(x, axis=(1, 3), keepdims=True, where=real)
         variance = jnp.mean(jnp.square(x - mean), axis=(1, 3), keepdims=True, where=real)
@@ -74,8 +75,8 @@ def _scale_and_bias(module: Any, y: jax.Array, use_scale: bool, use_bias: bool) 
     shape = (y.shape[-1],)
     if use_scale:
         init = nn.with_logical_partitioning(nn.initializers.ones, module.names)
-        y = y * module.param("scale", init, shape, module.param_dtype).astype(jnp.float32)
+        y = y * module.param("scale", init, shape, module.param_dtype).astype(y.dtype)
     if use_bias:
         init = nn.with_logical_partitioning(nn.initializers.zeros, module.names)
-        y = y + module.param("bias", init, shape, module.param_dtype).astype(jnp.float32)
+        y = y + module.param("bias", init, shape, module.param_dtype).astype(y.dtype)
     return y

@@ -1,13 +1,14 @@
 """Positions: from masks and segments to ids, and from ids to sinusoids and rotations."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from slm_jax.core.config import Config
 from slm_jax.core.errors import require
+from slm_jax.nn.dtypes import at_least_float32
 
 
 class RopeScaling(Config):
@@ -29,7 +30,7 @@ class RopeScaling(Config):
 
 
 class Rotation(NamedTuple):
-    """Cosine and sine of every position's angles, float32."""
+    """Cosine and sine of every position's angles, float32 or wider."""
 
     cos: Float[Array, "B T C2"]
     sin: Float[Array, "B T C2"]
@@ -58,18 +59,22 @@ def sinusoidal(positions: Int[Array, "*B"], width: int) -> Float[Array, "*B D"]:
 
 
 def rotation(
-    positions: Int[Array, "B T"], head_width: int, base: float, scaling: RopeScaling | None = None
+    positions: Int[Array, "B T"],
+    head_width: int,
+    base: float,
+    scaling: RopeScaling | None = None,
+    dtype: Any = jnp.float32,
 ) -> Rotation:
-    """Rotary angles of `positions` for heads of `head_width` channels (Su et al. 2021)."""
-    rates = base ** -(jnp.arange(0, head_width, 2, dtype=jnp.float32) / head_width)
-    angles = positions[..., None].astype(jnp.float32) * _scaled(rates, scaling)
+    """Rotary angles of `positions` for heads of `head_width` channels (Su et al. 2021), in float32 or wider."""
+    rates = base ** -(jnp.arange(0, head_width, 2, dtype=dtype) / head_width)
+    angles = positions[..., None].astype(dtype) * _scaled(rates, scaling)
     return Rotation(jnp.cos(angles), jnp.sin(angles))
 
 
 def rotate(x: Float[Array, "B T H C"], by: Rotation) -> Float[Array, "B T H C"]:
     """Rotates channel i with channel i + C/2, the half-split pairing of LLaMA in `transformers`."""
     cos, sin = by.cos[:, :, None, :], by.sin[:, :, None, :]
-    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    first, second = jnp.split(x.astype(at_least_float32(x.dtype)), 2, axis=-1)
     turned = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
     return turned.astype(x.dtype)
 

@@ -12,15 +12,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from slm_jax.core.errors import require
 from slm_jax.core.types import Frames
-from slm_jax.nn.conv import (
-    conv_lax,
-    conv_length,
-    conv_transpose_lax,
-    kernel_and_bias,
-    length_mask,
-    pad_widths,
-    zero_padded,
-)
+from slm_jax.nn.conv import conv_length, kernel_and_bias, length_mask, pad_widths, zero_padded
+from slm_jax.nn.conv_forms import conv_lax, conv_transpose
 
 
 class CausalConv1d(nn.Module):
@@ -147,7 +140,7 @@ class CausalConvTranspose1d(nn.Module):
         shape = (self.kernel, self.inputs // self.groups, self.features)
         kernel, bias = kernel_and_bias(self, shape, torch_axes=(1, 2, 0))
         edges = (self.kernel - 1, self.kernel - 1)
-        y = conv_transpose_lax(values.astype(self.dtype), kernel.astype(self.dtype), self.upsample, edges, self.groups)
+        y = conv_transpose(values.astype(self.dtype), kernel.astype(self.dtype), self.upsample, edges, self.groups)
         return y, bias
 
 

@@ -11,12 +11,12 @@ from jaxtyping import Array, Bool, Float, Int
 
 from slm_jax.core.errors import require
 from slm_jax.nn.attention import Attention, KVCache, causal_mask, empty_cache, reset_cache, segment_mask
-from slm_jax.nn.dtypes import compute_dtype
+from slm_jax.nn.dtypes import at_least_float32, compute_dtype
 from slm_jax.nn.linear import Embed, Linear, logits_float32
 from slm_jax.nn.mlp import MLP
 from slm_jax.nn.norm import LayerNorm, RMSNorm
 from slm_jax.nn.positions import Rotation, positions_from_mask, positions_in_segments, rotation, sinusoidal
-from slm_jax.nn.stack import Stack
+from slm_jax.nn.stack import Stack, StackOutput
 from slm_jax.sequence_models.decoder_config import DecoderConfig
 
 State = tuple[KVCache, ...]
@@ -143,6 +143,18 @@ class Decoder(nn.Module):
         """What the head reads: the output of the final norm (and of the map back to the table's width)."""
         return self.run(self.embed(ids), positions, segment_ids, mask, deterministic=deterministic)
 
+    def hidden_states(
+        self,
+        ids: Int[Array, "B S"],
+        positions: Int[Array, "B S"] | None = None,
+        segment_ids: Int[Array, "B S"] | None = None,
+        mask: Bool[Array, "B S"] | None = None,
+    ) -> Float[Array, "L B S D"]:
+        """Entry 0: what the first layer reads; entry l: what layer l gives, before the final norm. Without dropout."""
+        x, out = self._stacked(self.embed(ids), positions, segment_ids, mask, True, collect=True)
+        assert out.hidden is not None  # for the type checker: `collect` fills it
+        return jnp.concatenate([x[None], out.hidden])
+
     def embed(self, ids: Int[Array, "B S"]) -> Float[Array, "B S D"]:
         """Token vectors of the stack's width, scaled, without positions."""
         x = self.tokens(ids) * self.config.embed_scale
@@ -158,6 +170,12 @@ class Decoder(nn.Module):
         deterministic: bool = True,
     ) -> Float[Array, "B S E"]:
         """`hidden` from vectors instead of ids."""
+        return self._finish(self._stacked(x, positions, segment_ids, mask, deterministic)[1].values)
+
+    def _stacked(
+        self, x: jax.Array, positions: Any, segment_ids: Any, mask: Any, deterministic: bool, collect: bool = False
+    ) -> tuple[jax.Array, StackOutput]:
+        """What the first layer reads and what the stack makes of it."""
         length = x.shape[1]
         self._require_room(length)
         if positions is None:
@@ -168,8 +186,7 @@ class Decoder(nn.Module):
         if segment_ids is not None:
             sees = sees & segment_mask(segment_ids)
         x, by = self._place(x, positions, deterministic)
-        out = self.blocks(x, None, (sees, by, None), deterministic=deterministic)
-        return self._finish(out.values)
+        return x, self.blocks(x, None, (sees, by, None), collect=collect, deterministic=deterministic)
 
     def head(self, features: Float[Array, "*B D"]) -> Float[Array, "*B V"]:
         """Float32 logits from what `hidden` returns."""
@@ -229,7 +246,8 @@ class Decoder(nn.Module):
         elif config.positions == "sinusoidal":
             x = x + sinusoidal(positions + config.position_offset, config.width).astype(x.dtype)
         elif config.positions == "rope":
-            by = rotation(positions, config.channels, config.rope_base, config.rope_scaling)
+            dtype = at_least_float32(x.dtype)
+            by = rotation(positions, config.channels, config.rope_base, config.rope_scaling, dtype)
         return self.dropout(x, deterministic=deterministic), by
 
     def _finish(self, x: jax.Array) -> jax.Array:

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from slm_jax.assemblies.phonetic_tokenizer import MFCCFeaturesConfig
-from slm_jax.core.errors import UserError
+from slm_jax.core.errors import UserError, require
 from slm_jax.core.types import Frames
 from slm_jax.data.corpus import PHONES
 from slm_jax.data.joined import Subset
@@ -62,9 +62,10 @@ class JudgeSettings:
 
 def judge_units(context: StageContext, units: FrameUnitsConfig, settings: JudgeSettings, say: Say) -> list[Compared]:
     """The encoder's layer beside MFCC under equal treatments; an empty list where the corpus has no phones."""
-    train, test = context.source("train"), context.source("test")
+    test = context.source("test")
     if "phone_ids" not in test[0]:
         return []
+    train = context.source("train")
     test = Subset(test, range(min(settings.scored_utterances, len(test))))
     layer = units.features
     if not isinstance(layer, LayerOfStageConfig):
@@ -220,9 +221,10 @@ def continuation_figures(
 
 def train_phone_classifier(context: StageContext, settings: JudgeSettings) -> tuple[PhoneClassifier, float] | None:
     """A classifier trained on true phones and its accuracy on the test split; None where there are no phones."""
-    train, test = context.source("train"), context.source("test")
-    if "phone_ids" not in train[0]:
+    test = context.source("test")
+    if "phone_ids" not in test[0]:
         return None
+    train = context.source("train")
     taken = [labelled(train[i]) for i in range(min(settings.phone_utterances, len(train)))]
     classifier = PhoneClassifierConfig(phones=len(PHONES)).make().fit(taken, jax.random.key(0))
     held_out = [labelled(test[i]) for i in range(min(settings.utterances, len(test)))]
@@ -236,7 +238,7 @@ def labelled(item: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def held_out(context: StageContext, count: int, longer_than_s: float = 0.0) -> list[dict[str, Any]]:
-    """The first `count` items of the test split that are longer than so many seconds."""
+    """The first `count` items of the test split that are longer than so many seconds; at least one is needed."""
     source = context.source("test")
     found: list[dict[str, Any]] = []
     for i in range(len(source)):
@@ -245,4 +247,5 @@ def held_out(context: StageContext, count: int, longer_than_s: float = 0.0) -> l
         item = source[i]
         if len(item["samples"]) > longer_than_s * 16_000:
             found.append(item)
+    require(bool(found), "held-out utterances", 0, f"at least one longer than {longer_than_s:g} s is needed")
     return found

@@ -120,6 +120,16 @@ def test_span_mask_hides_what_is_under_it(rows, params):
     assert np.abs(seen - hidden[0]).max() > 0.1
 
 
+def test_without_a_mask_embedding_nothing_can_be_masked(rows, params):
+    config = CONFIGS["log_mel"].replace(mask_embedding=False)
+    samples, mask = rows[0][:1], rows[1][:1]
+    bare = {name: leaf for name, leaf in params["log_mel"].items() if name != "mask_embedding"}
+    kept = encode(CONFIGS["log_mel"], params["log_mel"], samples, mask).values
+    np.testing.assert_array_equal(encode(config, bare, samples, mask).values, kept)
+    with pytest.raises(UserError, match="no mask embedding"):
+        encode(config, bare, samples, mask, jnp.ones((1, config.frame_count(N)), bool))
+
+
 def test_log_mel_frames_look_at_the_samples_that_waveform_frames_look_at(rows, params):
     """Frame t is centred on samples 320 t to 320 t + 400: one 10 ms frame of context more on each side."""
     samples, mask = rows[0][:1], rows[1][:1]

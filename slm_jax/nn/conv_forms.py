@@ -1,0 +1,118 @@
+"""The forms in which convolutions are written for XLA: what they compute is the same, how fast they are is not."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+def conv_lax(
+    x: Float[Array, "B T D"],
+    kernel: Float[Array, "K I O"],
+    pads: tuple[int, int],
+    stride: int,
+    dilation: int,
+    groups: int,
+) -> Float[Array, "B T2 O"]:
+    """Convolution as one XLA operation."""
+    return jax.lax.conv_general_dilated(
+        x,
+        kernel,
+        window_strides=(stride,),
+        padding=(pads,),
+        rhs_dilation=(dilation,),
+        dimension_numbers=("NWC", "WIO", "NWC"),
+        feature_group_count=groups,
+    )
+
+
+def conv_unfold(
+    x: Float[Array, "B T D"],
+    kernel: Float[Array, "K I O"],
+    pads: tuple[int, int],
+    stride: int,
+    dilation: int,
+    groups: int,
+) -> Float[Array, "B T2 O"]:
+    """The same as shifted copies of the input: one product over all taps, or a sum of scaled copies when depthwise."""
+    taps, inputs, outputs = kernel.shape
+    x = jnp.pad(x, ((0, 0), pads, (0, 0)))
+    if inputs == 1 and outputs == groups and stride == 1:
+        return depthwise(dilation, x, kernel[:, 0])
+    frames = (x.shape[1] - dilation * (taps - 1) - 1) // stride + 1
+    last = (frames - 1) * stride + 1
+    copies = [x[:, tap * dilation : tap * dilation + last : stride] for tap in range(taps)]
+    if inputs == 1 and outputs == groups:
+        return sum(copy * kernel[tap, 0] for tap, copy in enumerate(copies))
+    patches = jnp.stack(copies, axis=2).reshape(x.shape[0], frames, taps, groups, inputs)
+    split = kernel.reshape(taps, inputs, groups, outputs // groups)
+    return jnp.einsum("btkgi,kigo->btgo", patches, split).reshape(x.shape[0], frames, outputs)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def depthwise(dilation: int, x: Float[Array, "B T D"], kernel: Float[Array, "K D"]) -> Float[Array, "B T2 D"]:
+    """Every channel filtered by its own taps: a sum of scaled copies. T2 = T - dilation (K - 1).
+
+    Its gradient is written as such a sum too: what XLA makes of it by itself, a sum of zero-padded copies, takes nine
+    times as long on CPU (74 against 8 ms for 4 x 199 x 192 with 31 taps), which was a fifth of the tiny encoder's step.
+    """
+    taps = kernel.shape[0]
+    return sum(copy * kernel[tap] for tap, copy in enumerate(_shifted(x, taps, dilation)))
+
+
+def _depthwise_forward(dilation: int, x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return depthwise(dilation, x, kernel), (x, kernel)
+
+
+def _depthwise_backward(dilation: int, saved: tuple, dy: jax.Array) -> tuple[jax.Array, jax.Array]:
+    x, kernel = saved
+    taps = kernel.shape[0]
+    reach = dilation * (taps - 1)
+    dx = depthwise(dilation, jnp.pad(dy, ((0, 0), (reach, reach), (0, 0))), kernel[::-1])
+    return dx, jnp.stack([(copy * dy).sum((0, 1)) for copy in _shifted(x, taps, dilation)])
+
+
+depthwise.defvjp(_depthwise_forward, _depthwise_backward)
+
+
+def _shifted(x: jax.Array, taps: int, dilation: int) -> list[jax.Array]:
+    frames = x.shape[1] - dilation * (taps - 1)
+    return [x[:, tap * dilation : tap * dilation + frames] for tap in range(taps)]
+
+
+def conv_transpose(
+    x: Float[Array, "B T D"], kernel: Float[Array, "K I O"], stride: int, pads: tuple[int, int], groups: int
+) -> Float[Array, "B T2 O"]:
+    """Transposed convolution; `pads` are the zeros on each side of the input with `stride - 1` zeros between frames.
+
+    Output n = stride m + r is a sum over x[m - j] kernel[stride j + r]: a plain convolution that makes all r of a
+    frame at once. On CPU that is up to twice as fast as XLA's own form, and its gradient four to eight times.
+    """
+    if groups > 1:
+        return conv_transpose_lax(x, kernel, stride, pads, groups)
+    taps, inputs, outputs = kernel.shape
+    reach = -(-taps // stride)
+    kernel = jnp.pad(kernel, ((0, reach * stride - taps), (0, 0), (0, 0))).reshape(reach, stride, inputs, outputs)
+    kernel = kernel[::-1].transpose(0, 2, 1, 3).reshape(reach, inputs, stride * outputs)
+    edges = jnp.pad(x, ((0, 0), (reach - 1, reach - 1), (0, 0)))  # as `pads` of the convolution its gradient is slow
+    y = conv_lax(edges, kernel, (0, 0), 1, 1, 1).reshape(x.shape[0], -1, outputs)
+    first, length = taps - 1 - pads[0], (x.shape[1] - 1) * stride + 2 - taps + sum(pads)
+    y = jnp.pad(y, ((0, 0), (0, max(0, first + length - y.shape[1])), (0, 0)))
+    return y[:, first : first + length]
+
+
+def conv_transpose_lax(
+    x: Float[Array, "B T D"], kernel: Float[Array, "K I O"], stride: int, pads: tuple[int, int], groups: int
+) -> Float[Array, "B T2 O"]:
+    """Transposed convolution: zeros between the input frames, then a convolution with the taps reversed."""
+    y = jax.lax.conv_general_dilated(
+        x[:, None],
+        kernel[None, ::-1],
+        window_strides=(1, 1),
+        padding=((0, 0), pads),
+        lhs_dilation=(1, stride),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=groups,
+    )
+    return y[:, 0]

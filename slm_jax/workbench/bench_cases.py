@@ -1,0 +1,210 @@
+"""The cases of `bench`: published sizes, drawn weights, inputs of fixed seeds.
+
+Each is built of the PyTorch side (`interop.reference_bench`), whose weights are carried over to ours.
+"""
+
+import gc
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from slm_jax.core.contracts import Batch
+from slm_jax.core.errors import UserError, nearest
+from slm_jax.core.trees import count_bytes
+from slm_jax.decoders.mel_vocoder import MelVocoderConfig
+from slm_jax.generation.decode import generate
+from slm_jax.generation.sampling import SamplingConfig
+from slm_jax.interop import reference_bench
+from slm_jax.interop.engine import import_params, resolve
+from slm_jax.interop.families import family_named
+from slm_jax.interop.reference_bench import TorchJob
+from slm_jax.objectives.next_token import NextTokenConfig
+from slm_jax.parallel.mesh import MeshConfig
+from slm_jax.quantizers.nearest import assign
+from slm_jax.training.optimizer import OptimizerConfig
+from slm_jax.training.state import TrainState
+from slm_jax.training.step import Player, make_step, optimizer_init
+from slm_jax.workbench.activations import in_dtype
+from slm_jax.workbench.bench import Arrays, BenchSettings, Job, Row, measure
+
+NO_DROPOUT = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
+"""Both sides would draw different masks."""
+GPT2_SMALL: dict[str, Any] = {**NO_DROPOUT}
+LLAMA_160M: dict[str, Any] = {
+    "vocab_size": 32000,
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "max_position_embeddings": 2048,
+}
+HIFIGAN_V1: dict[str, Any] = {
+    "resblock": "1",
+    "upsample_rates": [8, 8, 2, 2],
+    "upsample_kernel_sizes": [16, 16, 4, 4],
+    "upsample_initial_channel": 512,
+    "resblock_kernel_sizes": [3, 7, 11],
+    "resblock_dilation_sizes": [[1, 3, 5], [1, 3, 5], [1, 3, 5]],
+    "num_mels": 80,
+    "n_fft": 1024,
+    "hop_size": 256,
+    "win_size": 1024,
+    "sampling_rate": 22050,
+}
+QUICK: dict[str, dict[str, Any]] = {
+    "gpt2": {"n_layer": 2, "n_embd": 48, "n_head": 3, "vocab_size": 101, "n_positions": 64},
+    "llama": {"num_hidden_layers": 2, "hidden_size": 48, "intermediate_size": 80, "num_attention_heads": 3}
+    | {"vocab_size": 101, "max_position_embeddings": 64},
+    "hubert": {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 80}
+    | {"conv_dim": [16] * 7, "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 4},
+    "hifigan": {"upsample_initial_channel": 32},
+}
+"""Fields of the small shapes."""
+ADAMW_TRAFFIC = 9
+"""Weights are read forward and backward, gradients written and read, both moments and the weights read and written."""
+
+
+def hubert_base(settings: BenchSettings, batch: int) -> Job:
+    """HuBERT-base on ten seconds of noise."""
+    shape = QUICK["hubert"] if settings.quick else {}
+    samples = 0.1 * _normal((batch, 16_000 if settings.quick else 160_000))
+    torch_job = reference_bench.encoding(shape, samples, settings.compile, settings.dtype)
+    model, params = carried(torch_job, settings.dtype)
+    apply, inputs = jax.jit(model.apply), jnp.asarray(samples)
+    return _job(torch_job, params, lambda: {"frames": _array(apply({"params": params}, inputs).values)})
+
+
+def hifigan(settings: BenchSettings) -> Job:
+    """HiFi-GAN V1 on ten seconds of log-mel frames."""
+    hub_config = HIFIGAN_V1 | (QUICK["hifigan"] if settings.quick else {})
+    features = _normal((1, 20 if settings.quick else 861, 80))
+    torch_job = reference_bench.vocoding(hub_config, features, settings.compile, settings.dtype)
+    model, params = carried(torch_job, settings.dtype, without_weight_norm)
+    apply, inputs = jax.jit(model.apply), jnp.asarray(features)
+    return _job(torch_job, params, lambda: {"samples": _array(apply({"params": params}, inputs))})
+
+
+def decoder_train(settings: BenchSettings, family: str, hub_config: dict[str, Any]) -> Job:
+    """One AdamW step on 4 rows of 512 random tokens."""
+    hub_config = hub_config | (QUICK[family] if settings.quick else {})
+    ids = _tokens(hub_config, (2, 16) if settings.quick else (4, 512))
+    optimizer = OptimizerConfig(learning_rate=1e-4, schedule="constant", weight_decay=0.01, no_decay="$^", clip=None)
+    same = {"lr": 1e-4, "weight_decay": 0.01, "betas": optimizer.betas, "eps": optimizer.eps}
+    torch_job = reference_bench.training(family, hub_config, ids, same, settings.compile, settings.dtype)
+    model, params = carried(torch_job, settings.dtype)
+    step = _train_step(model, params, optimizer, {"ids": jnp.asarray(ids, jnp.int32)})
+    size = count_bytes(params)
+    return Job(step, torch_job.ways, torch_job.flops, ADAMW_TRAFFIC * size, compared=2)
+
+
+def decoder_generate(settings: BenchSettings, family: str, hub_config: dict[str, Any]) -> Job:
+    """The 256 likeliest tokens after a prompt of 8, one row, with a cache."""
+    hub_config = hub_config | (QUICK[family] if settings.quick else {})
+    prompt, new = _tokens(hub_config, (1, 8)), 24 if settings.quick else 256
+    torch_job = reference_bench.generating(family, hub_config, prompt, new, settings.compile, settings.dtype)
+    model, params = carried(torch_job, settings.dtype)
+    sampling, key, mask = SamplingConfig(max_new=new, temperature=0.0), jax.random.key(0), np.ones(prompt.shape, bool)
+    params = jax.tree.map(jnp.asarray, params)
+
+    def ours() -> Arrays:
+        tokens = generate(model, params, prompt.astype(np.int32), mask, key, sampling).ids
+        return {"tokens": np.asarray(tokens).astype(np.int64)}
+
+    return Job(ours, torch_job.ways, torch_job.flops, new * count_bytes(params))
+
+
+def kmeans_assign(settings: BenchSettings, clusters: int) -> Job:
+    """The nearest of `clusters` centroids for ten minutes of HuBERT frames, against exact search of faiss."""
+    frames, width = (300, 24) if settings.quick else (30_000, 768)
+    rows, centroids = _normal((frames, width)), _normal((clusters // 10 if settings.quick else clusters, width), 1)
+    inputs = jnp.asarray(rows), jnp.asarray(centroids)
+
+    def farther(ours: Arrays, theirs: Arrays) -> tuple[float, float]:
+        """By how much a chosen centroid lies farther off than the reference's; equally near ones may swap."""
+        own, other = (np.square(rows - centroids[units["units"]]).sum(1) for units in (ours, theirs))
+        return float(np.abs(own - other).max()), 1e-5 * float(other.max())
+
+    flops = 2.0 * frames * width * len(centroids)
+    ways = reference_bench.faiss_search(rows, centroids)
+    return Job(lambda: {"units": np.asarray(assign(*inputs))}, ways, flops, rows.nbytes, difference=farther)
+
+
+CASES: dict[str, Callable[[BenchSettings], Job]] = {
+    "hubert_base_10s": lambda settings: hubert_base(settings, 1),
+    "hubert_base_4x10s": lambda settings: hubert_base(settings, 4),
+    "hifigan_v1_10s": hifigan,
+    "gpt2_small_train": lambda settings: decoder_train(settings, "gpt2", GPT2_SMALL),
+    "gpt2_small_generate": lambda settings: decoder_generate(settings, "gpt2", GPT2_SMALL),
+    "llama_160m_train": lambda settings: decoder_train(settings, "llama", LLAMA_160M),
+    "llama_160m_generate": lambda settings: decoder_generate(settings, "llama", LLAMA_160M),
+    "kmeans_assign_500": lambda settings: kmeans_assign(settings, 500),
+    "kmeans_assign_2000": lambda settings: kmeans_assign(settings, 2000),
+}
+"""Name -> builder."""
+
+
+def chosen(names: Sequence[str]) -> tuple[str, ...]:
+    """The cases with these names, all of them when there are none; raises `UserError` for an unknown one."""
+    for name in names:
+        if name not in CASES:
+            raise UserError(f"case is {name!r}: must be one of {', '.join(CASES)}{nearest(name, CASES)}")
+    return tuple(names) or tuple(CASES)
+
+
+def run_case(name: str, settings: BenchSettings, limits: Mapping[str, float], on_pair: Callable[[], None]) -> Row:
+    """Builds one case, measures it and forgets it again."""
+    row = measure(name, CASES[name](settings), settings, limits, on_pair)
+    jax.clear_caches()
+    gc.collect()
+    return row
+
+
+def carried(job: TorchJob, dtype: str, change: Callable[[Any], Any] = lambda config: config) -> tuple[Any, Any]:
+    """Our module and parameters with the weights of a PyTorch job; `change` may alter the config."""
+    family = family_named(job.family)
+    config = in_dtype(change(family.read_config(job.hub_config)), dtype)
+    shapes = {name: value.shape for name, value in job.weights.items()}
+    plan = resolve(family.table(config, job.spelling), shapes, family.abstract(config))
+    return config.make(), jax.tree.map(jnp.array, import_params(plan, job.weights.__getitem__))
+
+
+def without_weight_norm(config: MelVocoderConfig) -> MelVocoderConfig:
+    """The vocoder with plain kernels, as the PyTorch side has them."""
+    return config.replace(generator=config.generator.replace(weight_norm=False))
+
+
+def _job(torch_job: TorchJob, params: Any, ours: Callable[[], Arrays]) -> Job:
+    """A job whose least traffic is reading the weights once."""
+    return Job(ours, torch_job.ways, torch_job.flops, count_bytes(params))
+
+
+def _train_step(model: Any, params: Any, optimizer: OptimizerConfig, batch: Batch) -> Callable[[], Arrays]:
+    """The step of `training`, whose state moves on at each call."""
+    players = (Player(name="lm", objective=NextTokenConfig().make(model), optimizer=optimizer),)
+    start = optimizer_init(players, 1)(params)
+    state = TrainState(step=jnp.int32(0), params=params, opt=start, mutable=None, ema=None, key=jax.random.key(0))
+    step = make_step(players, 1, mesh=MeshConfig().make())
+
+    def run() -> Arrays:
+        nonlocal state
+        state, out = step(state, batch, None, ("lm",))
+        total, count = out.sums["loss"]
+        return {"loss": _array(total / count)}
+
+    return run
+
+
+def _normal(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape, np.float32)
+
+
+def _tokens(hub_config: dict[str, Any], shape: tuple[int, int]) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, hub_config.get("vocab_size", 50257), shape)
+
+
+def _array(value: jax.Array) -> np.ndarray:
+    """Waits for the device."""
+    return np.asarray(value, np.float32)
