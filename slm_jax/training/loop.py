@@ -102,10 +102,10 @@ def train(
     """Train in `folder`, or go on where a run in it was stopped; returns the state after the last step.
 
     `initialise(key)` returns Linen variables, boxed or not: `params` and, if any, mutable collections. `start_from`
-    replaces parameters of a new run by path (a pre-trained part). `frozen` is handed to the objectives and not
-    trained. `evaluate(state)` must not keep the state, whose arrays the next step takes over. `meta` (JSON) must be
-    the same when a run goes on: the token layout's hash belongs there. `progress` shows a bar on stderr. Closing
-    `batches` is the caller's.
+    replaces parameters of a new run by path (a pre-trained part); a function that returns them is called only when
+    there is no checkpoint to go on from. `frozen` is handed to the objectives and not trained. `evaluate(state)` must
+    not keep the state, whose arrays the next step takes over. `meta` (JSON) must be the same when a run goes on: the
+    token layout's hash belongs there. `progress` shows a bar on stderr. Closing `batches` is the caller's.
 
     Raises `TrainingDiverged`, `Interrupted` (after saving), `CheckpointError`, and `UserError` when the checkpoint in
     `folder` was made with other settings.
@@ -181,6 +181,7 @@ class _Run:
             return TrainState.from_trees(restored.trees), restored.step
         key, ema = jax.random.key(self.config.seed), self.config.ema_decay is not None
         state = new_state(self.init, self.opt_init, ema=ema, key=key, shardings=self.shardings)
+        start_from = start_from() if callable(start_from) else start_from
         if start_from is not None:
             params = overlay(state.params, unbox(start_from), self.shardings.params)
             slow = overlay(state.ema, unbox(start_from), self.shardings.params) if ema else None

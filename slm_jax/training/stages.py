@@ -2,6 +2,7 @@
 
     runs/demo/
       run.json               the config of the run
+      kept/                  what judging and prompting need of the corpus
       stages/<name>/         stage.json (config, hashes of what it consumed), artifacts, done.json
 
 A stage that is done is skipped; one that was interrupted resumes; one whose config or inputs changed is refused with
@@ -25,6 +26,7 @@ from slm_jax.core.errors import UserError, nearest, require
 from slm_jax.data.corpus import RATE_HZ, SPLITS, CorpusConfig, Report, open_corpus, prepare_corpus
 from slm_jax.data.joined import Subset
 from slm_jax.data.lengths import bucket_lengths
+from slm_jax.training.kept import keep_speech, kept_folder, kept_lengths, kept_source
 from slm_jax.training.run_folder import RunFolder, StageFolder
 
 log = logging.getLogger(__name__)
@@ -44,15 +46,21 @@ class StageContext:
     say: Callable[[str], None] = log.info
     dry_run: bool = False
     """Take one training step per stage, on a few examples."""
+    kept: bool = False
+    """Read the speech that the run folder keeps, not the corpus."""
 
     def source(self, split: str) -> Any:
-        """The corpus' examples of one split; a few of them in a dry run."""
+        """The corpus' examples of one split (what is kept of them with `kept`); a few of them in a dry run."""
+        if self.kept:
+            return kept_source(self.run, split)
         source = open_corpus(self.corpus, self.data_dir, split)
         return Subset(source, range(min(DRY_RUN_EXAMPLES, len(source)))) if self.dry_run else source
 
     @cached_property
     def lengths(self) -> tuple[int, ...]:
         """A few lengths (samples) that hold every utterance of the corpus: the shapes of all passes over it."""
+        if self.kept:
+            return kept_lengths(self.run)
         seconds = [open_corpus(self.corpus, self.data_dir, split).seconds for split in SPLITS]
         samples = np.rint(np.concatenate(seconds) * RATE_HZ).astype(np.int64)
         return bucket_lengths(samples, count=4, multiple=RATE_HZ // 10)
@@ -73,6 +81,12 @@ class StageConfig(Config):
     def needs(self) -> tuple[str, ...]:
         """Names of the stages whose artifacts this one reads."""
         return ()
+
+    def check_outside(self, begun: StageFolder | None) -> None:
+        """Raise `UserError` when something that is no stage of the run, such as a folder of weights, is missing.
+
+        Asked before any stage runs. `begun`: the stage's folder, None when it is to be run afresh.
+        """
 
     def run(self, folder: StageFolder, context: StageContext) -> Sequence[str]:
         raise TypeError(f"{type(self).__name__} does not say how it runs")
@@ -138,10 +152,13 @@ def run_stages(
     for name in (*only, *redo):
         config.stage(name)
     with context.run.lock():
+        check_outside(config, context.run, only, dependents(config, redo))
         for name in dependents(config, redo):
             set_aside(context.run.stage(name))
         record_config(config, context.run, changed_allowed=set(dependents(config, redo)))
         context.say(require_corpus(config, context).to_text())
+        if not context.dry_run:
+            keep_speech(context.run, context.source, context.lengths, corpus_hash(config))
         for stage in config.stages:
             if not only or stage.name in only:
                 yield stage.name, run_stage(stage, context)
@@ -151,13 +168,21 @@ def run_stage(stage: StageConfig, context: StageContext) -> float | None:
     """Run one stage unless it is done; returns its seconds."""
     folder = context.run.stage(stage.name)
     consumed = {need: context.finished(need).artifact_hash() for need in stage.needs}
-    folder.begin(stage, {"corpus": content_hash(context.corpus.identity()), **consumed})
+    folder.begin(stage, {"corpus": corpus_hash(context), **consumed})
     if folder.is_done():
         return None
     start = time.perf_counter()
     artifacts = stage.run(folder, context)
     folder.finish(list(artifacts))
     return time.perf_counter() - start
+
+
+def check_outside(config: RunConfig, run: RunFolder, only: Sequence[str], afresh: Sequence[str]) -> None:
+    """Ask every stage that is about to run for what it needs from outside of the run."""
+    for stage in config.stages:
+        folder = run.stage(stage.name)
+        if (not only or stage.name in only) and (stage.name in afresh or not folder.is_done()):
+            stage.check_outside(None if stage.name in afresh else folder)
 
 
 def dependents(config: RunConfig, names: Sequence[str]) -> list[str]:
@@ -206,6 +231,33 @@ def masked(config: RunConfig, names: set[str]) -> RunConfig:
     return bare
 
 
+def corpus_hash(owner: RunConfig | StageContext) -> str:
+    """The hash of the settings of a corpus."""
+    return content_hash(owner.corpus.identity())
+
+
 def require_corpus(config: RunConfig, context: StageContext) -> Report:
     """Prepare the corpus when it is not there; the report says what was left out."""
     return prepare_corpus(config.corpus, context.data_dir, progress=context.progress)
+
+
+def judging_context(
+    config: RunConfig, run: RunFolder, data_dir: Path, say: Callable[[str], None] = log.info
+) -> StageContext:
+    """A context in which a run is judged and prompted: its speech is what the run folder keeps of the corpus.
+
+    A run folder of an older version keeps none yet: the corpus is prepared in `data_dir` and kept now. Raises
+    `UserError` where that is not possible any more.
+    """
+    context = StageContext(run, config.corpus, data_dir, say=say)
+    if not kept_folder(run).is_done():
+        say(f"{run.path} keeps no speech of its corpus yet; preparing it")
+        with run.lock():
+            try:
+                require_corpus(config, context)
+            except UserError as error:
+                raise UserError(
+                    f"run folder {str(run.path)!r} keeps no speech, and its corpus is gone: {error}"
+                ) from error
+            keep_speech(run, context.source, context.lengths, corpus_hash(config))
+    return dataclasses.replace(context, kept=True)

@@ -15,7 +15,6 @@ from slm_jax.assemblies.phonetic_tokenizer import MFCCFeaturesConfig
 from slm_jax.core.errors import nearest, require
 from slm_jax.data.corpus import CorpusConfig, WorldConfig
 from slm_jax.data.pipeline import PipelineConfig
-from slm_jax.decoders.discriminators import DiscriminatorsConfig
 from slm_jax.decoders.hifigan import HiFiGANConfig
 from slm_jax.decoders.istft_vocoder import ISTFTVocoderConfig
 from slm_jax.decoders.predictors import PredictorConfig, pitch_predictor
@@ -23,13 +22,17 @@ from slm_jax.decoders.unit_vocoder import UnitVocoderConfig
 from slm_jax.encoders.ssl_presets import hubert_base, log_mel_tiny
 from slm_jax.generation.sampling import SamplingConfig
 from slm_jax.objectives.masked_prediction import HubertPretrainingConfig, MaskedPredictionConfig
-from slm_jax.objectives.vocoder import hifigan_losses
 from slm_jax.quantizers.kmeans import KMeansConfig
 from slm_jax.quantizers.postprocess import PostprocessConfig
 from slm_jax.sequence_models.decoder_config import DecoderConfig
 from slm_jax.sequence_models.presets import gslm_transformer_lm_big
-from slm_jax.serving.unit_speech_lm import UnitSpeechLM
-from slm_jax.training.gradient_stage import trained
+from slm_jax.systems.speech.unit_speech import (
+    PUBLISHED_KMEANS,
+    UnitSpeechConfig,
+    published_hubert,
+    published_units,
+    published_vocoder,
+)
 from slm_jax.training.loop import TrainConfig
 from slm_jax.training.optimizer import OptimizerConfig
 from slm_jax.training.pre.durations import DurationStageConfig
@@ -38,44 +41,11 @@ from slm_jax.training.pre.masked_prediction import MaskedPredictionStageConfig
 from slm_jax.training.pre.pitch import PitchStageConfig
 from slm_jax.training.pre.unit_lm import UnitLMConfig, unit_vocabulary
 from slm_jax.training.pre.unit_vocoder import UnitVocoderStageConfig
-from slm_jax.training.stages import RunConfig, StageConfig, StageContext
+from slm_jax.training.stages import StageConfig
 
 
-class GSLMConfig(RunConfig):
-    """The stages of a run that make up the system, by name, and how it speaks by default.
-
-    `prompt_s`: seconds of speech that are continued.
-    """
-
-    units_stage: str = "units"
-    lm_stage: str = "lm"
-    vocoder_stage: str = "durations"
-    prompt_s: float = 3.0
-    sampling: SamplingConfig = SamplingConfig(temperature=0.7, max_new=500)
-
-    @property
-    def spoken_by(self) -> str:
-        """The stage that trained the generator."""
-        stage = self.stage(self.vocoder_stage)
-        return stage.vocoder if isinstance(stage, DurationStageConfig) else stage.name
-
-    def load(self, context: StageContext) -> UnitSpeechLM:
-        """The trained system."""
-        units, lm = (
-            FrameUnitsConfig.of(context.finished(self.units_stage)),
-            UnitLMConfig.of(context.finished(self.lm_stage)),
-        )
-        durations = DurationStageConfig.of(context.finished(self.vocoder_stage))
-        vocoder = UnitVocoderStageConfig.of(context.finished(durations.vocoder))
-        return UnitSpeechLM(
-            tokenizer=units.tokenizer(context),
-            vocabulary=unit_vocabulary(units.clusters),
-            lm=lm.model.make(),
-            lm_params=trained(context.finished(self.lm_stage))[1],
-            vocoder=vocoder.vocoder(context).make(),
-            vocoder_params=trained(context.finished(self.vocoder_stage))[1]["generator"],
-            speakers=vocoder.speakers(context),
-        )
+class GSLMConfig(UnitSpeechConfig):
+    """A run of GSLM."""
 
 
 def config(size: str = "tiny", **changes: object) -> GSLMConfig:
@@ -172,46 +142,13 @@ def published(corpus: CorpusConfig | None = None, clusters: int = 100) -> GSLMCo
     HuBERT base: 400,000 steps in each of two iterations (MFCC with 100 clusters, then layer 6 with 500); the unit LM:
     500,000 steps of about half a million tokens; HiFi-GAN V1 on units with its judges.
     """
-    kmeans = KMeansConfig(clusters=clusters, batch=10_000, starts=20)
-    hubert = OptimizerConfig(
-        learning_rate=5e-4,
-        schedule="polynomial",
-        power=1.0,
-        warmup_steps=32_000,
-        betas=(0.9, 0.98),
-        eps=1e-6,
-        weight_decay=0.01,
-        clip=10.0,
-    )
-
-    def iteration(name: str, targets: str, classes: int) -> MaskedPredictionStageConfig:
-        return MaskedPredictionStageConfig(
-            name=name,
-            targets=targets,
-            model=HubertPretrainingConfig(encoder=hubert_base(), classes=classes),
-            crop_s=15.625,
-            objective=MaskedPredictionConfig(feature_penalty=10.0),
-            train=TrainConfig(steps=400_000),
-            batches=PipelineConfig(batch=256),
-            optimizer=hubert,
-        )
-
+    kmeans = PUBLISHED_KMEANS.replace(clusters=100)
     stages = (
-        FrameUnitsConfig(name="mfcc", features=MFCCFeaturesConfig(), kmeans=kmeans.replace(clusters=100)),
-        iteration("hubert_1", "mfcc", 100),
-        FrameUnitsConfig(
-            name="units_1",
-            features=LayerOfStageConfig(stage="hubert_1", layer=6),
-            kmeans=kmeans.replace(clusters=500),
-            fit_frames=5_000_000,
-        ),
-        iteration("hubert_2", "units_1", 500),
-        FrameUnitsConfig(
-            name="units",
-            features=LayerOfStageConfig(stage="hubert_2", layer=6),
-            kmeans=kmeans,
-            fit_frames=5_000_000,
-        ),
+        FrameUnitsConfig(name="mfcc", features=MFCCFeaturesConfig(), kmeans=kmeans),
+        published_hubert("hubert_1", "mfcc", 100, hubert_base()),
+        published_units("units_1", "hubert_1", layer=6, clusters=500),
+        published_hubert("hubert_2", "units_1", 500, hubert_base()),
+        published_units("units", "hubert_2", layer=6, clusters=clusters),
         UnitLMConfig(
             name="lm",
             units="units",
@@ -223,23 +160,6 @@ def published(corpus: CorpusConfig | None = None, clusters: int = 100) -> GSLMCo
                 learning_rate=5e-4, schedule="inverse_sqrt", warmup_steps=4000, betas=(0.9, 0.98)
             ),
         ),
-        PitchStageConfig(name="pitch"),
-        UnitVocoderStageConfig(
-            name="vocoder",
-            units="units",
-            pitch="pitch",
-            model=UnitVocoderConfig(units=clusters, generator=HiFiGANConfig()),
-            frames=28,
-            losses=hifigan_losses(),
-            discriminators=DiscriminatorsConfig(),
-            train=TrainConfig(steps=400_000),
-            batches=PipelineConfig(batch=16),
-            optimizer=OptimizerConfig(
-                learning_rate=2e-4, schedule="exponential", final_fraction=0.1, betas=(0.8, 0.99), weight_decay=0.01
-            ),
-        ),
-        DurationStageConfig(
-            name="durations", vocoder="vocoder", train=TrainConfig(steps=20_000), batches=PipelineConfig(batch=64)
-        ),
+        *published_vocoder(clusters, HiFiGANConfig()),
     )
     return GSLMConfig(name="gslm_published", corpus=corpus or WorldConfig(hours=100.0), stages=stages)

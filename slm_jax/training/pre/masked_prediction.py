@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from slm_jax.audio.rates import SSL_CONVS
+from slm_jax.audio.rates import SSL_CONVS, receptive_field
 from slm_jax.core.errors import require
 from slm_jax.data.examples.masked_speech import MaskedSpeechConfig
 from slm_jax.data.joined import Joined
@@ -11,7 +11,7 @@ from slm_jax.data.records import RecordSource
 from slm_jax.encoders.ssl import SSLEncoderConfig
 from slm_jax.objectives.masked_prediction import HubertPretrainingConfig, MaskedPredictionConfig
 from slm_jax.training.gradient_stage import GradientStageConfig, Plan, host_share, trained
-from slm_jax.training.pre.frame_units import FrameUnitsConfig
+from slm_jax.training.pre.frame_units import FrameUnitsConfig, LayerOfStageConfig
 from slm_jax.training.run_folder import StageFolder
 from slm_jax.training.stages import StageContext
 from slm_jax.training.step import Player
@@ -46,7 +46,7 @@ class MaskedPredictionStageConfig(GradientStageConfig):
         )
         labels = RecordSource(units.records(context.finished(self.targets), "train"))
         source = Joined(context.source("train"), labels)
-        example = self.example()
+        example = self.example(labels_per_frame(self.model.encoder, target_hop(units, context)))
         model = self.model.make()
         return Plan(
             initialise=lambda key: model.init(key, jnp.zeros((1, example.crop_samples))),
@@ -56,7 +56,7 @@ class MaskedPredictionStageConfig(GradientStageConfig):
             meta={"classes": units.clusters},
         )
 
-    def example(self) -> MaskedSpeechConfig:
+    def example(self, labels_per_frame: int = 1) -> MaskedSpeechConfig:
         """How an utterance and its units become a crop."""
         return MaskedSpeechConfig(
             crop_samples=round(self.crop_s * 16_000),
@@ -64,6 +64,7 @@ class MaskedPredictionStageConfig(GradientStageConfig):
             mask_share=self.mask_share,
             mask_span=self.mask_span,
             labels="units",
+            labels_per_frame=labels_per_frame,
         )
 
     def _start(self, context: StageContext) -> dict | None:
@@ -78,3 +79,19 @@ def frame_grid(encoder: SSLEncoderConfig) -> tuple[tuple[int, int], ...]:
     if encoder.front_end == "log_mel":
         return SSL_CONVS
     return tuple((kernel, stride) for _, kernel, stride in encoder.conv_layers)
+
+
+def target_hop(units: FrameUnitsConfig, context: StageContext) -> int:
+    """Samples from one unit of a stage to the next."""
+    if not isinstance(units.features, LayerOfStageConfig):
+        return receptive_field(SSL_CONVS)[1]
+    model = MaskedPredictionStageConfig.of(context.finished(units.features.stage)).model
+    return receptive_field(frame_grid(model.encoder))[1]
+
+
+def labels_per_frame(encoder: SSLEncoderConfig, label_hop: int) -> int:
+    """How many labels come in the time of one frame; raises `UserError` when it is no whole number."""
+    hop = receptive_field(frame_grid(encoder))[1]
+    rule = f"its frames are {hop} samples apart: a multiple of the labels' {label_hop} is needed"
+    require(hop % label_hop == 0, "conv_layers", encoder.conv_layers, rule)
+    return hop // label_hop

@@ -1,4 +1,9 @@
-"""p(speech): next-unit prediction on deduplicated units (GSLM, Lakhotia et al. 2021, section 2.2)."""
+"""p(speech): next-unit prediction on deduplicated units (GSLM, Lakhotia et al. 2021, section 2.2).
+
+From nothing, or from the body of a text model (TWIST, Hassid et al. 2023).
+"""
+
+from collections.abc import Sequence
 
 import jax.numpy as jnp
 
@@ -11,51 +16,87 @@ from slm_jax.evaluation.scoring import nats_per_token
 from slm_jax.objectives.next_token import NextTokenConfig
 from slm_jax.sequence_models.decoder_config import DecoderConfig
 from slm_jax.text.vocabulary import Vocabulary
-from slm_jax.training.gradient_stage import GradientStageConfig, Plan, host_share
+from slm_jax.training.gradient_stage import CHECKPOINTS, GradientStageConfig, Plan, host_share
 from slm_jax.training.pre.frame_units import FrameUnitsConfig
 from slm_jax.training.run_folder import StageFolder
 from slm_jax.training.stages import StageContext
 from slm_jax.training.step import Player
+from slm_jax.training.warm_start import RECORD, Table, WarmStart, check_source, has_begun, recorded_model
 
 
 class UnitLMConfig(GradientStageConfig):
     """Trains `model` on the units of stage `units`, packed into rows of `row_length` tokens.
 
     A sequence is `<s> units </s>`; both ends count as targets where they are predicted.
+
+    `start_from`: a folder with a text model, as a hub lays it out or as `convert` writes it (or `hub:NAME`), whose
+    body is the start; its token table is replaced by one for the units, `table` "fresh" or "first_rows" (see
+    `training.warm_start`). `model` must then have the shape of the weights, or be None to take it from the folder; its
+    own vocabulary, dropout and ways of running count. Once training has a checkpoint the folder is not needed.
     """
 
     units: str
-    model: DecoderConfig
+    model: DecoderConfig | None
     row_length: int = 256
     packing_bins: int = 4
     objective: NextTokenConfig = NextTokenConfig()
+    start_from: str | None = None
+    table: Table = "fresh"
+
+    def __post_init__(self) -> None:
+        if self.start_from is None:
+            require(self.model is not None, "model", None, "it may be left to start_from only, which is None")
+        require(self.table in ("fresh", "first_rows"), "table", self.table, "must be fresh or first_rows")
 
     @property
     def needs(self) -> tuple[str, ...]:
         return (self.units,)
 
+    def check_outside(self, begun: StageFolder | None) -> None:
+        if self.start_from is not None and not (begun is not None and has_begun(begun, CHECKPOINTS)):
+            check_source(self.start_from, self.model)
+
     def plan(self, folder: StageFolder, context: StageContext) -> Plan:
         units = FrameUnitsConfig.of(context.finished(self.units))
         vocabulary = unit_vocabulary(units.clusters)
+        warm = self.warm_start(folder, vocabulary)
+        config, weights = (self.model, None) if warm is None else warm.begin()
         require(
-            self.model.vocabulary >= vocabulary.size,
+            config.vocabulary >= vocabulary.size,
             f"{self.name}.model.vocabulary",
-            self.model.vocabulary,
+            config.vocabulary,
             f"stage {self.units!r} needs {vocabulary.describe()}",
         )
-        model = self.model.make()
+        model = config.make()
         text = self.example(vocabulary)
         source = RecordSource(units.records(context.finished(self.units), "train"))
         dev = RecordSource(units.records(context.finished(self.units), "dev"))
         held_out = [text.sequence(dev[i]["runs"]) for i in range(len(dev))]
         packing = PackingConfig(length=self.row_length, bins=self.packing_bins)
+        meta = {"vocabulary": vocabulary.to_json(), "vocabulary_hash": vocabulary.content_hash()}
         return Plan(
             initialise=lambda key: model.init(key, jnp.zeros((1, 2), jnp.int32)),
             players=[Player(name="lm", objective=self.objective.make(model), optimizer=self.optimizer)],
             batches=make_batches(source, text.make(), self.batches, packing=packing, **host_share()),
             evaluate=lambda state: {"nats_per_unit": nats_per_token(model, state.params, held_out)},
-            meta={"vocabulary": vocabulary.to_json(), "vocabulary_hash": vocabulary.content_hash()},
+            start_from=None if warm is None else warm.params,
+            meta=meta if weights is None else {**meta, "started_from_weights": weights},
         )
+
+    def run(self, folder: StageFolder, context: StageContext) -> Sequence[str]:
+        made = super().run(folder, context)
+        return made if self.start_from is None else [*made, RECORD]
+
+    def warm_start(self, folder: StageFolder, vocabulary: Vocabulary) -> WarmStart | None:
+        """Where the parameters come from; None when they are drawn."""
+        if self.start_from is None:
+            return None
+        rows = vocabulary.padded_size(8) if self.model is None else self.model.vocabulary
+        return WarmStart(self.start_from, self.model, rows, self.table, self.train.seed, folder)
+
+    def decoder(self, folder: StageFolder) -> DecoderConfig:
+        """The model of a stage that is done."""
+        return self.model if self.start_from is None else recorded_model(folder)
 
     def example(self, vocabulary: Vocabulary) -> UnitTextConfig:
         """How a row of the units table becomes a sequence."""

@@ -1,0 +1,103 @@
+"""The unit LM stage, stopped half-way: it goes on with the vocabulary it began with and with no other."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from slm_jax.assemblies.phonetic_tokenizer import MFCCFeaturesConfig
+from slm_jax.checkpoints.manager import Checkpoints
+from slm_jax.core.errors import UserError
+from slm_jax.data.corpus import WorldConfig
+from slm_jax.data.pipeline import PipelineConfig
+from slm_jax.data.records import write_records
+from slm_jax.quantizers.kmeans import KMeansConfig
+from slm_jax.sequence_models.decoder_config import DecoderConfig
+from slm_jax.text.vocabulary import Vocabulary
+from slm_jax.training.loop import TrainConfig
+from slm_jax.training.optimizer import OptimizerConfig
+from slm_jax.training.pre import unit_lm
+from slm_jax.training.pre.frame_units import FrameUnitsConfig, units_row
+from slm_jax.training.pre.unit_lm import UnitLMConfig
+from slm_jax.training.run_folder import RunFolder
+from slm_jax.training.stages import StageContext, run_stage
+
+CORPUS = WorldConfig(hours=0.01)
+LM = UnitLMConfig(
+    name="lm",
+    units="units",
+    model=DecoderConfig(vocabulary=32, layers=1, width=8, heads=2, hidden=16, positions="rope"),
+    row_length=32,
+    train=TrainConfig(steps=4, checkpoint_every_steps=2),
+    batches=PipelineConfig(batch=2),
+    optimizer=OptimizerConfig(warmup_steps=0),
+)
+
+
+def units_stage(run, clusters):
+    """A finished units stage with drawn units."""
+    config = FrameUnitsConfig(name="units", features=MFCCFeaturesConfig(), kmeans=KMeansConfig(clusters=clusters))
+    folder, rng = run.stage("units"), np.random.default_rng(clusters)
+    shutil.rmtree(folder.path, ignore_errors=True)
+    folder.begin(config, {})
+    for split in ("train", "dev", "test"):
+        rows = [units_row(str(i), rng.integers(0, clusters, size=40)) for i in range(8)]
+        write_records(config.records(folder, split), rows)
+    folder.finish(["units"])
+
+
+@pytest.fixture
+def half_trained(tmp_path):
+    """A context whose stage `lm` stopped after two of four steps on sixteen units."""
+    run = RunFolder(tmp_path / "run")
+    context = StageContext(run, CORPUS, tmp_path / "data", progress=False)
+    units_stage(run, 16)
+    run_stage(LM, context)
+    folder = run.stage("lm")
+    shutil.rmtree(Checkpoints(folder.path / "checkpoints").path(4))
+    (folder.path / "done.json").unlink()
+    return context
+
+
+def begin_anew(context):
+    """What the stage is made from, recorded again: only its checkpoints remember the old."""
+    folder = context.run.stage("lm")
+    (folder.path / "stage.json").unlink()
+    folder.begin(LM, {"units": context.finished("units").artifact_hash()})
+    return folder
+
+
+def test_it_goes_on_with_the_same(half_trained):
+    assert run_stage(LM, half_trained) > 0
+    assert Checkpoints(half_trained.run.stage("lm").path / "checkpoints").latest_step() == 4
+
+
+def test_other_units_are_refused_before_anything_runs(half_trained):
+    before = half_trained.finished("units").artifact_hash()
+    units_stage(half_trained.run, 24)
+    after = half_trained.finished("units").artifact_hash()
+    with pytest.raises(UserError, match=rf"consumed\.units: {before} -> {after}"):
+        run_stage(LM, half_trained)
+
+
+def test_a_checkpoint_of_another_vocabulary_is_refused_with_both_shown(half_trained):
+    units_stage(half_trained.run, 24)
+    folder = begin_anew(half_trained)
+    with pytest.raises(UserError, match="checkpoint of step 2") as refused:
+        LM.run(folder, half_trained)
+    told = str(refused.value)
+    assert "[['units', 16]] -> [['units', 24]]" in told
+    hashes = [Vocabulary(ranges=(("units", count),)).content_hash() for count in (16, 24)]
+    assert f"vocabulary_hash: {hashes[0]} -> {hashes[1]}" in told
+    assert Checkpoints(folder.path / "checkpoints").latest_step() == 2
+
+
+def test_another_layout_of_as_many_ids_is_refused_by_its_hash(half_trained, monkeypatch):
+    def reordered(units):
+        return Vocabulary(specials=("<pad>", "</s>", "<s>"), ranges=(("units", units),))
+
+    hashes = [vocabulary.content_hash() for vocabulary in (unit_lm.unit_vocabulary(16), reordered(16))]
+    monkeypatch.setattr(unit_lm, "unit_vocabulary", reordered)  # as a later version of the program might have it
+    with pytest.raises(UserError, match=rf"vocabulary_hash: {hashes[0]} -> {hashes[1]}") as refused:
+        run_stage(LM, half_trained)
+    assert "['<pad>', '<s>', '</s>'] -> ['<pad>', '</s>', '<s>']" in str(refused.value)
