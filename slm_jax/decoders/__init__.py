@@ -1,6 +1,7 @@
 """From tokens and features to waveforms.
 
 Unit vocoder     UnitVocoderConfig, UnitVocoder, initialise        (`decoders.unit_vocoder`)
+Mel vocoder      MelVocoderConfig, MelVocoder                      (`decoders.mel_vocoder`)
 Generators       HiFiGANConfig                                     (`decoders.hifigan`)
                  ISTFTVocoderConfig, the fast one                  (`decoders.istft_vocoder`)
 Excitation       harmonics of F0 and noise                         (`decoders.excitation`)

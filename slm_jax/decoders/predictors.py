@@ -3,13 +3,14 @@
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from slm_jax.core.config import Config
 from slm_jax.core.errors import require
 from slm_jax.nn.conv import Conv1d
-from slm_jax.nn.dtypes import compute_dtype
+from slm_jax.nn.dtypes import at_least_float32, compute_dtype
 from slm_jax.nn.linear import Linear
 from slm_jax.nn.norm import LayerNorm
 
@@ -32,6 +33,11 @@ class PredictorConfig(Config):
         require(self.outputs > 0, "outputs", self.outputs, "must be positive")
         require(0.0 <= self.dropout < 1.0, "dropout", self.dropout, "at least 0 and below 1")
         require(len(self.dilations) > 0, "dilations", self.dilations, "one per layer, at least one")
+
+    @property
+    def reach(self) -> int:
+        """Steps on either side that can reach one output."""
+        return sum(dilation * (self.kernel // 2) for dilation in self.dilations)
 
     def make(self, name: str | None = None) -> "Predictor":
         """The module."""
@@ -60,4 +66,27 @@ class Predictor(nn.Module):
             x = LayerNorm(name=f"norm_{layer}", **settings)(nn.relu(x))
             x = nn.Dropout(c.dropout, name=f"dropout_{layer}")(x, deterministic=deterministic)
         out = Linear(c.outputs, ("conv_in",), (None,), name="out", **settings)(x)
-        return out.astype(jnp.float32)
+        return out.astype(at_least_float32(out.dtype))
+
+
+WINDOW = 64
+"""Steps that `in_windows` predicts at once."""
+
+
+def in_windows(predictor: Predictor, x: Float[Array, "B T D"], mask: Bool[Array, "B T"]) -> Float[Array, "B T O"]:
+    """What the bound `predictor` says of `x` without dropout, to the last bit the same in any batch and padding.
+
+    A matrix product sums in an order that depends on its shape. Here every product has one shape: a window of one row
+    with the steps that reach into it, one window after the other. Speech integrates predicted F0 into a phase whose
+    hundredfold is heard in the high harmonics, and rounds predicted durations, so that the last bit matters.
+    """
+    (rows, steps, _), reach = x.shape, predictor.config.reach
+    count = max(-(-steps // WINDOW), 1 if rows > 1 else 2)  # XLA takes a loop of one turn apart and compiles it anew
+    places = jnp.arange(count)[:, None] * WINDOW + jnp.arange(WINDOW + 2 * reach)
+    edges = (reach, count * WINDOW - steps + reach)
+    x = jnp.pad(x, ((0, 0), edges, (0, 0)))[:, places]
+    mask = jnp.pad(mask, ((0, 0), edges))[:, places]
+    module, variables = predictor.unbind()
+    windows = (x.reshape(-1, 1, *x.shape[2:]), mask.reshape(-1, 1, mask.shape[2]))
+    out = jax.lax.map(lambda window: module.apply(variables, *window), windows)
+    return out[:, 0, reach : reach + WINDOW].reshape(rows, count * WINDOW, -1)[:, :steps]

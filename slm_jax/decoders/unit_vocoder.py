@@ -16,24 +16,29 @@ from slm_jax.core.types import Waveform
 from slm_jax.decoders.hifigan import HiFiGANConfig
 from slm_jax.decoders.istft_vocoder import ISTFTVocoderConfig
 from slm_jax.decoders.length import frames_from_log, regulate
-from slm_jax.decoders.predictors import PredictorConfig, pitch_predictor
+from slm_jax.decoders.predictors import PredictorConfig, in_windows, pitch_predictor
+from slm_jax.nn.dtypes import at_least_float32
 from slm_jax.nn.linear import Embed
 
 FLOOR_F0_HZ = 20.0
 
 
 class UnitVocoderConfig(Config):
-    """Inputs of the generator, concatenated in this order: unit, normalised log F0 and voicing (with `pitch`), speaker.
+    """Inputs of the generator, in this order: unit, normalised log F0 and voicing (with `pitch`), speaker, language.
 
-    `speakers` 0 leaves the speaker out. F0 enters as `(ln f0_hz - log_f0_mean) / log_f0_std` where voiced and 0
-    elsewhere. `durations` and `pitch_predictor` None leave the predictor out.
+    `speakers` 0 leaves the speaker out, `languages` 0 the language. F0 enters as `(ln f0_hz - log_f0_mean) /
+    log_f0_std` where voiced and 0 elsewhere; `voicing` False leaves F0 alone to tell what is voiced, as fairseq's
+    vocoders do. `durations` and `pitch_predictor` None leave the predictor out.
     """
 
     units: int = 100
     unit_dim: int = 128
     speakers: int = 0
     speaker_dim: int = 128
+    languages: int = 0
+    language_dim: int = 128
     pitch: bool = True
+    voicing: bool = True
     log_f0_mean: float = 5.2
     log_f0_std: float = 0.35
     generator: HiFiGANConfig | ISTFTVocoderConfig = HiFiGANConfig()
@@ -44,6 +49,7 @@ class UnitVocoderConfig(Config):
     def __post_init__(self) -> None:
         require(self.units > 0, "units", self.units, "must be positive")
         require(self.speakers >= 0, "speakers", self.speakers, "0 (none) or more")
+        require(self.languages >= 0, "languages", self.languages, "0 (none) or more")
         require(self.log_f0_std > 0, "log_f0_std", self.log_f0_std, "must be positive")
         outputs = 1 if self.durations is None else self.durations.outputs
         require(outputs == 1, "durations.outputs", outputs, "a duration is one number")
@@ -60,7 +66,9 @@ class UnitVocoderConfig(Config):
     @property
     def input_width(self) -> int:
         """Width of what the generator reads."""
-        return self.unit_dim + (2 if self.pitch else 0) + (self.speaker_dim if self.speakers else 0)
+        pitch = 1 + self.voicing if self.pitch else 0
+        voice = self.speaker_dim if self.speakers else 0
+        return self.unit_dim + pitch + voice + (self.language_dim if self.languages else 0)
 
     def make(self) -> "UnitVocoder":
         """The module."""
@@ -78,6 +86,8 @@ class UnitVocoder(nn.Module):
         self.generator = c.generator.make()
         if c.speakers:
             self.speaker = Embed(c.speakers, c.speaker_dim, (None, "embed"), nn.initializers.normal(1.0))
+        if c.languages:
+            self.language = Embed(c.languages, c.language_dim, (None, "embed"), nn.initializers.normal(1.0))
         if c.durations is not None:
             self.durations = c.durations.make()
         if c.pitch_predictor is not None:
@@ -91,6 +101,7 @@ class UnitVocoder(nn.Module):
         f0_hz: Float[Array, "B T"] | None = None,
         voiced: Bool[Array, "B T"] | None = None,
         speaker: Int[Array, "B"] | None = None,
+        language: Int[Array, "B"] | None = None,
         key: jax.Array | None = None,
     ) -> Float[Array, "B N"]:
         """N = T hop samples. Raises `UserError` when an input that the config asks for is missing."""
@@ -98,8 +109,10 @@ class UnitVocoder(nn.Module):
         parts = [self.unit(units)]
         if c.pitch:
             require(f0_hz is not None and voiced is not None, "f0_hz", None, "this vocoder reads F0 and voicing")
-            parts.append(jnp.stack([self.normalised(f0_hz, voiced), voiced.astype(jnp.float32)], axis=-1))
+            told = [self.normalised(f0_hz, voiced)] + [voiced.astype(jnp.float32)] * c.voicing
+            parts.append(jnp.stack(told, axis=-1))
         parts += self._speaker_vectors(speaker, units.shape[1])
+        parts += self._language_vectors(language, units.shape[1])
         features = jnp.concatenate(parts, axis=-1)
         if c.generator.reads_pitch:
             return self.generator(features, mask, f0_hz=f0_hz, voiced=voiced, key=key)
@@ -107,7 +120,7 @@ class UnitVocoder(nn.Module):
 
     def normalised(self, f0_hz: Float[Array, "B T"], voiced: Bool[Array, "B T"]) -> Float[Array, "B T"]:
         """Log F0 as the generator reads it and the predictor gives it; 0 where unvoiced."""
-        log_f0 = jnp.log(jnp.maximum(f0_hz.astype(jnp.float32), FLOOR_F0_HZ))
+        log_f0 = jnp.log(jnp.maximum(f0_hz.astype(at_least_float32(f0_hz.dtype)), FLOOR_F0_HZ))
         return jnp.where(voiced, (log_f0 - self.config.log_f0_mean) / self.config.log_f0_std, 0.0)
 
     def log_durations(
@@ -125,17 +138,20 @@ class UnitVocoder(nn.Module):
         deterministic: bool = True,
     ) -> tuple[Float[Array, "B T"], Float[Array, "B T"]]:
         """Normalised log F0 and the logit of voicing for units at frame rate."""
-        predictor = self.config.pitch_predictor
-        require(predictor is not None, "pitch_predictor", None, "this vocoder was made without the predictor")
-        parts = [self.unit(units), *self._speaker_vectors(speaker, units.shape[1])]
-        out = self.pitch(jnp.concatenate(parts, axis=-1), mask, deterministic)
+        out = self.pitch(self._pitch_inputs(units, speaker), mask, deterministic)
         return out[..., 0], out[..., 1]
+
+    def predicted_frames(self, units: Int[Array, "B S"], mask: Bool[Array, "B S"]) -> Int[Array, "B S"]:
+        """How many frames each deduplicated unit lasts, 0 where masked; does not depend on the batch."""
+        require(self.config.durations is not None, "durations", None, "this vocoder was made without the predictor")
+        return frames_from_log(in_windows(self.durations, self.unit(units), mask)[..., 0], mask)
 
     def predicted_f0(
         self, units: Int[Array, "B T"], mask: Bool[Array, "B T"], speaker: Int[Array, "B"] | None = None
     ) -> tuple[Float[Array, "B T"], Bool[Array, "B T"]]:
-        """F0 (Hz, 0 where unvoiced) and voicing that the units suggest."""
-        log_f0, logit = self.pitch_of(units, mask, speaker)
+        """F0 (Hz, 0 where unvoiced) and voicing that the units suggest; does not depend on the batch."""
+        out = in_windows(self.pitch, self._pitch_inputs(units, speaker), mask)
+        log_f0, logit = out[..., 0], out[..., 1]
         voiced = (logit > 0) & mask
         f0_hz = jnp.exp(jnp.clip(log_f0, -4.0, 4.0) * self.config.log_f0_std + self.config.log_f0_mean)
         return jnp.where(voiced, f0_hz, 0.0), voiced
@@ -150,6 +166,7 @@ class UnitVocoder(nn.Module):
         f0_hz: Float[Array, "B T"] | None = None,
         voiced: Bool[Array, "B T"] | None = None,
         speaker: Int[Array, "B"] | None = None,
+        language: Int[Array, "B"] | None = None,
         key: jax.Array | None = None,
     ) -> Waveform:
         """Deduplicated units spoken in at most `capacity` frames (what goes beyond is cut off).
@@ -157,12 +174,18 @@ class UnitVocoder(nn.Module):
         Durations (frames), F0 and voicing (at frame rate, T = capacity) are predicted where they are not given.
         """
         if durations is None:
-            durations = frames_from_log(self.log_durations(units, mask), mask)
+            durations = self.predicted_frames(units, mask)
         frames, real = regulate(units, durations, mask, capacity)
         if self.config.pitch and f0_hz is None:
             f0_hz, voiced = self.predicted_f0(frames, real, speaker)
-        samples = self(frames, real, f0_hz=f0_hz, voiced=voiced, speaker=speaker, key=key)
+        samples = self(frames, real, f0_hz=f0_hz, voiced=voiced, speaker=speaker, language=language, key=key)
         return Waveform(samples, jnp.repeat(real, self.config.hop, axis=1), self.config.rate_hz)
+
+    def _pitch_inputs(self, units: Int[Array, "B T"], speaker: Int[Array, "B"] | None) -> Float[Array, "B T D"]:
+        """What the predictor of F0 reads."""
+        predictor = self.config.pitch_predictor
+        require(predictor is not None, "pitch_predictor", None, "this vocoder was made without the predictor")
+        return jnp.concatenate([self.unit(units), *self._speaker_vectors(speaker, units.shape[1])], axis=-1)
 
     def _speaker_vectors(self, speaker: Int[Array, "B"] | None, frames: int) -> list[jax.Array]:
         """The speaker's vector at every frame, or nothing."""
@@ -170,8 +193,19 @@ class UnitVocoder(nn.Module):
         if not c.speakers:
             return []
         require(speaker is not None, "speaker", None, f"this vocoder knows {c.speakers} speakers and needs one per row")
-        vectors = self.speaker(speaker)[:, None]
-        return [jnp.broadcast_to(vectors, (vectors.shape[0], frames, c.speaker_dim))]
+        return [_at_every_frame(self.speaker(speaker), frames)]
+
+    def _language_vectors(self, language: Int[Array, "B"] | None, frames: int) -> list[jax.Array]:
+        """The language's vector at every frame, or nothing."""
+        known = self.config.languages
+        if not known:
+            return []
+        require(language is not None, "language", None, f"this vocoder knows {known} languages and needs one per row")
+        return [_at_every_frame(self.language(language), frames)]
+
+
+def _at_every_frame(vectors: Float[Array, "B D"], frames: int) -> Float[Array, "B T D"]:
+    return jnp.broadcast_to(vectors[:, None], (vectors.shape[0], frames, vectors.shape[1]))
 
 
 def initialise(vocoder: UnitVocoder, key: jax.Array) -> dict:
@@ -180,12 +214,14 @@ def initialise(vocoder: UnitVocoder, key: jax.Array) -> dict:
     frames, some = 4, jnp.ones((1, 4), bool)
     units = jnp.zeros((1, frames), jnp.int32)
     speaker = jnp.zeros((1,), jnp.int32) if c.speakers else None
+    language = jnp.zeros((1,), jnp.int32) if c.languages else None
 
     def touch_all(module: UnitVocoder) -> None:
         if c.durations is not None:
             module.log_durations(units, some)
         if c.pitch_predictor is not None:
             module.pitch_of(units, some, speaker)
-        module(units, some, f0_hz=jnp.full((1, frames), 100.0), voiced=some, speaker=speaker)
+        f0_hz = jnp.full((1, frames), 100.0)
+        module(units, some, f0_hz=f0_hz, voiced=some, speaker=speaker, language=language)
 
     return nn.init(touch_all, vocoder)(key)

@@ -12,7 +12,6 @@ from jaxtyping import Float, Int
 
 from slm_jax.assemblies.phonetic_tokenizer import PhoneticTokenizer
 from slm_jax.core.errors import require
-from slm_jax.decoders.length import frames_from_log
 from slm_jax.decoders.unit_vocoder import UnitVocoder
 from slm_jax.evaluation.scoring import sequence_log_probs
 from slm_jax.generation.decode import generate
@@ -114,8 +113,7 @@ class UnitSpeechLM:
     @cached_property
     def _durations(self) -> Callable:
         def predict(params: Any, units: jax.Array, mask: jax.Array) -> jax.Array:
-            vocoder = self.vocoder
-            return frames_from_log(vocoder.apply({"params": params}, units, mask, method=vocoder.log_durations), mask)
+            return self.vocoder.apply({"params": params}, units, mask, method=self.vocoder.predicted_frames)
 
         return jax.jit(predict)
 

@@ -2,7 +2,8 @@
 
 Every check takes plain functions on arrays, so that it fits modules, algorithms and whole systems alike:
 `whole(values, mask) -> outputs`, `step(values, mask, state) -> (outputs, state)`, `loss(params) -> scalar`. Arrays
-have the batch and time as their first two axes; masks are True where the content is real.
+have the batch and time as their first two axes; masks are True where the content is real. Where outputs have another
+rate than inputs, `real(mask)` says which of them are real.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,6 +16,12 @@ from flax.core import meta
 
 Whole = Callable[[Any, Any], Any]
 Step = Callable[[Any, Any, Any], tuple[Any, Any]]
+Real = Callable[[Any], Any]
+
+
+def same_rate(mask: Any) -> Any:
+    """One output for each input."""
+    return mask
 
 
 def random_params(module: Any, key: jax.Array, *args: Any, scale: float = 0.3, **kwargs: Any) -> Any:
@@ -45,7 +52,14 @@ def assert_close(actual: Any, wanted: Any, tolerance: float, where: Any = None) 
 
 
 def stepwise_equals_whole(
-    whole: Whole, step: Step, state: Any, values: Any, mask: Any, sizes: Sequence[int] = (1,), tolerance: float = 1e-5
+    whole: Whole,
+    step: Step,
+    state: Any,
+    values: Any,
+    mask: Any,
+    sizes: Sequence[int] = (1,),
+    tolerance: float = 1e-5,
+    real: Real = same_rate,
 ) -> Any:
     """Fed piece by piece (`sizes` in turn, over and over), a layer gives what it gives at once. Returns the state."""
     wanted, outputs, start, turn = whole(values, mask), [], 0, 0
@@ -54,18 +68,18 @@ def stepwise_equals_whole(
         y, state = step(values[:, start:stop], mask[:, start:stop], state)
         outputs.append(y)
         start, turn = stop, turn + 1
-    assert_close(jnp.concatenate(outputs, axis=1), wanted, tolerance, where=mask)
+    assert_close(jnp.concatenate(outputs, axis=1), wanted, tolerance, where=real(mask))
     return state
 
 
-def masked_rows_keep_state(step: Step, state: Any, values: Any, tolerance: float = 1e-5) -> None:
-    """A row whose frame is masked behaves afterwards as if that frame had never come."""
+def masked_rows_keep_state(step: Step, state: Any, values: Any, tolerance: float = 1e-5, size: int = 1) -> None:
+    """A row whose step (of `size` frames) is masked behaves afterwards as if that step had never come."""
     batch = values.shape[0]
     held = jnp.arange(batch) % 2 == 0
-    first, middle, last = values[:, :1], values[:, 1:2], values[:, 2:3]
-    everyone = jnp.ones((batch, 1), bool)
+    first, middle, last = (values[:, i * size : (i + 1) * size] for i in range(3))
+    everyone = jnp.ones((batch, size), bool)
     _, before = step(first, everyone, state)
-    _, mixed = step(middle, ~held[:, None], before)
+    _, mixed = step(middle, everyone & ~held[:, None], before)
     _, moved = step(middle, everyone, before)
     y, _ = step(last, everyone, mixed)
     waited, _ = step(last, everyone, before)
@@ -76,33 +90,38 @@ def masked_rows_keep_state(step: Step, state: Any, values: Any, tolerance: float
 
 
 def reset_forgets(
-    step: Step, reset: Callable[[Any, Any], Any], state: Any, values: Any, tolerance: float = 1e-5
+    step: Step, reset: Callable[[Any, Any], Any], state: Any, values: Any, tolerance: float = 1e-5, size: int = 1
 ) -> None:
     """After `reset` a row is as new, and the other rows are as they were."""
     batch = values.shape[0]
     rows = jnp.arange(batch) % 2 == 0
-    everyone = jnp.ones((batch, 1), bool)
-    _, used = step(values[:, :1], everyone, state)
-    y, _ = step(values[:, 1:2], everyone, reset(used, rows))
-    fresh, _ = step(values[:, 1:2], everyone, state)
-    kept, _ = step(values[:, 1:2], everyone, used)
+    everyone = jnp.ones((batch, size), bool)
+    first, second = values[:, :size], values[:, size : 2 * size]
+    _, used = step(first, everyone, state)
+    y, _ = step(second, everyone, reset(used, rows))
+    fresh, _ = step(second, everyone, state)
+    kept, _ = step(second, everyone, used)
     assert_close(y[rows], fresh[rows], tolerance)
     assert_close(y[~rows], kept[~rows], tolerance)
 
 
-def padding_has_no_effect(whole: Whole, values: Any, mask: Any, garbage: Any, tolerance: float = 1e-6) -> None:
+def padding_has_no_effect(
+    whole: Whole, values: Any, mask: Any, garbage: Any, tolerance: float = 1e-6, real: Real = same_rate
+) -> None:
     """What stands in masked entries does not reach the real ones."""
     assert not np.asarray(mask).all(), "nothing is padded"
     kept = jnp.where(mask.reshape(*mask.shape, *[1] * (values.ndim - 2)), values, garbage)
-    assert_close(whole(kept, mask), whole(values, mask), tolerance, where=mask)
+    assert_close(whole(kept, mask), whole(values, mask), tolerance, where=real(mask))
 
 
-def batched_equals_single(whole: Whole, values: Any, mask: Any, tolerance: float = 1e-5) -> None:
+def batched_equals_single(
+    whole: Whole, values: Any, mask: Any, tolerance: float = 1e-5, real: Real = same_rate
+) -> None:
     """Every right-padded row gives what it gives alone, without padding."""
-    batched = whole(values, mask)
+    batched, lengths = whole(values, mask), np.asarray(real(mask)).sum(1)
     for row, length in enumerate(np.asarray(mask).sum(1)):
         alone = whole(values[row : row + 1, :length], jnp.ones((1, length), bool))
-        assert_close(batched[row, :length], alone[0], tolerance)
+        assert_close(batched[row, : lengths[row]], alone[0], tolerance)
 
 
 def jit_equals_eager(function: Callable, *args: Any, tolerance: float = 1e-5) -> None:
@@ -128,11 +147,13 @@ def gradients_are_finite(loss: Callable, params: Any, without: Sequence[str] = (
             assert np.abs(np.asarray(leaf)).max() > 0, f"{name} has no effect"
 
 
-def runs_in_bfloat16(low: Whole, full: Whole, values: Any, mask: Any, tolerance: float = 0.1) -> None:
+def runs_in_bfloat16(
+    low: Whole, full: Whole, values: Any, mask: Any, tolerance: float = 0.1, real: Real = same_rate
+) -> None:
     """Finite in bfloat16, padding included, and near float32 on real entries."""
     y = low(values, mask)
     assert np.isfinite(np.asarray(y, np.float32)).all()
-    assert_close(y, full(values, mask), tolerance, where=mask)
+    assert_close(y, full(values, mask), tolerance, where=real(mask))
 
 
 def measured_reach(whole: Callable, values: Any, at: int) -> tuple[int, int]:

@@ -50,6 +50,18 @@ def test_short_utterances_are_padded_and_only_real_frames_are_hidden():
         assert not example["span_mask"][20:].any()
 
 
+def test_of_labels_twice_as_often_as_frames_every_second_is_taken():
+    grid = (*MaskedSpeechConfig(crop_samples=16_000).kernels_and_strides, (2, 2))
+    example_fn = MaskedSpeechConfig(crop_samples=16_000, kernels_and_strides=grid, labels_per_frame=2).make()
+    for seed in range(20):
+        example = example_fn(utterance(180), np.random.default_rng(seed))
+        first = int(example["labels"][0]) - 1
+        assert first % 2 == 0
+        np.testing.assert_array_equal(example["labels"], np.arange(24) * 2 + 1 + first)
+        assert example["samples"][0] * 32768 == (first * HOP) % 2**15
+        assert example["label_mask"].all()
+
+
 def test_labels_of_another_count_are_masked_or_dropped():
     item = utterance(49)
     example_fn = MaskedSpeechConfig(crop_samples=16_000).make()

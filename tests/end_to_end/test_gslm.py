@@ -1,6 +1,7 @@
 """The whole of GSLM through the real command line: each stage consumes what the one before left."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -44,19 +45,21 @@ def test_run_again_it_says_that_all_is_done(first, places):
 
 
 def test_generate_needs_only_the_run_folder(first, places, tmp_path):
-    run, data = places
-    made = generate.main([str(run), *data, "--count", "2", "--out", str(tmp_path)])["made"]
+    run, nowhere = places[0], tmp_path / "nowhere"
+    places_of_it = ["--data-dir", str(nowhere), "--out", str(tmp_path)]
+    made = generate.main([str(run), "--count", "2", *places_of_it])["made"]
     assert len(made) == 2
     for one in made:
         samples, rate = soundfile.read(one["file"])
         assert rate == 16_000
         assert len(samples) > 1600
         assert np.isfinite(samples).all()
-    again = generate.main([str(run), *data, "--count", "2", "--out", str(tmp_path)])["made"]
+    again = generate.main([str(run), "--count", "2", *places_of_it])["made"]
     assert [one["new_units"] for one in again] == [one["new_units"] for one in made]
+    assert not nowhere.exists()
 
 
-def test_evaluate_writes_figures_sounds_and_a_report(first, places):
+def test_evaluate_writes_figures_sounds_and_a_report_and_needs_only_the_run_folder(first, places, tmp_path):
     run, data = places
     figures = evaluate.main([str(run), *data, "--utterances", "4"])
     assert {row["feature"] for row in figures["units"]} == {"mfcc 39", "mfcc 13", "hubert layer 1"}
@@ -67,6 +70,11 @@ def test_evaluate_writes_figures_sounds_and_a_report(first, places):
     for file in ("prompt.wav", "resynthesis.wav", "continuation_1.wav", "plots/units.png", "plots/f0.png"):
         assert (run / file).stat().st_size > 1000
         assert file in page
+    alone = tmp_path / "moved"
+    shutil.copytree(run, alone)
+    again = evaluate.main([str(alone), "--data-dir", str(tmp_path / "nowhere"), "--utterances", "4"])
+    assert again == figures
+    assert not (tmp_path / "nowhere").exists()
 
 
 def test_a_dry_run_keeps_nothing(places, first):

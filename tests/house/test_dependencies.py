@@ -14,13 +14,14 @@ from tests.house.rules import Source, imports
 ROOT = Path(__file__).parents[2]
 DISTRIBUTION = {
     "absl": "absl-py",
+    "faiss": "faiss-cpu",
     "hibari": "hibari-tts",
     "orbax": "orbax-checkpoint",
     "PIL": "pillow",
     "sklearn": "scikit-learn",
 }
 """Names to import -> names to install, where they differ by more than `_` and `-`."""
-OPTIONAL = {"torch", "transformers", "safetensors", "tensorflow", "jiwer"}
+OPTIONAL = {"torch", "transformers", "safetensors", "tensorflow", "jiwer", "faiss-cpu"}
 """Imported inside functions; an extra of the package brings them."""
 
 

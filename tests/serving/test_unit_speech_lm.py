@@ -84,10 +84,16 @@ def test_speech_is_as_long_as_its_units_and_batched_equals_single(system):
         system.decode([np.array([], int)])
 
 
-def test_durations_are_predicted_where_none_are_given(system):
-    spoken = system.decode([np.array([1, 2, 3, 4])])[0]
-    assert len(spoken) % HOP == 0
-    assert len(spoken) >= 4 * HOP
+def test_what_is_predicted_where_nothing_is_given_does_not_depend_on_neighbours(system):
+    rng = np.random.default_rng(3)
+    runs = [rng.integers(0, UNITS, size=size) for size in (4, 90, 33)]
+    spoken = system.decode(runs)
+    scale = max(1.0, max(float(np.abs(row).max()) for row in spoken))
+    for row, units in zip(spoken, runs, strict=True):
+        assert len(row) % HOP == 0
+        assert len(row) >= len(units) * HOP
+        alone = system.decode([units])[0]
+        np.testing.assert_allclose(row / scale, alone / scale, atol=1e-5)
 
 
 def test_log_probs_cover_the_end(system):

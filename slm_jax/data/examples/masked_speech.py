@@ -18,6 +18,8 @@ class MaskedSpeechConfig(Config):
     `kernels_and_strides` tells the grid: frame t sees `receptive field` samples from sample t * hop. `mask_share` is
     fairseq's `mask_prob`: spans are drawn until they would cover that share of the real frames if none overlapped
     (.8 in HuBERT; .65 in wav2vec 2.0, whose paper calls it starts with p = .065); since they overlap, less is masked.
+    `labels_per_frame`: labels come that many times as often as frames, and the first of each frame's is taken (an
+    encoder at 25 Hz on labels at 50 Hz).
     """
 
     crop_samples: int
@@ -26,6 +28,7 @@ class MaskedSpeechConfig(Config):
     mask_span: int = 10
     min_spans: int = 2
     labels: str = "labels"
+    labels_per_frame: int = 1
 
     def __post_init__(self) -> None:
         field, _ = receptive_field(self.kernels_and_strides)
@@ -33,6 +36,7 @@ class MaskedSpeechConfig(Config):
         require(0 <= self.mask_share <= 1, "mask_share", self.mask_share, "between 0 and 1")
         require(self.mask_span > 0, "mask_span", self.mask_span, "at least 1 frame")
         require(self.min_spans >= 0, "min_spans", self.min_spans, "at least 0")
+        require(self.labels_per_frame > 0, "labels_per_frame", self.labels_per_frame, "at least 1")
 
     @property
     def frames(self) -> int:
@@ -51,7 +55,7 @@ class MaskedSpeechConfig(Config):
             start = hop * int(rng.integers(max(0, len(item["samples"]) - self.crop_samples) // hop + 1))
             samples = float_samples(item["samples"][start : start + self.crop_samples])
             frames = conv_frames(len(samples), self.kernels_and_strides)
-            labels = item[self.labels][start // hop :][:frames].astype(np.int32)
+            labels = item[self.labels][:: self.labels_per_frame][start // hop :][:frames].astype(np.int32)
             return {
                 "samples": np.pad(samples, (0, self.crop_samples - len(samples))),
                 "sample_mask": np.arange(self.crop_samples) < len(samples),

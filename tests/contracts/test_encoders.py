@@ -1,0 +1,75 @@
+"""The shared contracts, held by the self-supervised encoders on both front ends."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from slm_jax.encoders.positional_conv import PositionalConvConfig
+from slm_jax.encoders.relative_bias import RelativeBiasConfig
+from slm_jax.encoders.ssl import SSLEncoderConfig
+from tests.contracts import checks
+
+SMALL = {
+    "layers": 2,
+    "width": 16,
+    "heads": 2,
+    "hidden": 32,
+    "position": PositionalConvConfig(kernel=5, groups=0, weight_norm=False, form="unfold"),
+}
+CONFIGS = {
+    "waveform": SSLEncoderConfig(
+        conv_layers=((8, 10, 5), (8, 8, 4), (8, 4, 4)),
+        normalise_waveform=True,
+        relative_bias=RelativeBiasConfig(buckets=8, max_distance=10),
+        **SMALL,
+    ),
+    "log_mel": SSLEncoderConfig(front_end="log_mel", conv_layers=((8, 3, 1), (8, 3, 2)), pre_norm=True, **SMALL),
+}
+SAMPLES = 0.1 * jax.random.normal(jax.random.key(0), (2, 3760))
+MASK = jnp.arange(3760) < jnp.array([[3760], [2100]])
+
+
+@pytest.fixture(params=CONFIGS, scope="module")
+def part(request: pytest.FixtureRequest) -> tuple:
+    """Config, parameters, the jitted encoder, and which frames are real."""
+    config = CONFIGS[request.param]
+    params = checks.random_params(config.make(), jax.random.key(2), SAMPLES)
+    return config, params, jax.jit(partial(whole, config, params)), partial(frames_of, config)
+
+
+def whole(config, params, samples, mask):
+    return config.make().apply({"params": params}, samples, mask).values
+
+
+def frames_of(config, mask):
+    return jnp.arange(config.frame_count(mask.shape[1])) < config.frame_count(mask.sum(1))[:, None]
+
+
+def loss(config, params):
+    values = whole(config, params, SAMPLES, MASK)
+    return jnp.square(jnp.where(frames_of(config, MASK)[..., None], values, 0.0)).mean()
+
+
+def test_padding_has_no_effect_and_rows_stand_alone(part):
+    _, _, run, real = part
+    checks.padding_has_no_effect(run, SAMPLES, MASK, garbage=7.0, real=real)
+    checks.batched_equals_single(run, SAMPLES, MASK, real=real)
+
+
+def test_compiled_equals_interpreted(part):
+    checks.jit_equals_eager(part[2], SAMPLES, MASK)
+
+
+def test_unrolled_equals_scanned_and_recomputed(part):
+    config, params, _, _ = part
+    unrolled, scanned = config.replace(unroll=True), config.replace(unroll=False, remat=True)
+    checks.same_function(partial(loss, unrolled), partial(loss, scanned), params)
+
+
+def test_bfloat16_and_its_gradients_are_finite(part):
+    config, params, run, real = part
+    low = config.replace(dtype="bfloat16")
+    checks.runs_in_bfloat16(jax.jit(partial(whole, low, params)), run, SAMPLES, MASK, real=real)
+    checks.gradients_are_finite(partial(loss, low), params, without=["mask_embedding"])
