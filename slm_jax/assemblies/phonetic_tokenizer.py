@@ -83,6 +83,10 @@ class PhoneticTokenizer:
         """Units `[B, T, 1]` of right-padded rows at 16 kHz, 0 where masked; a padded row gives what it gives alone."""
         return self._encode(self.params, self.postprocess, self.centroids, samples, mask)
 
+    def assign(self, frames: Frames) -> Int[Array, "B T"]:
+        """Units of frames that `features.extract` made, 0 where masked."""
+        return assigned(self.postprocess, self.centroids, frames)
+
     def encode_all(self, waveforms: Sequence[Float[np.ndarray, "_"]]) -> list[Int[np.ndarray, "_"]]:
         """Units of each waveform; raises `UserError` for one that is shorter than a frame.
 
@@ -146,11 +150,17 @@ class PhoneticTokenizer:
     @cached_property
     def _encode(self) -> Any:
         def encode(params: Any, post: Postprocess, centroids: Any, samples: Any, mask: Any) -> Codes:
-            frames = post(self.features.extract(params, samples, mask))
-            units = jnp.where(frames.mask, nearest(frames.values, centroids)[0], 0)
-            return Codes(units[..., None], frames.mask)
+            frames = self.features.extract(params, samples, mask)
+            return Codes(assigned(post, centroids, frames)[..., None], frames.mask)
 
         return jax.jit(encode)
+
+
+@jax.jit
+def assigned(post: Postprocess, centroids: Float[Array, "K D"], frames: Frames) -> Int[Array, "B T"]:
+    """The centroid nearest to every treated frame, 0 where masked."""
+    treated = post(frames)
+    return jnp.where(treated.mask, nearest(treated.values, centroids)[0], 0)
 
 
 def _hash(settings: dict[str, Any], arrays: dict[str, np.ndarray]) -> str:

@@ -134,7 +134,7 @@ def _features(samples: Float[np.ndarray, "N"], config: PhoneClassifierConfig) ->
     """Log-mel frames; computed on whole seconds, so that few shapes are compiled."""
     mel, samples = config.mel.make(), np.asarray(samples, np.float32)
     padded = np.pad(samples, (0, -len(samples) % config.mel.rate_hz))
-    return np.asarray(mel(padded[None])[0, : mel.frame_count(len(samples))])
+    return np.asarray(mel(padded[None]))[0, : mel.frame_count(len(samples))]  # a cut in JAX compiles for every length
 
 
 def _windowed(

@@ -81,16 +81,17 @@ def log_mel_distance(reference: Samples, made: Samples, rate_hz: int = 16_000) -
     reference, made = _same_length(reference, made)
     samples, mask = _padded(np.stack([reference, made]), rate_hz)
     frames = _speech_mel(rate_hz).frames(samples, mask)
-    count = int(frames.mask[0].sum())
+    count = int(np.asarray(frames.mask)[0].sum())
     require(count > 0, "frames", count, "at least one (25 ms) is needed")
-    return float(jnp.abs(frames.values[0, :count] - frames.values[1, :count]).mean())
+    values = np.asarray(frames.values)[:, :count]  # cut on the host: JAX compiles a cut anew for every length
+    return float(np.abs(values[0] - values[1]).mean())
 
 
 def track_f0(samples: Samples, rate_hz: int = 16_000, hop_s: float = 0.01) -> Float[np.ndarray, "T"]:
     """F0 (Hz) every `hop_s` seconds, 0 where unvoiced."""
     padded, mask = _padded(np.asarray(samples, np.float32)[None], rate_hz)
     hz, _ = PitchConfig(rate_hz=rate_hz, hop_s=hop_s).make()(padded, mask)
-    return np.asarray(hz[0, : len(samples) // round(hop_s * rate_hz)])
+    return np.asarray(hz)[0, : len(samples) // round(hop_s * rate_hz)]
 
 
 def voiced_share(samples: Samples, rate_hz: int = 16_000) -> float:
@@ -124,7 +125,7 @@ def griffin_lim_from_mel(samples: Samples, rate_hz: int = 16_000, iterations: in
     energies = jnp.exp(mel(padded))
     magnitudes = jax.jit(spectrum_from_mel)(energies, mel.filters)
     made = griffin_lim(magnitudes, jax.random.key(seed), n_fft, hop, iterations=iterations, length=padded.shape[1])
-    return np.asarray(made[0, : len(samples)])
+    return np.asarray(made)[0, : len(samples)]
 
 
 def _speech_mel(rate_hz: int):

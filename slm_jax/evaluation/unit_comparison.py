@@ -3,7 +3,6 @@
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
-import jax
 import numpy as np
 from jaxtyping import Int
 
@@ -11,7 +10,7 @@ from slm_jax.core.types import Frames
 from slm_jax.evaluation.units import UnitScores, score_at_equal_frames
 from slm_jax.quantizers.kmeans import KMeansConfig, fit_kmeans
 from slm_jax.quantizers.nearest import assign
-from slm_jax.quantizers.postprocess import PostprocessConfig, real_frames
+from slm_jax.quantizers.postprocess import PostprocessConfig, real_frames, treated
 
 TREATMENTS = tuple(
     PostprocessConfig(normalise=normalise, smooth=smooth)
@@ -96,8 +95,7 @@ def clustered(
 ) -> list[Int[np.ndarray, "_"]]:
     """Units of the scored utterances, row by row, after k-means on the treated training frames."""
     post = treatment.fit(real_frames(features.train))
-    treated = jax.jit(post.__call__)
-    fit = fit_kmeans(kmeans.replace(seed=seed), real_frames(map(treated, features.train)))
-    units = np.asarray(assign(real_frames(map(treated, features.test)), fit.centroids))
+    fit = fit_kmeans(kmeans.replace(seed=seed), real_frames(treated(post, one) for one in features.train))
+    units = np.asarray(assign(real_frames(treated(post, one) for one in features.test), fit.centroids))
     lengths = np.concatenate([np.asarray(batch.mask).sum(1) for batch in features.test])
     return np.split(units, np.cumsum(lengths[lengths > 0])[:-1])

@@ -67,6 +67,12 @@ class Postprocess:
         return Frames(jnp.where(real, smoothed(jnp.where(real, x, 0), real, self.config.smooth), 0), frames.mask)
 
 
+@jax.jit
+def treated(post: Postprocess, frames: Frames) -> Frames:
+    """`post(frames)`, compiled once for every shape and kind of treatment."""
+    return post(frames)
+
+
 def smoothed(x: Float[Array, "B T D"], real: Array, window: int) -> Float[Array, "B T D"]:
     """Mean over the real frames among `window` neighbours; `x` must be zero where `real [B, T, 1]` is False."""
     if window == 1:

@@ -1,12 +1,12 @@
 """Units by k-means: fit on the features of the training speech, then write the units of the whole corpus."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
@@ -23,7 +23,7 @@ from slm_jax.objectives.masked_prediction import HubertPretrainingConfig
 from slm_jax.parallel.mesh import MeshConfig
 from slm_jax.parallel.sharding import put_batch
 from slm_jax.quantizers.kmeans import KMeansConfig, fit_kmeans
-from slm_jax.quantizers.postprocess import PostprocessConfig, real_frames
+from slm_jax.quantizers.postprocess import PostprocessConfig, real_frames, treated
 from slm_jax.token_compression.dedup import dedup_row
 from slm_jax.training.gradient_stage import trained
 from slm_jax.training.run_folder import StageFolder
@@ -71,15 +71,18 @@ class FrameUnitsConfig(StageConfig):
 
     def run(self, folder: StageFolder, context: StageContext) -> Sequence[str]:
         features, params = self._extractor(context)
-        fitted = thinned(context.source("train"), features, self.fit_frames)
-        collected = [frames for _, frames in extracted(features, params, fitted, context, self.name)]
-        post = self.postprocess.fit(real_frames(collected))
-        fit = fit_kmeans(self.kmeans, over_devices(real_frames(map(jax.jit(post.__call__), collected))))
+        train = context.source("train")
+        fitted = thinned(train, features, self.fit_frames)
+        collected = list(extracted(features, params, fitted, context, self.name))
+        post = self.postprocess.fit(real_frames(frames for _, frames in collected))
+        fit = fit_kmeans(self.kmeans, over_devices(real_frames(treated(post, frames) for _, frames in collected)))
         tokenizer = PhoneticTokenizer(features, params, post, fit.centroids)
         tokenizer.save(folder.path / TOKENIZER)
         for split in SPLITS:
-            rows = encoded(tokenizer, context.source(split), context, f"{self.name} {split}")
-            write_records(self.records(folder, split), rows)
+            source, batches = context.source(split), collected
+            if split != "train" or len(fitted) < len(train):
+                batches = extracted(features, params, source, context, f"{self.name} {split}")
+            write_records(self.records(folder, split), encoded(tokenizer, batches, len(source)))
         summary = {"inertia": fit.inertia, "passes": fit.passes, "empty": int((np.asarray(fit.counts) == 0).sum())}
         (folder.path / FIT).write_text(json.dumps(summary, indent=1), encoding="utf-8")
         return [TOKENIZER, UNITS, FIT]
@@ -113,11 +116,18 @@ def thinned(source: Any, features: Features, frames: int) -> Subset:
 def extracted(
     features: Features, params: Any, source: Any, context: StageContext, name: str
 ) -> Iterator[tuple[dict[str, Any], Frames]]:
-    """Batches of a pass over `source` (`id` and `index` of each row) with their features."""
-    extract = jax.jit(features.extract)
+    """Batches of a pass over `source` (`id`, `index` and `valid` of each row) with their features."""
+    extract = compiled(features)
     for rows in tracked(finite_batches(source, context.lengths, ROWS, ("id",)), len(source), name, context.progress):
         frames = extract(params, rows["samples"], rows["mask"])
-        yield rows, Frames(frames.values, frames.mask & rows["valid"][:, None])
+        kept = {name: rows[name] for name in ("id", "index", "valid")}
+        yield kept, Frames(frames.values, frames.mask & rows["valid"][:, None])
+
+
+@lru_cache(maxsize=8)
+def compiled(features: Features) -> Callable[..., Frames]:
+    """`features.extract`, compiled once for every shape however many passes there are."""
+    return jax.jit(features.extract)
 
 
 def over_devices(frames: Float[np.ndarray, "T D"]) -> jax.Array:
@@ -127,18 +137,18 @@ def over_devices(frames: Float[np.ndarray, "T D"]) -> jax.Array:
     return put_batch({"frames": frames[:kept]}, mesh)["frames"]
 
 
-def encoded(tokenizer: PhoneticTokenizer, source: Any, context: StageContext, name: str) -> Iterator[dict[str, Any]]:
-    """Rows of the units table, in the order of `source`."""
-    batches = finite_batches(source, context.lengths, ROWS, ("id",))
+def encoded(
+    tokenizer: PhoneticTokenizer, batches: Iterable[tuple[dict[str, Any], Frames]], count: int
+) -> Iterator[dict[str, Any]]:
+    """Rows of the units table for the features of `count` utterances, in the order of their source."""
 
     def rows() -> Iterator[tuple[int, dict[str, Any]]]:
-        for rows in tracked(batches, len(source), name, context.progress):
-            codes = tokenizer.encode(jnp.asarray(rows["samples"]), jnp.asarray(rows["mask"]))
-            units, counts = np.asarray(codes.ids)[..., 0], np.asarray(codes.mask).sum(1)
+        for rows, frames in batches:
+            units, counts = np.asarray(tokenizer.assign(frames)), np.asarray(frames.mask).sum(1)
             for i in np.flatnonzero(rows["valid"]):
                 yield int(rows["index"][i]), units_row(rows["id"][i], units[i, : counts[i]])
 
-    return in_order(rows(), len(source))
+    return in_order(rows(), count)
 
 
 def units_row(name: str, units: np.ndarray) -> dict[str, Any]:
