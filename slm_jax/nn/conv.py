@@ -1,7 +1,5 @@
 """Convolutions over time on `[B, T, D]`: plain and transposed, grouped, dilated, weight-normalised.
 
-On XLA's CPU back end a plain convolution is fastest as a one-dimensional one, its gradient by the kernel twice so, and
-a transposed one as a two-dimensional one of height 1.
 Kernels are stored as `[K, I, O]` (taps, inputs of one group, outputs), tap order as in PyTorch.
 The forms that also run step by step are in `nn.streaming_conv`.
 """

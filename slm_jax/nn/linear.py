@@ -7,6 +7,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from slm_jax.core.errors import require
@@ -78,7 +79,7 @@ def logits_float32(x: Float[Array, "*B D"], kernel: Float[Array, "D V"]) -> Floa
 
 
 def product(
-    x: Float[Array, "..."], kernel: Float[Array, "..."], contracted: int, **options: Any
+    x: Float[Array, "..."], kernel: Float[Array | np.ndarray, "..."], contracted: int, **options: Any
 ) -> Float[Array, "..."]:
     """The sum over the last `contracted` axes of `x` and the first of `kernel`, as one product of two matrices.
 

@@ -49,8 +49,8 @@ class Job:
 
     ours: Way
     references: Mapping[str, Way]
-    flops: float
-    bytes: float
+    flops: int | float
+    bytes: int | float
     compared: int = 1
     difference: Callable[[Arrays, Arrays], tuple[float, float]] | None = None
 
