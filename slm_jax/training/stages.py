@@ -207,11 +207,15 @@ def set_aside(folder: StageFolder) -> None:
 def record_config(config: RunConfig, run: RunFolder, changed_allowed: set[str]) -> None:
     """Write run.json, or refuse when the folder was made with another config.
 
-    Changes inside the stages `changed_allowed` are accepted: they run again.
+    Changes inside the stages `changed_allowed` are accepted: they run again. So are stages that the folder does not
+    have yet.
     """
     path = run.path / "run.json"
     if path.is_file():
-        lines = diff(masked(read_run_config(run), changed_allowed), masked(config, changed_allowed))
+        before = read_run_config(run)
+        known = {stage.name for stage in before.stages}
+        free = changed_allowed | {stage.name for stage in config.stages if stage.name not in known}
+        lines = diff(masked(before, free), masked(config, free))
         if lines:
             raise UserError(
                 f"the run folder {run.path} was made with another config: {'; '.join(lines[:8])}. "

@@ -82,6 +82,19 @@ def test_redo_takes_the_dependents_along_and_keeps_the_old(tmp_path, corpus):
     assert written(tmp_path, "c.old1") == "abc"
 
 
+def test_new_stages_join_a_run_and_changed_ones_do_not(tmp_path, corpus):
+    config = chain(corpus)
+    run(config, tmp_path)
+    longer = config.replace(stages=(*config.stages, WriteConfig(name="e", text="e", after=("c",))))
+    assert run(longer, tmp_path) == ["e"]
+    assert written(tmp_path, "e") == "abce"
+    assert len(read_run_config(RunFolder(tmp_path / "run")).stages) == 5
+    with pytest.raises(UserError, match="another config"):
+        run(config, tmp_path)
+    with pytest.raises(UserError, match="another config"):
+        run(longer.replace(stages=(*chain(corpus, b={"text": "other"}).stages, longer.stages[-1])), tmp_path)
+
+
 def test_only_some_stages(tmp_path, corpus):
     assert run(chain(corpus), tmp_path, only=["a"]) == ["a"]
     with pytest.raises(UserError, match=r"'b'.*not done"):
