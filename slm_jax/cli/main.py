@@ -9,9 +9,12 @@ from typing import NoReturn
 
 import slm_jax
 from slm_jax.cli.console import run_verb, say
+from slm_jax.cli.memory import keep_memory
 from slm_jax.core.errors import nearest
 
 ORDER = ("demo", "prepare", "train", "generate", "evaluate", "convert", "parity", "bench", "doctor")
+LONG = ("demo", "train", "evaluate")
+"""Verbs that call the same programs many times."""
 PROGRAM = "python -m slm_jax"
 
 
@@ -34,6 +37,8 @@ def main(argv: list[str]) -> int:
         say(f"error: unknown verb {name!r}{nearest(name, known)}; one of {', '.join(known)}")
         return 2
     keep_compiled_programs()
+    if name in LONG:
+        keep_memory()
     return run_verb(lambda args: importlib.import_module(f"slm_jax.cli.{name}").main(args), rest)
 
 

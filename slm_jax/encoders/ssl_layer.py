@@ -11,6 +11,7 @@ from slm_jax.encoders.relative_bias import BiasGate
 from slm_jax.nn.attention import Attention
 from slm_jax.nn.mlp import MLP
 from slm_jax.nn.norm import LayerNorm
+from slm_jax.nn.visibility import Visibility
 
 bert_init = nn.initializers.normal(0.02)
 
@@ -64,7 +65,7 @@ class SSLLayer(nn.Module):
             dtype=self.dtype,
             name="attention",
         )
-        sees = jnp.broadcast_to(mask[:, None, :], (*mask.shape, mask.shape[1]))
+        sees = Visibility(mask.astype(jnp.int32), causal=False)
         y, _ = attention(x, mask=sees, bias=bias, deterministic=deterministic)
         return nn.Dropout(self.dropout, name="attention_out_dropout")(y, deterministic=deterministic)
 

@@ -4,7 +4,9 @@ Dense        Linear, Embed, MLP                                 (`nn.linear`, `n
 Norms        LayerNorm, RMSNorm, GroupNorm                      (`nn.norm`)
 Convolution  Conv1d, transposed, weight norm, step forms        (`nn.conv`, `nn.streaming_conv`)
 Positions    sinusoids, rotations, positions from masks         (`nn.positions`)
-Attention    attend, Attention, KVCache                         (`nn.attention`)
+Attention    Attention, KVCache                                 (`nn.attention`)
+             attend_self: the fused kernel of a platform        (`nn.self_attention`)
+             attend: the equation; Visibility: who sees whom    (`nn.attend`, `nn.visibility`)
 Stack        Stack, unstack: scan or unroll, remat              (`nn.stack`)
 Dtypes       compute_dtype                                      (`nn.dtypes`)
 """

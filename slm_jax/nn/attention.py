@@ -1,4 +1,4 @@
-"""Attention: one function on heads, and the multi-head module with its key-value cache."""
+"""Multi-head attention and its key-value cache."""
 
 from collections.abc import Callable
 from functools import partial
@@ -9,87 +9,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from slm_jax.core.errors import require
 from slm_jax.core.types import pytree_dataclass
-from slm_jax.nn.dtypes import at_least_float32
+from slm_jax.nn.attend import attend_by_head
 from slm_jax.nn.linear import Linear
 from slm_jax.nn.norm import RMSNorm
 from slm_jax.nn.positions import Rotation, rotate
-
-Dropout = Callable[[jax.Array], jax.Array]
-
-
-def attend(
-    q: Float[Array, "B T H C"],
-    k: Float[Array, "B S G C"],
-    v: Float[Array, "B S G C"],
-    *,
-    bias: Float[Array, "#B #H #T #S"] | None = None,
-    mask: Bool[Array, "#B #T #S"] | None = None,
-    scale: float | None = None,
-    dropout: Dropout | None = None,
-) -> Float[Array, "B T H C"]:
-    """`softmax(scale * q k + bias) v` with the softmax in float32; H / G query heads share each key head.
-
-    `mask` and `bias` may have size 1 on any axis; `scale` is `1 / sqrt(C)` unless given. A query that may look at
-    nothing gets a finite value that means nothing. `dropout` acts on the weights.
-    """
-    return attend_by_head(q, jnp.swapaxes(k, 1, 2), jnp.swapaxes(v, 1, 2), bias, mask, scale, dropout)
-
-
-def attend_by_head(
-    q: Float[Array, "B T H C"],
-    k: Float[Array, "B G S C"],
-    v: Float[Array, "B G S C"],
-    bias: Float[Array, "#B #H #T #S"] | None = None,
-    mask: Bool[Array, "#B #T #S"] | None = None,
-    scale: float | None = None,
-    dropout: Dropout | None = None,
-) -> Float[Array, "B T H C"]:
-    """`attend` with the keys of each head side by side, as caches hold them: products read them where they lie."""
-    batch, queries, heads, width = q.shape
-    groups = k.shape[1]
-    require(heads % groups == 0, "heads", heads, f"must be a multiple of the {groups} key heads")
-    # The small queries are turned, not the scores, and the scores have four axes: XLA on CPU copies those of
-    # "btgrc,bgsc->bgrts" in both directions, and takes three times as long over softmax and gradient with five axes.
-    q = q.reshape(batch, queries, groups, heads // groups, width).transpose(0, 2, 3, 1, 4)
-    q = q.reshape(batch, groups, -1, width)
-    scores = jnp.einsum("bgqc,bgsc->bgqs", q, k, preferred_element_type=at_least_float32(q.dtype))
-    scores = scores.reshape(batch, heads, queries, -1) * (width**-0.5 if scale is None else scale)
-    if bias is not None:
-        scores = scores + bias.astype(scores.dtype)
-    if mask is not None:
-        scores = jnp.where(mask[:, None], scores, jnp.finfo(scores.dtype).min)
-    # softmax whose division comes after the product with the values: its gradient then needs one pass over [T, S] less
-    weights = jnp.exp(scores - jax.lax.stop_gradient(scores.max(-1, keepdims=True)))
-    total = weights.sum(-1, keepdims=True)
-    if dropout is not None:
-        weights = dropout(weights)
-    # as a plain product of matrices: einsum turns the operands round, and XLA then copies the values at every step
-    weights = weights.reshape(batch, groups, -1, k.shape[2]).astype(v.dtype)
-    y = jnp.matmul(weights, v, preferred_element_type=total.dtype)
-    y = (y / total.reshape(batch, groups, -1, 1)).astype(v.dtype)
-    y = y.reshape(batch, groups, heads // groups, queries, width)
-    return y.transpose(0, 3, 1, 2, 4).reshape(batch, queries, heads, width)
-
-
-def causal_mask(queries: int, window: int | None = None) -> Bool[Array, "1 T T"]:
-    """Entry [t, s]: may step t look at step s? Itself and what came before, the last `window` steps if given."""
-    t = jnp.arange(queries)
-    return within_window(t[None, :, None], t[None, None, :], window)
-
-
-def within_window(
-    query: Int[Array, "#B T 1"], key: Int[Array, "#B 1 S"], window: int | None = None
-) -> Bool[Array, "_ T S"]:
-    """Keys that are not later than the query and, with a `window`, among the last `window` of these."""
-    seen = key <= query
-    return seen if window is None else seen & (key > query - window)
-
-
-def segment_mask(segment_ids: Int[Array, "B T"]) -> Bool[Array, "B T T"]:
-    """Entry [t, s]: do both belong to one segment?"""
-    return segment_ids[:, :, None] == segment_ids[:, None, :]
+from slm_jax.nn.self_attention import attend_self
+from slm_jax.nn.visibility import Visibility, within_window
 
 
 @pytree_dataclass
@@ -150,7 +76,7 @@ class Attention(nn.Module):
         x: Float[Array, "B T D"],
         context: Float[Array, "B S E"] | None = None,
         *,
-        mask: Bool[Array, "#B #T #S"] | None = None,
+        mask: Visibility | Bool[Array, "#B #T #S"] | None = None,
         bias: Float[Array, "#B #H #T #S"] | None = None,
         by: Rotation | None = None,
         cache: KVCache | None = None,
@@ -160,7 +86,8 @@ class Attention(nn.Module):
         """The output and the new cache (None without one).
 
         With a `cache`, the entries of `x` where `real` holds are appended to it, and each sees what is in the cache
-        up to itself: `mask` is not needed then. Without one, `mask` says what sees what.
+        up to itself: `mask` is not needed then. Without one, `mask` says what sees what; a `Visibility` lets a fused
+        kernel do it where there is one.
         """
         q = self._project("query", x, self.heads, "heads")
         source = x if context is None else context
@@ -171,6 +98,10 @@ class Attention(nn.Module):
             k = RMSNorm(self.qk_norm, dtype=self.dtype, param_dtype=self.param_dtype, name="key_norm")(k)
         if by is not None:
             q, k = rotate(q, by), rotate(k, by)
+        inactive = deterministic or self.dropout == 0.0
+        drop = None if inactive else partial(nn.Dropout(self.dropout, name="dropout"), deterministic=False)
+        if isinstance(mask, Visibility) and cache is None and bias is None:
+            return self._out(attend_self(q, k, v, mask, drop), x.shape[-1]), None
         if cache is not None:
             real = jnp.ones(x.shape[:2], bool) if real is None else real
             slots, cache = cache.slots(real), cache.append(k, v, real)
@@ -178,7 +109,7 @@ class Attention(nn.Module):
             k, v = cache.keys.astype(self.dtype), cache.values.astype(self.dtype)
         else:
             k, v = jnp.swapaxes(k, 1, 2), jnp.swapaxes(v, 1, 2)
-        drop = partial(nn.Dropout(self.dropout, name="dropout"), deterministic=deterministic)
+            mask = mask.dense(x.shape[1]) if isinstance(mask, Visibility) else mask
         y = attend_by_head(q, k, v, bias, mask, dropout=drop)
         return self._out(y, x.shape[-1]), cache
 

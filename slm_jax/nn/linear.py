@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int
 
 from slm_jax.core.errors import require
 from slm_jax.nn.dtypes import at_least_float32
+from slm_jax.parallel.placement import current_mesh, whole
 
 Names = tuple[str | None, ...]
 
@@ -66,7 +67,10 @@ class Embed(nn.Module):
 
     def __call__(self, ids: Int[Array, "*B"]) -> Float[Array, "*B D"]:
         """Rows of the table; an id outside it takes the nearest row, so check ids where they are made."""
-        return jnp.take(self.embedding, ids, axis=0, mode="clip").astype(self.dtype)
+        table = self.embedding
+        if current_mesh() is not None:  # gathered as weights are: cut by columns, XLA would copy all rows everywhere
+            table = whole(table.astype(self.dtype))
+        return jnp.take(table, ids, axis=0, mode="clip").astype(self.dtype)
 
     def attend(self, x: Float[Array, "*B D"]) -> Float[Array, "*B V"]:
         """Float32 scores of `x` against every row."""

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from slm_jax.core.errors import require
+from slm_jax.parallel.placement import activations
 
 LIFTED = ("params", "lora")
 AUTO_UNROLL_CPU, AUTO_UNROLL = 12, 4
@@ -57,7 +58,7 @@ class Stack(nn.Module):
         block = self.block(name="layers")
 
         def body(block: nn.Module, x: jax.Array, cache: Any, shared: tuple) -> tuple:
-            y, cache = block(x, cache, *shared, **static)
+            y, cache = block(activations(x), cache, *shared, **static)
             return y, (cache, y if collect else None)
 
         if self.is_initializing():  # one tree: parameters are always born through the scan

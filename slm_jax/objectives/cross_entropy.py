@@ -5,9 +5,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
 from slm_jax.nn.linear import logits_float32
+from slm_jax.parallel.placement import axis_size, current_mesh, time_spec
+from slm_jax.parallel.rules import ROW_AXES
 
 
 class TokenSums(NamedTuple):
@@ -42,7 +45,6 @@ def token_sums(
     return TokenSums(*(jnp.sum(jnp.where(counted, x, 0.0)) for x in (loss, nll, correct)))
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def chunked_token_sums(
     terms: Terms,
     chunk: int,
@@ -53,9 +55,29 @@ def chunked_token_sums(
 ) -> TokenSums:
     """`token_sums(features @ matrix, ...)` over `chunk` steps of time at once.
 
-    Only `loss` has a gradient; it is made in the forward pass, so that no chunk's logits are computed twice.
+    Only `loss` has a gradient; it is made in the forward pass, so that no chunk's logits are computed twice. On a mesh
+    every device goes through the chunks of its own rows and time, and the gradients of `matrix` are summed over devices
+    once at the end, not after every chunk.
     """
+    mesh = current_mesh()
+    if mesh is None:
+        return _chunked(terms, chunk, features, matrix, targets, counted)
+    place = PartitionSpec(*time_spec(mesh, features.shape))
+    manual = {*ROW_AXES, "sequence"} if mesh.shape["tensor"] > 1 else set(mesh.axis_names)
+    apart = PartitionSpec((*ROW_AXES, "sequence"))
 
+    def local(features: Array, matrix: Array, targets: Array, counted: Array) -> TokenSums:
+        return jax.tree.map(lambda total: total[None], _chunked(terms, chunk, features, matrix, targets, counted))
+
+    specs = (place, PartitionSpec(), place, place)
+    mapped = jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=apart, axis_names=manual, check_vma=False)
+    parts = mapped(features, matrix, targets, counted)
+    copies = axis_size(mesh, (*ROW_AXES, "sequence")) // axis_size(mesh, _named(place))
+    return jax.tree.map(lambda part: part.sum() / copies, parts)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _chunked(terms: Terms, chunk: int, features: Any, matrix: Any, targets: Any, counted: Any) -> TokenSums:
     def add(total: TokenSums, part: Any) -> tuple[TokenSums, None]:
         return jax.tree.map(jnp.add, total, _part_sums(terms, part[0], matrix, *part[1:])), None
 
@@ -85,7 +107,7 @@ def _backward(terms: Terms, chunk: int, saved: tuple, cotangent: TokenSums) -> t
     return (d_features * scale.astype(d_features.dtype), d_matrix * scale.astype(d_matrix.dtype), None, None)
 
 
-chunked_token_sums.defvjp(_forward, _backward)
+_chunked.defvjp(_forward, _backward)
 
 
 def _part_sums(terms: Terms, x: jax.Array, matrix: jax.Array, targets: jax.Array, counted: jax.Array) -> TokenSums:
@@ -100,6 +122,11 @@ def _chunks(chunk: int, *arrays: jax.Array) -> tuple[jax.Array, ...]:
         return jnp.moveaxis(x.reshape(x.shape[0], -1, chunk, *x.shape[2:]), 1, 0)
 
     return tuple(split(x) for x in arrays)
+
+
+def _named(spec: PartitionSpec) -> tuple[str, ...]:
+    """The mesh axes of a partition."""
+    return tuple(axis for entry in spec if entry for axis in ((entry,) if isinstance(entry, str) else entry))
 
 
 def _zeros() -> TokenSums:

@@ -63,7 +63,9 @@ class NextToken:
             method="hidden",
         )
         counted = counted_targets(ids, mask, segments, batch.get("target_mask"))
-        sums = self._sums(params, features[:, :-1], ids[:, 1:], counted)
+        # all of the row, the last entry without a target: time keeps a length that devices and lanes divide
+        targets, counted = (jnp.pad(x, ((0, 0), (0, 1))) for x in (ids[:, 1:], counted))
+        sums = self._sums(params, features, targets, counted)
         count = counted.sum(dtype=jnp.float32)
         metrics = {"nll": (sums.nll, count), "accuracy": (sums.correct, count)}
         return Loss(sums.loss, count, metrics, state)

@@ -5,7 +5,11 @@ from collections.abc import Sequence
 from jax.sharding import AbstractMesh, Mesh, PartitionSpec
 
 from slm_jax.core.errors import UserError, nearest
-from slm_jax.parallel.mesh import FSDP_AXIS
+
+AXES = ("slice", "data", "fsdp", "sequence", "tensor")
+"""Every axis of a mesh, outermost first."""
+ROW_AXES = ("slice", "data", "fsdp")
+"""The axes over which the rows of a batch are spread."""
 
 LOGICAL_AXES = (
     "layers",
@@ -29,10 +33,14 @@ Rules = tuple[tuple[str, str], ...]
 # absent since a scan slices it, `norm` and `kernel` since they are too small to be worth a gather.
 _FSDP_ORDER = ("embed", "mlp", "vocab", "heads", "kv_heads", "conv_out", "conv_in", "codebook", "head")
 
-RULES: dict[str, Rules] = {
-    "ddp": (),
-    "fsdp": tuple((name, FSDP_AXIS) for name in _FSDP_ORDER),
-}
+# What a layer makes many of is shared out (heads, hidden channels, words), so that its first product needs nothing from
+# the other devices and its second ends in one sum over them (Shoeybi et al. 2019).
+_TENSOR_ORDER = ("heads", "kv_heads", "mlp", "vocab")
+
+_FSDP: Rules = tuple((name, "fsdp") for name in _FSDP_ORDER)
+_TENSOR: Rules = tuple((name, "tensor") for name in _TENSOR_ORDER)
+
+RULES: dict[str, Rules] = {"ddp": (), "fsdp": _FSDP, "tensor": _TENSOR, "fsdp+tensor": _TENSOR + _FSDP}
 
 
 def spec_for(
@@ -50,6 +58,6 @@ def spec_for(
         if name not in names or mesh_axis in placed:
             continue
         dimension = list(names).index(name)
-        if shape[dimension] % mesh.shape[mesh_axis] == 0:
+        if placed[dimension] is None and shape[dimension] % mesh.shape[mesh_axis] == 0:
             placed[dimension] = mesh_axis
     return PartitionSpec(*placed)

@@ -1,5 +1,7 @@
 """From logical axes to shardings, and from rows on a host to global arrays."""
 
+import math
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -9,8 +11,7 @@ from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
 from slm_jax.core.errors import require
 from slm_jax.core.trees import flatten_by_path, map_by_path
-from slm_jax.parallel.mesh import DATA_AXIS, FSDP_AXIS
-from slm_jax.parallel.rules import RULES, Rules, spec_for
+from slm_jax.parallel.rules import ROW_AXES, RULES, Rules, spec_for
 
 
 def unbox(tree: Any) -> Any:
@@ -72,18 +73,53 @@ def with_shardings(abstract: Any, shardings: Any) -> Any:
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """Rows over all devices: first dimension over `data` and `fsdp`."""
-    return NamedSharding(mesh, PartitionSpec((DATA_AXIS, FSDP_AXIS)))
+    """Rows over the row axes: the devices along `sequence` and `tensor` hold the same rows."""
+    return NamedSharding(mesh, PartitionSpec(ROW_AXES))
+
+
+def row_shards(mesh: Mesh | AbstractMesh) -> int:
+    """Into how many parts the rows of a batch are cut."""
+    return math.prod(mesh.shape[axis] for axis in ROW_AXES)
+
+
+@lru_cache(maxsize=16)  # asked for at every step
+def row_share(mesh: Mesh) -> tuple[int, int]:
+    """(index, number) of the equal parts of every batch that processes read: which is this one's, how many there are.
+
+    Processes whose devices hold the same rows read the same part. Raises `UserError` when the rows of a process are
+    not one block, or blocks differ in size.
+    """
+    processes = {device.process_index for device in mesh.devices.flat}
+    blocks = {process: _block(mesh, process) for process in processes}
+    sizes = {len(block) for block in blocks.values()}
+    starts = sorted({block.start for block in blocks.values()})
+    regular = len(sizes) == 1 and all(start % min(sizes) == 0 for start in starts)
+    rule = "the processes do not hold equal blocks of rows: put fewer devices on the inner axes"
+    require(regular, "mesh", dict(mesh.shape), rule)
+    return starts.index(blocks[jax.process_index()].start), len(starts)
+
+
+@lru_cache(maxsize=16)
+def _block(mesh: Mesh, process: int) -> range:
+    """The row shards of the devices of one process."""
+    devices = mesh.devices.reshape(row_shards(mesh), -1)
+    mine = [row for row, group in enumerate(devices) if any(device.process_index == process for device in group)]
+    block = range(mine[0], mine[-1] + 1)
+    require(len(block) == len(mine), "rows of a process", mine, "must be one block")
+    return block
 
 
 def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
-    """Global arrays from the rows of this host (host 0 holds the first rows).
+    """Global arrays from the rows that this host reads (see `row_share`).
 
     Raises `UserError` when the rows do not divide over the devices.
     """
     sharding = batch_sharding(mesh)
-    local = len(mesh.local_devices)
+    local, hosts = len(_block(mesh, jax.process_index())), row_share(mesh)[1]
     for name, value in batch.items():
-        rule = f"every array of a batch has rows, and their number on a host must divide over its {local} devices"
+        rule = f"every array of a batch has rows, and their number on a host must divide over its {local} shares"
         require(np.ndim(value) > 0 and len(value) % local == 0, f"batch[{name!r}] shape", np.shape(value), rule)
-    return {name: jax.make_array_from_process_local_data(sharding, value) for name, value in batch.items()}
+    return {
+        name: jax.make_array_from_process_local_data(sharding, value, (len(value) * hosts, *value.shape[1:]))
+        for name, value in batch.items()
+    }

@@ -10,13 +10,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from slm_jax.core.errors import require
-from slm_jax.nn.attention import Attention, KVCache, causal_mask, empty_cache, reset_cache, segment_mask
+from slm_jax.nn.attention import Attention, KVCache, empty_cache, reset_cache
 from slm_jax.nn.dtypes import at_least_float32, compute_dtype
 from slm_jax.nn.linear import Embed, Linear, logits_float32
 from slm_jax.nn.mlp import MLP
 from slm_jax.nn.norm import LayerNorm, RMSNorm
 from slm_jax.nn.positions import Rotation, positions_from_mask, positions_in_segments, rotation, sinusoidal
 from slm_jax.nn.stack import Stack, StackOutput
+from slm_jax.nn.visibility import Visibility, visible
 from slm_jax.sequence_models.decoder_config import DecoderConfig
 
 State = tuple[KVCache, ...]
@@ -32,7 +33,7 @@ class DecoderLayer(nn.Module):
         self,
         x: Float[Array, "B T D"],
         cache: KVCache | None,
-        mask: Bool[Array, "#B T S"] | None,
+        mask: Visibility | None,
         by: Rotation | None,
         real: Bool[Array, "B T"] | None,
         *,
@@ -180,11 +181,7 @@ class Decoder(nn.Module):
         self._require_room(length)
         if positions is None:
             positions = self._positions(x, segment_ids, mask)
-        sees = causal_mask(length, self.config.window)
-        if mask is not None:
-            sees = sees & mask[:, None, :]
-        if segment_ids is not None:
-            sees = sees & segment_mask(segment_ids)
+        sees = visible(mask, segment_ids, self.config.window)
         x, by = self._place(x, positions, deterministic)
         return x, self.blocks(x, None, (sees, by, None), collect=collect, deterministic=deterministic)
 

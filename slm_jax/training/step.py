@@ -12,7 +12,8 @@ from jax.sharding import Mesh
 from slm_jax.core.contracts import Batch, Loss, Objective, Params
 from slm_jax.core.errors import require
 from slm_jax.core.trees import PathPredicate, flatten_by_path, merge, partition
-from slm_jax.parallel.sharding import batch_sharding
+from slm_jax.parallel.placement import placed_on
+from slm_jax.parallel.sharding import batch_sharding, row_shards
 from slm_jax.training.optimizer import OptimizerConfig
 from slm_jax.training.state import TrainState
 
@@ -108,6 +109,7 @@ def make_step(
     # out of the program, and micro-batches are written out there.
     unroll = mesh.devices.flat[0].platform == "cpu" if unroll is None else unroll
 
+    @placed_on(mesh)
     def step(state: TrainState, batch: Batch, frozen: Any, names: tuple[str, ...]) -> tuple[TrainState, StepOutput]:
         key = jax.random.fold_in(state.key, state.step)
         micro = split_rows(batch, accumulate, mesh)
@@ -134,8 +136,8 @@ def make_step(
 def split_rows(batch: Batch, parts: int, mesh: Mesh) -> Batch:
     """[B, ...] -> [parts, B / parts, ...]; micro-batch i takes rows i, i + parts, ... so that no row changes device."""
     rows = {value.shape[0] for value in jax.tree.leaves(batch)}
-    need = parts * mesh.size
-    rule = f"must divide by accumulate ({parts}) times devices ({mesh.size})"
+    need = parts * row_shards(mesh)
+    rule = f"must divide by accumulate ({parts}) times the shares of rows ({row_shards(mesh)})"
     require(all(count % need == 0 for count in rows), "rows of a batch", sorted(rows), rule)
     place = batch_sharding(mesh)
     place = place.update(spec=jax.sharding.PartitionSpec(None, *place.spec))

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from slm_jax.core.errors import UserError
-from slm_jax.nn.attention import Attention, attend, causal_mask, empty_cache, reset_cache, segment_mask
+from slm_jax.nn.attend import attend
+from slm_jax.nn.attention import Attention, empty_cache, reset_cache
+from slm_jax.nn.visibility import causal_mask, segment_mask
 from tests.contracts.checks import random_params
 
 B, T, H, G, C = 2, 5, 4, 2, 3

@@ -4,7 +4,7 @@ import pytest
 from jax.sharding import AbstractMesh, PartitionSpec
 
 from slm_jax.core.errors import UserError
-from slm_jax.parallel.rules import LOGICAL_AXES, RULES, spec_for
+from slm_jax.parallel.rules import AXES, LOGICAL_AXES, RULES, spec_for
 
 MESH = AbstractMesh((2, 4), ("data", "fsdp"))
 
@@ -29,6 +29,22 @@ def test_fsdp_shards_one_dimension_where_it_divides(names, shape, spec):
 
 def test_ddp_replicates_everything():
     assert spec_for(("embed", "mlp"), (8, 16), MESH, RULES["ddp"]) == PartitionSpec(None, None)
+
+
+@pytest.mark.parametrize(
+    "names, shape, spec",
+    [
+        (("embed", "mlp"), (8, 16), ("fsdp", "tensor")),
+        (("heads", "head", "embed"), (4, 2, 8), ("tensor", None, "fsdp")),
+        (("embed", "kv_heads", "head"), (8, 3, 2), ("fsdp", None, None)),  # 3 key heads do not divide by 2
+        (("vocab", "embed"), (50, 8), ("tensor", "fsdp")),
+        (("mlp",), (8,), ("tensor",)),  # one dimension lies on one axis
+        (("kernel", "conv_in", "conv_out"), (4, 8, 8), (None, None, "fsdp")),
+    ],
+)
+def test_both_tables_share_a_weight(names, shape, spec):
+    both = AbstractMesh((1, 1, 4, 1, 2), AXES)
+    assert spec_for(names, shape, both, RULES["fsdp+tensor"]) == PartitionSpec(*spec)
 
 
 def test_an_unknown_axis_is_refused_with_the_nearest():

@@ -72,7 +72,7 @@ def tiny(corpus: CorpusConfig = WorldConfig(hours=0.8), clusters: int = 100) -> 
             model=HubertPretrainingConfig(encoder=log_mel_tiny(), classes=clusters, head="linear"),
             mask_share=0.65,
             objective=MaskedPredictionConfig(unmasked_weight=0.3),
-            train=TrainConfig(steps=500),
+            train=TrainConfig(steps=400),
             batches=PipelineConfig(batch=4),
             optimizer=OptimizerConfig(learning_rate=2e-3, warmup_steps=50, betas=(0.9, 0.98), weight_decay=0.01),
         ),
@@ -122,14 +122,14 @@ def vocoder_stages(clusters: int) -> tuple[StageConfig, ...]:
             durations=PredictorConfig(dropout=0.1),
             pitch_predictor=pitch_predictor(64),
         ),
-        train=TrainConfig(steps=800),
+        train=TrainConfig(steps=600),
         batches=PipelineConfig(batch=8),
         optimizer=OptimizerConfig(learning_rate=3e-3, warmup_steps=40, betas=(0.8, 0.99)),
     )
     durations = DurationStageConfig(
         name="durations",
         vocoder="vocoder",
-        train=TrainConfig(steps=300),
+        train=TrainConfig(steps=200),
         batches=PipelineConfig(batch=16),
         optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=20),
     )

@@ -1,0 +1,113 @@
+"""The program behind `test_decoder_meshes.py`: a decoder trained on one device and on eight arranged in many ways.
+
+Arguments: the file to write, then names of `MESHES`, each perhaps with ", chunks". Into the file go the parameters after
+two steps under each, and how some weights lay, as JSON.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from slm_jax.core.trees import flatten_by_path
+from slm_jax.nn import self_attention
+from slm_jax.nn.self_attention import attend_self
+from slm_jax.nn.visibility import Visibility
+from slm_jax.objectives.next_token import NextTokenConfig
+from slm_jax.parallel.mesh import MeshConfig
+from slm_jax.parallel.placement import placed_on
+from slm_jax.parallel.sharding import put_batch
+from slm_jax.sequence_models.presets import llama
+from slm_jax.training.optimizer import OptimizerConfig
+from slm_jax.training.state import abstract_state, new_state
+from slm_jax.training.step import Player, make_step, optimizer_init
+
+STEPS, ROWS, LENGTH = 2, 8, 16
+MODEL = llama(
+    "7b", vocabulary=24, layers=2, width=16, heads=4, kv_heads=2, hidden=32, max_positions=LENGTH, unroll=False
+).make()
+MESHES = {
+    "ddp": MeshConfig(),
+    "fsdp": MeshConfig(data=2, fsdp=4, rules="fsdp"),
+    "tensor": MeshConfig(data=4, tensor=2, rules="tensor"),
+    "fsdp+tensor": MeshConfig(data=1, fsdp=4, tensor=2, rules="fsdp+tensor"),
+    "slices": MeshConfig(slices=2, data=1, fsdp=4, rules="fsdp"),
+    "sequence": MeshConfig(data=2, sequence=4),
+    "all": MeshConfig(data=1, fsdp=2, sequence=2, tensor=2, rules="fsdp+tensor"),
+}
+SHOWN = ("blocks/layers/mlp/up/kernel", "blocks/layers/attention/query/kernel", "tokens/embedding")
+
+
+def batches() -> list[dict[str, np.ndarray]]:
+    """Packed rows with padding at their ends."""
+    rng = np.random.default_rng(0)
+    made = []
+    for _ in range(STEPS):
+        lengths = rng.integers(LENGTH // 2, LENGTH + 1, ROWS)
+        segments = np.where(np.arange(LENGTH) < lengths[:, None], 1 + (np.arange(LENGTH) >= LENGTH // 3), 0)
+        ids = rng.integers(0, 24, (ROWS, LENGTH))
+        made.append({"ids": ids.astype(np.int32), "segment_ids": segments.astype(np.int32)})
+    return made
+
+
+def trained(config: MeshConfig, devices: list, chunk: int | None) -> tuple[dict[str, Any], Any]:
+    mesh = config.make(devices)
+    objective = NextTokenConfig(chunk=chunk).make(MODEL)
+    players = [Player(name="lm", objective=objective, optimizer=OptimizerConfig(learning_rate=1e-2))]
+
+    def initialise(key: jax.Array) -> Any:
+        return MODEL.init(key, jnp.zeros((1, 2), jnp.int32))
+
+    opt = optimizer_init(players, STEPS)
+    _, shardings = abstract_state(initialise, opt, ema=False, mesh=mesh, rules=config.rules)
+    state = new_state(initialise, opt, ema=False, key=jax.random.key(0), shardings=shardings)
+    step = make_step(players, STEPS, mesh=mesh, shardings=shardings)
+    losses = []
+    for batch in batches():
+        state, out = step(state, put_batch(batch, mesh), None, ("lm",))
+        losses.append(float(out.sums["loss"][0]))
+    found = {path: np.asarray(leaf).tolist() for path, leaf in flatten_by_path(state.params).items()}
+    return found | {"losses": losses}, state
+
+
+def spread_attention() -> dict[str, float]:
+    """Largest difference from one device of both backends over a mesh, forward and in the gradient of the keys."""
+    keys = jax.random.split(jax.random.key(1), 3)
+    q = jax.random.normal(keys[0], (2, 256, 4, 8))
+    k, v = (jax.random.normal(key, (2, 256, 2, 8)) for key in keys[1:])
+    segments = jnp.where(jnp.arange(256) < jnp.array([[250], [150]]), jnp.arange(256) // 100 + 1, 0)
+    sees, real = Visibility(segments), (segments > 0)[..., None, None]
+
+    def loss(backend: str, k: jax.Array) -> jax.Array:
+        return jnp.square(jnp.where(real, attend_self(q, k, v, sees, backend=backend), 0.0)).sum()
+
+    wanted = jax.jit(jax.value_and_grad(lambda k: loss("xla", k)))(k)
+    mesh, found = MeshConfig(data=2, sequence=2, tensor=2, rules="tensor").make(), {}
+    for backend in ("xla", "splash"):
+        with placed_on(mesh):
+            value, gradient = jax.jit(jax.value_and_grad(lambda k, b=backend: loss(b, k)))(k)
+        difference = max(float(abs(value / wanted[0] - 1)), float(jnp.abs(gradient - wanted[1]).max()))
+        found[backend] = difference
+    return found
+
+
+def main(out: Path, cases: list[str]) -> None:
+    devices = jax.devices()
+    assert len(devices) == 8
+    results: dict[str, Any] = {"shards": {}, "one": trained(MeshConfig(), devices[:1], None)[0]}
+    for case in cases:
+        name, _, chunks = case.partition(", ")
+        results[case], state = trained(MESHES[name], devices, 3 if chunks else None)
+        leaves = flatten_by_path(state.params)
+        results["shards"][case] = {path: list(leaves[path].addressable_shards[0].data.shape) for path in SHOWN}
+    results["attention"] = spread_attention()
+    assert self_attention.platform() == "cpu"
+    out.write_text(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2:])

@@ -1,0 +1,74 @@
+"""A decoder on eight devices, however they are arranged, trains as on one; the model's file knows nothing of it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+QUICK = ("all, chunks",)
+SLOW = ("ddp", "fsdp", "tensor", "fsdp+tensor", "slices", "sequence", "all", "fsdp, chunks")
+
+
+def run(out: Path, cases: tuple[str, ...]) -> dict:
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8",
+    }
+    command = [sys.executable, str(ROOT / "tests" / "multidevice" / "decoder_meshes.py"), str(out), *cases]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return json.loads(out.read_text())
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory):
+    return run(tmp_path_factory.mktemp("meshes") / "results.json", QUICK)
+
+
+@pytest.fixture(scope="module")
+def slow(tmp_path_factory):
+    return run(tmp_path_factory.mktemp("meshes") / "results.json", SLOW)
+
+
+def assert_equal_to_one_device(results, name):
+    assert results[name].keys() == results["one"].keys()
+    for path, wanted in results["one"].items():
+        np.testing.assert_allclose(results[name][path], wanted, atol=1e-5, rtol=1e-5, err_msg=path)
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_all_axes_at_once_equal_one_device(quick, name):
+    assert_equal_to_one_device(quick, name)
+    assert quick["shards"][name] == {
+        "blocks/layers/mlp/up/kernel": [2, 8, 16],
+        "blocks/layers/attention/query/kernel": [2, 8, 2, 4],
+        "tokens/embedding": [12, 8],
+    }
+
+
+@pytest.mark.parametrize("backend", ["xla", "splash"])
+def test_attention_over_spread_time_equals_one_device(quick, backend):
+    assert quick["attention"][backend] < 1e-5
+
+
+@pytest.mark.slow(seconds=100)
+@pytest.mark.parametrize("name", SLOW)
+def test_every_arrangement_equals_one_device(slow, name):
+    assert_equal_to_one_device(slow, name)
+
+
+@pytest.mark.slow(seconds=1)
+def test_weights_lie_as_the_rules_say(slow):
+    up = {name: shards["blocks/layers/mlp/up/kernel"] for name, shards in slow["shards"].items()}
+    assert up["ddp"] == up["sequence"] == [2, 16, 32]
+    assert up["fsdp"] == up["slices"] == [2, 4, 32]
+    assert up["tensor"] == [2, 16, 16]
+    assert up["fsdp+tensor"] == [2, 4, 16]
+    assert slow["shards"]["fsdp+tensor"]["tokens/embedding"] == [12, 4]
