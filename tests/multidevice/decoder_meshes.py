@@ -1,7 +1,7 @@
 """The program behind `test_decoder_meshes.py`: a decoder trained on one device and on eight arranged in many ways.
 
-Arguments: the file to write, then names of `MESHES`, each perhaps with ", chunks". Into the file go the parameters after
-two steps under each, and how some weights lay, as JSON.
+Arguments: the file to write, then names of `MESHES`, each perhaps with ", chunks". Into the file go the parameters
+after two steps under each, and how some weights lay, as JSON.
 """
 
 import json
