@@ -25,10 +25,10 @@ ROW = {
 }
 
 
-def test_json_has_one_row_per_case(capsys, monkeypatch):
+def test_json_has_one_row_per_case(capfd, monkeypatch):
     monkeypatch.setattr("slm_jax.workbench.bench_machine.fresh_compilation", lambda: None)  # it would outlast the test
     assert run_verb(bench.main, ["hifigan_v1_10s", "--quick", "--pairs", "1", "--json"]) == 0
-    (row,) = json.loads(capsys.readouterr().out)
+    (row,) = json.loads(capfd.readouterr().out)
     assert {"case", "ours_ms", "reference", "reference_ms", "ratio", "floor_ms", "machine"} <= row.keys()
     assert row["case"] == "hifigan_v1_10s" and row["equal"] and row["quick"] and row["pairs"] == 1
     assert {"processor", "cores", "load", "versions", "gflop_s", "gbyte_s"} <= row["machine"].keys()
