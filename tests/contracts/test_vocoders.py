@@ -30,7 +30,14 @@ FEATURES = jax.random.normal(jax.random.key(1), (2, 9, 7))
 IDS = jax.random.randint(jax.random.key(1), (2, 9), 0, 10)
 
 
-@pytest.fixture(params=CONFIGS, scope="module")
+MORE = ("istft", "units on light hifigan")
+"""Near relations of the others."""
+
+
+@pytest.fixture(
+    params=[pytest.param(name, marks=[pytest.mark.slow(seconds=40)] if name in MORE else []) for name in CONFIGS],
+    scope="module",
+)
 def part(request: pytest.FixtureRequest) -> tuple:
     """Config, parameters, inputs, the jitted vocoder, and which samples are real."""
     config = CONFIGS[request.param]
