@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from slm_jax.core.errors import require
-from slm_jax.parallel.placement import activations
+from slm_jax.parallel.placement import activations, platform
 
 LIFTED = ("params", "lora")
 AUTO_UNROLL_CPU, AUTO_UNROLL = 12, 4
@@ -108,7 +108,7 @@ def resolve_unroll(unroll: str | bool, layers: int) -> bool:
     if unroll != "auto":
         require(isinstance(unroll, bool), "unroll", unroll, 'must be True, False or "auto"')
         return bool(unroll)
-    return layers <= (AUTO_UNROLL_CPU if jax.default_backend() == "cpu" else AUTO_UNROLL)
+    return layers <= (AUTO_UNROLL_CPU if platform() == "cpu" else AUTO_UNROLL)
 
 
 def unstack(params: Any) -> Any:
