@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import importlib.util
 import os
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ from slm_jax.cli.console import run_verb, say
 from slm_jax.cli.memory import keep_memory
 from slm_jax.core.errors import nearest
 
-ORDER = ("demo", "prepare", "train", "generate", "evaluate", "convert", "parity", "bench", "doctor")
+ORDER = ("demo", "prepare", "train", "plan", "generate", "evaluate", "convert", "parity", "bench", "doctor")
 LONG = ("demo", "train", "evaluate")
 """Verbs that call the same programs many times."""
 PROGRAM = "python -m slm_jax"
@@ -20,7 +21,10 @@ PROGRAM = "python -m slm_jax"
 
 def run() -> NoReturn:
     """Entry point of the process."""
-    sys.exit(main(sys.argv[1:]))
+    code = main(sys.argv[1:])
+    if "slm_jax.parallel.watch" in sys.modules:  # one of several hosts
+        sys.modules["slm_jax.parallel.watch"].leave_if_failed(code)
+    sys.exit(code)
 
 
 def main(argv: list[str]) -> int:
@@ -37,6 +41,7 @@ def main(argv: list[str]) -> int:
         say(f"error: unknown verb {name!r}{nearest(name, known)}; one of {', '.join(known)}")
         return 2
     keep_compiled_programs()
+    keep_libtpu_quiet()
     if name in LONG:
         keep_memory()
     return run_verb(lambda args: importlib.import_module(f"slm_jax.cli.{name}").main(args), rest)
@@ -68,3 +73,9 @@ def keep_compiled_programs() -> None:
     """Let JAX keep what it compiles between runs, unless the environment says where or says no."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache / "slm_jax" / "compiled"))
+
+
+def keep_libtpu_quiet() -> None:
+    """An installed libtpu (for `plan`) must not print errors on machines without a TPU."""
+    if importlib.util.find_spec("libtpu") is not None:
+        importlib.import_module("slm_jax.parallel.topologies").quiet_libtpu()

@@ -8,12 +8,16 @@ from typing import Annotated, Any
 import tyro
 
 from slm_jax.cli.console import say
+from slm_jax.cli.hosts import HostOptions, joined, speaks
 from slm_jax.cli.options import parse_with_config
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TrainOptions:
-    """Train what a config file describes. Any field of the config can be overridden: --lm.train.steps 500."""
+class TrainOptions(HostOptions):
+    """Train what a config file describes. Any field of the config can be overridden: --lm.train.steps 500.
+
+    On several hosts give the same command on each, with a run folder and a data folder that all of them see.
+    """
 
     config: Annotated[Path, tyro.conf.Positional]
     """A Python file that defines `config`."""
@@ -42,11 +46,17 @@ def main(argv: list[str]) -> dict[str, Any]:
         raise UserError(f"config file {str(options.config)!r} holds a {type(config).__name__}: train needs a RunConfig")
     if options.workdir is None and not options.dry_run:
         raise UserError("--workdir is missing: the folder in which the run is kept")
-    try:
-        return _train(options, config)
-    except Interrupted as stop:
-        say(str(stop))
-        raise SystemExit(stop.exit_code) from stop
+    if options.dry_run and (options.hosts != "one" or options.coordinator is not None):
+        raise UserError("--dry-run works in a folder of this host: take one host for it")
+    stopped: Interrupted | None = None
+    with joined(options):
+        try:
+            return _train(options, config)
+        except Interrupted as stop:  # on all hosts at once: no failure
+            stopped = stop
+    if speaks():
+        say(str(stopped))
+    raise SystemExit(stopped.exit_code) from stopped
 
 
 def _train(options: TrainOptions, config: Any) -> dict[str, Any]:
@@ -61,10 +71,14 @@ def _stages(options: TrainOptions, config: Any, workdir: Path) -> dict[str, Any]
     from slm_jax.training.run_folder import RunFolder
     from slm_jax.training.stages import StageContext, run_stages
 
-    run = RunFolder(workdir)
-    context = StageContext(run, config.corpus, options.data_dir, say=say, dry_run=options.dry_run)
+    run, tell = RunFolder(workdir), say if speaks() else _silent
+    context = StageContext(run, config.corpus, options.data_dir, speaks(), say=tell, dry_run=options.dry_run)
     done = []
     for name, seconds in run_stages(config, context, only=options.only, redo=options.redo):
-        say(f"stage {name}: {'was done already' if seconds is None else f'done in {seconds:.1f} s'}")
+        tell(f"stage {name}: {'was done already' if seconds is None else f'done in {seconds:.1f} s'}")
         done.append({"stage": name, "seconds": seconds})
     return {"workdir": str(workdir), "stages": done}
+
+
+def _silent(text: str) -> None:
+    """What a host says that is not the first."""

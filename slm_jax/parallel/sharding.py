@@ -83,43 +83,49 @@ def row_shards(mesh: Mesh | AbstractMesh) -> int:
 
 
 @lru_cache(maxsize=16)  # asked for at every step
-def row_share(mesh: Mesh) -> tuple[int, int]:
-    """(index, number) of the equal parts of every batch that processes read: which is this one's, how many there are.
+def row_parts(mesh: Mesh) -> tuple[tuple[int, ...], int]:
+    """(parts, number): into how many equal parts a batch is cut for reading, and which of them this process reads.
 
-    Processes whose devices hold the same rows read the same part. Raises `UserError` when the rows of a process are
-    not one block, or blocks differ in size.
+    They are as large as the mesh allows, and need not be neighbours: a mesh over a TPU slice follows the wires between
+    the chips, and crosses the hosts as it likes. Processes whose devices hold the same rows read the same parts.
     """
-    processes = {device.process_index for device in mesh.devices.flat}
-    blocks = {process: _block(mesh, process) for process in processes}
-    sizes = {len(block) for block in blocks.values()}
-    starts = sorted({block.start for block in blocks.values()})
-    regular = len(sizes) == 1 and all(start % min(sizes) == 0 for start in starts)
-    rule = "the processes do not hold equal blocks of rows: put fewer devices on the inner axes"
-    require(regular, "mesh", dict(mesh.shape), rule)
-    return starts.index(blocks[jax.process_index()].start), len(starts)
+    total = row_shards(mesh)
+    rows: dict[int, set[int]] = {}
+    for row, group in enumerate(mesh.devices.reshape(total, -1)):
+        for device in group:
+            rows.setdefault(device.process_index, set()).add(row)
 
+    def fits(size: int) -> bool:
+        """Whether every process has all or nothing of every part of `size` shards."""
+        parts = [range(start, start + size) for start in range(0, total, size)]
+        return all(len(mine.intersection(part)) in (0, size) for mine in rows.values() for part in parts)
 
-@lru_cache(maxsize=16)
-def _block(mesh: Mesh, process: int) -> range:
-    """The row shards of the devices of one process."""
-    devices = mesh.devices.reshape(row_shards(mesh), -1)
-    mine = [row for row, group in enumerate(devices) if any(device.process_index == process for device in group)]
-    block = range(mine[0], mine[-1] + 1)
-    require(len(block) == len(mine), "rows of a process", mine, "must be one block")
-    return block
+    size = next(size for size in range(total, 0, -1) if total % size == 0 and fits(size))
+    return tuple(sorted({row // size for row in rows[jax.process_index()]})), total // size
 
 
 def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
-    """Global arrays from the rows that this host reads (see `row_share`).
+    """Global arrays from the rows that this host reads: those of its parts (see `row_parts`), one after the other.
 
     Raises `UserError` when the rows do not divide over the devices.
     """
     sharding = batch_sharding(mesh)
-    local, hosts = len(_block(mesh, jax.process_index())), row_share(mesh)[1]
+    parts, number = row_parts(mesh)
+    local = len(parts) * row_shards(mesh) // number
     for name, value in batch.items():
         rule = f"every array of a batch has rows, and their number on a host must divide over its {local} shares"
         require(np.ndim(value) > 0 and len(value) % local == 0, f"batch[{name!r}] shape", np.shape(value), rule)
-    return {
-        name: jax.make_array_from_process_local_data(sharding, value, (len(value) * hosts, *value.shape[1:]))
-        for name, value in batch.items()
-    }
+    return {name: _placed(value, sharding, parts, number) for name, value in batch.items()}
+
+
+def _placed(rows: np.ndarray, sharding: NamedSharding, parts: tuple[int, ...], number: int) -> jax.Array:
+    """The global array of which this host has the rows of `parts`."""
+    size = len(rows) // len(parts)
+    shape = (size * number, *rows.shape[1:])
+
+    def shard(index: Any) -> np.ndarray:
+        start, stop, _ = index[0].indices(shape[0])
+        before = parts.index(start // size) * size - start // size * size  # from the place in the batch to that here
+        return rows[start + before : stop + before]
+
+    return jax.make_array_from_callback(shape, sharding, shard)

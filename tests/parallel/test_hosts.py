@@ -1,14 +1,20 @@
 """Hosts: what a single process can show; `tests/multidevice` starts two."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from slm_jax.core.errors import UserError
 from slm_jax.parallel.hosts import (
+    all_arrived,
     any_host,
     from_first_host,
     is_first_host,
     machine_shape,
     merged_state,
+    on_first_host,
     start_hosts,
     union,
 )
@@ -20,6 +26,8 @@ def test_one_process_agrees_with_itself():
     assert not any_host(False)
     assert from_first_host(7) == 7
     assert merged_state({"a": 1}) == {"a": 1}
+    assert on_first_host(lambda: [1, "a"]) == [1, "a"]
+    all_arrived("here")
 
 
 def test_the_machine_is_described():
@@ -37,7 +45,32 @@ def test_states_of_hosts_are_joined_by_key():
 
 
 def test_wrong_addresses_are_refused_before_anything_starts():
-    with pytest.raises(UserError, match="coordinator is 'localhost'"):
-        start_hosts("localhost", 2, 0)
+    for address in ("localhost", ":80", "localhost:port", "localhost:0", "localhost:65536"):
+        with pytest.raises(UserError, match=f"coordinator is {address!r}"):
+            start_hosts(address, 2, 0)
     with pytest.raises(UserError, match="process index is 2"):
         start_hosts("localhost:1234", 2, 2)
+
+
+ALONE = """
+import socket, sys
+from slm_jax.core.errors import UserError
+from slm_jax.parallel.hosts import find_hosts, start_hosts
+
+with socket.socket() as probe:
+    probe.bind(("localhost", 0))
+    free = probe.getsockname()[1]
+for join in (find_hosts, lambda: start_hosts(f"localhost:{free}", 2, 1, wait_s=1)):
+    try:
+        join()
+    except UserError as error:
+        print(error, flush=True)
+"""
+
+
+def test_no_cluster_and_nobody_there_are_one_line_each():
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM", "OMPI", "KUBERNETES"))}
+    done = subprocess.run([sys.executable, "-c", ALONE], env=clean, capture_output=True, text=True, timeout=120)
+    none, nobody = done.stdout.splitlines()
+    assert none.startswith("no cluster is recognised here")
+    assert nobody.startswith("the first host does not answer at localhost:")

@@ -1,5 +1,7 @@
 """Shardings of trees and batches on one device; `tests/multidevice` has eight."""
 
+import importlib.util
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -10,7 +12,8 @@ from jax.sharding import PartitionSpec
 
 from slm_jax.core.errors import UserError
 from slm_jax.parallel.mesh import MeshConfig
-from slm_jax.parallel.sharding import put_batch, shardings_for, shardings_like, unbox, with_shardings
+from slm_jax.parallel.sharding import put_batch, row_parts, shardings_for, shardings_like, unbox, with_shardings
+from slm_jax.parallel.topologies import make_topology
 
 INIT = nn.initializers.lecun_normal()
 
@@ -64,3 +67,13 @@ def test_batches_keep_their_rows_and_scalars_are_refused():
         assert placed[name].dtype == value.dtype
     with pytest.raises(UserError, match=r"batch\['n'\] shape is \(\)"):
         put_batch({"n": np.asarray(3)}, mesh)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed")
+def test_parts_of_a_batch_follow_the_mesh_not_the_hosts():
+    """Meshes over TPU slices, whose wires cross the hosts, as seen by process 0."""
+    devices = make_topology("v5e:4x4").devices  # four hosts of 2 x 2 chips
+    assert row_parts(MeshConfig().make(devices)) == ((0, 1, 6, 15), 16)
+    assert row_parts(MeshConfig(tensor=4, rules="tensor").make(devices)) == ((0,), 2)
+    assert row_parts(MeshConfig(tensor=16, data=1, rules="tensor").make(devices)) == ((0,), 1)
+    assert row_parts(MeshConfig().make()) == ((0,), 1)
