@@ -8,25 +8,28 @@ source[0]["samples"]                                   # int16 [N] at 16 kHz
 
 import json
 import threading
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from slm_jax.core.errors import require
-from slm_jax.data.corpora.builders import open_split
+from slm_jax.core.paths import AnyPath, Place
+from slm_jax.data.corpora.builders import Split
 from slm_jax.data.corpora.settings import (
     RATE_HZ,
     CorpusConfig,
     FolderConfig,
     ManifestConfig,
+    NamedCorpusConfig,
     RecordingsConfig,
+    SeveralCorporaConfig,
     TFDSConfig,
     WorldConfig,
     parse_corpus,
 )
 from slm_jax.data.corpora.splits import SPLIT_NAMES, SPLITS
 from slm_jax.data.corpora.world_phones import PHONES
+from slm_jax.data.joined import EndToEnd
 from slm_jax.data.prepare import INDEX, Report, find_prepared, prepare_corpus
 
 __all__ = [
@@ -36,8 +39,10 @@ __all__ = [
     "CorpusConfig",
     "FolderConfig",
     "ManifestConfig",
+    "NamedCorpusConfig",
     "RecordingsConfig",
     "Report",
+    "SeveralCorporaConfig",
     "Source",
     "TFDSConfig",
     "WorldConfig",
@@ -59,7 +64,7 @@ class Source:
     `ids`, `kinds`, `speakers` (lists of str) and `seconds` (float64 array) tell of all items without reading them.
     """
 
-    def __init__(self, folder: Path, split: str, kinds: tuple[str, ...] | None = None) -> None:
+    def __init__(self, folder: AnyPath, split: str, kinds: tuple[str, ...] | None = None) -> None:
         index = json.loads((folder / INDEX).read_text())[split]
         rows = [i for i, kind in enumerate(index["kind"]) if kinds is None or kind in kinds]
         self.folder, self.split = folder, split
@@ -74,7 +79,7 @@ class Source:
     def __getitem__(self, i: int) -> dict[str, Any]:
         row = self._rows[i]
         with self._lock:
-            self._data = self._data or open_split(self.folder, self.split)
+            self._data = self._data or Split(self.folder, self.split)
         return _item(self._data[row])
 
     def __getstate__(self) -> dict[str, Any]:
@@ -93,14 +98,16 @@ class Source:
 
 
 def open_corpus(
-    config: CorpusConfig, data_dir: str | Path, split: str, *, kinds: tuple[str, ...] | None = None
-) -> Source:
+    config: CorpusConfig, data_dir: Place, split: str, *, kinds: tuple[str, ...] | None = None
+) -> Source | EndToEnd:
     """The items of one split (`train`, `dev` or `test`) of a prepared corpus.
 
     `kinds`: which kinds of records, by default those of `config.default_kinds()` (of the world, single sentences).
     Raises `UserError` for an unknown split or a corpus that is not prepared.
     """
     require(split in SPLIT_NAMES, "split", split, f"one of {', '.join(SPLITS)}")
+    if isinstance(config, SeveralCorporaConfig):
+        return EndToEnd({part.name: open_corpus(part.corpus, data_dir, split, kinds=kinds) for part in config.corpora})
     return Source(find_prepared(config, data_dir), SPLIT_NAMES[split], kinds or config.default_kinds())
 
 

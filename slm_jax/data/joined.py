@@ -1,7 +1,11 @@
-"""Sources made of other sources: the same rows side by side, and a part of the rows."""
+"""Sources made of other sources: the same rows side by side, a part of the rows, corpora end to end."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from itertools import accumulate, chain, pairwise
 from typing import Any
+
+import numpy as np
 
 from slm_jax.core.errors import require
 
@@ -32,14 +36,68 @@ class Subset:
     """Some rows of a source, in the order given."""
 
     def __init__(self, source: Any, indices: Sequence[int]) -> None:
-        require(
-            all(0 <= index < len(source) for index in indices), "indices", list(indices)[:8], f"0 to {len(source) - 1}"
-        )
+        lowest, highest = min(indices, default=0), max(indices, default=-1)
+        inside = lowest >= 0 and highest < len(source)
+        require(inside, "indices", f"{lowest} to {highest}", f"0 to {len(source) - 1}")
         self.source = source
-        self.indices = tuple(int(index) for index in indices)
+        self.indices = indices if isinstance(indices, range) else tuple(int(index) for index in indices)
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         return self.source[self.indices[index]]
+
+
+class EndToEnd:
+    """Several corpora as one, the items of each after those of the one before.
+
+    An item keeps the fields that all corpora have. `id` and `speaker` get the corpus' name in front, so that two
+    corpora share none, and `corpus` holds it. `places`: which items are from which corpus.
+    """
+
+    def __init__(self, corpora: Mapping[str, Any]) -> None:
+        self.corpora = dict(corpora)
+        ends = [0, *accumulate(len(source) for source in self.corpora.values())]
+        self.places = {name: range(*bounds) for name, bounds in zip(self.corpora, pairwise(ends), strict=True)}
+
+    def __len__(self) -> int:
+        return sum(len(source) for source in self.corpora.values())
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        for name, places in self.places.items():
+            if int(index) in places:
+                item = self.corpora[name][index - places.start]
+                kept = {field: item[field] for field in item if field in self._fields}
+                own = {field: f"{name}/{item[field]}" for field in ("id", "speaker") if field in item}
+                return {**kept, **own, "corpus": name}
+        raise IndexError(f"item {index} of {len(self)}")
+
+    def first(self, count: int) -> "EndToEnd":
+        """The first items of each corpus."""
+        return EndToEnd({name: Subset(c, range(min(count, len(c)))) for name, c in self.corpora.items()})
+
+    @property
+    def ids(self) -> list[str]:
+        """The ids of all items, without reading them."""
+        return [f"{name}/{one}" for name, source in self.corpora.items() for one in source.ids]
+
+    @property
+    def speakers(self) -> list[str]:
+        """The speakers of all items, without reading them."""
+        return [f"{name}/{one}" for name, source in self.corpora.items() for one in source.speakers]
+
+    @property
+    def kinds(self) -> list[str]:
+        """The kinds of all items, without reading them."""
+        return list(chain.from_iterable(source.kinds for source in self.corpora.values()))
+
+    @property
+    def seconds(self) -> np.ndarray:
+        """The lengths of all items, without reading them."""
+        return np.concatenate([source.seconds for source in self.corpora.values()])
+
+    @cached_property
+    def _fields(self) -> frozenset[str]:
+        firsts = [frozenset(source[0]) for source in self.corpora.values() if len(source)]
+        return frozenset.intersection(*firsts)

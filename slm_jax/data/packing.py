@@ -1,6 +1,6 @@
 """Several examples in one row, over fixed virtual shards so that rows do not depend on the number of hosts."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import grain
@@ -33,7 +33,7 @@ def packed_iterator(
     mixture: Mixture,
     load: Callable[[Key], dict[str, np.ndarray]],
     config: PackingConfig,
-    shards: range,
+    shards: Sequence[int],
     all_shards: int,
     rows: int,
     seed: int,

@@ -24,14 +24,15 @@ from slm_jax.data.packing import PackingConfig, packed_iterator
 
 Sources = Source | Sequence[Source] | Sequence[tuple[Source, float]]
 ExampleFn = Callable[[dict[str, Any], np.random.Generator], dict[str, np.ndarray]]
+ExampleFns = ExampleFn | Sequence[ExampleFn]
 
 
 class PipelineConfig(Config):
     """How batches are drawn. `batch` counts rows over all hosts.
 
-    `virtual_shards` is used by packing only: it must divide `batch` and be divisible by every number of hosts the run
-    may ever use; None takes `batch` itself. `read_threads` and `prefetch` (batches read ahead) change speed, never
-    content.
+    `virtual_shards` is used by packing only: it must divide `batch` and be divisible by every number of parts in which
+    hosts may ever read a batch (see `parallel.sharding.row_parts`: at most the number of devices); None takes `batch`
+    itself. `read_threads` and `prefetch` (batches read ahead) change speed, never content.
     """
 
     batch: int
@@ -61,7 +62,7 @@ class Batches:
     any number of hosts once `gather` has merged it, and refuses the state of another order.
     """
 
-    def __init__(self, iterator: grain.DatasetIterator, order: dict[str, Any], shards: range | None) -> None:
+    def __init__(self, iterator: grain.DatasetIterator, order: dict[str, Any], shards: Sequence[int] | None) -> None:
         self._open = [iterator]
         self._order = order
         self._shards = shards
@@ -106,10 +107,10 @@ class Batches:
 
 def make_batches(
     sources: Sources,
-    example_fn: ExampleFn,
+    example_fn: ExampleFns,
     config: PipelineConfig,
     *,
-    host: int = 0,
+    host: int | Sequence[int] = 0,
     hosts: int = 1,
     packing: PackingConfig | None = None,
     buckets: BucketConfig | None = None,
@@ -118,28 +119,32 @@ def make_batches(
     """Batches of `sources`: one source, several (every example counts alike), or (source, weight) pairs.
 
     `example_fn(item, rng)` makes one example from an item of a source; `rng` depends on seed, epoch and position
-    alone. `example` `[B]` int64 is added: the position in the sources laid end to end (packed: of the first example).
-    Without packing each example comes exactly once per epoch of its source (and bucket). `lengths`: one array per
-    source with the length of every example as `example_fn` returns it; buckets need it and, when it is not given, run
-    `example_fn` over everything once. Raises `UserError` for settings that do not fit each other or the data.
+    alone. A sequence of such functions has one for each source: kinds of example, which must have equal arrays.
+    `example` `[B]` int64 is added: the position in the sources laid end to end (packed: of the first example).
+    Without packing each example comes exactly once per epoch of its source (and bucket). A batch is cut into `hosts`
+    equal parts, and `host` says which of them (one, or several in ascending order) are read here. `lengths`: one
+    array per source with the length of every example as `example_fn` returns it; buckets need it and, when it is not
+    given, run `example_fn` over everything once. Raises `UserError` for settings that do not fit each other or the
+    data.
     """
     require(not (packing and buckets), "packing and buckets", (packing, buckets), "choose one")
-    require(0 <= host < hosts, "host", host, f"between 0 and {hosts - 1}")
+    host = (host,) if isinstance(host, int) else tuple(host)
+    require(bool(host) and 0 <= min(host) <= max(host) < hosts, "host", host, f"between 0 and {hosts - 1}")
     mixture = Mixture(sources)
     load = _loader(mixture, example_fn, config.seed)
     order = {"examples": mixture.sizes, "weights": mixture.weights, "batch": config.batch, "seed": config.seed}
     if packing:
         order |= {"packing": packing.to_json(), "virtual_shards": config.shards}
-        shards = _block(config.shards, host, hosts, "virtual_shards")
+        shards = _parts(config.shards, host, hosts, "virtual_shards")
         each = config.batch // config.shards
         iterator = packed_iterator(mixture, load, packing, shards, config.shards, each, config.seed, config.prefetch)
         return Batches(iterator, order, shards)
     if buckets:
         lengths = measure(mixture, load, buckets) if lengths is None else lengths
         order |= {"buckets": buckets.to_json(), "lengths": content_hash([np.asarray(one).tolist() for one in lengths])}
-    rows = _block(config.batch, host, hosts, "batch")
+    rows = _parts(config.batch, host, hosts, "batch")
     keys = _batch_keys(mixture, config, buckets, lengths)
-    batches = keys.map(lambda keys: _make_batch(keys[rows.start : rows.stop], mixture, load, buckets))
+    batches = keys.map(lambda keys: _make_batch([keys[row] for row in rows], mixture, load, buckets))
     # Grain's buffer is counted in elements, which are whole batches here
     options = grain.ReadOptions(num_threads=config.read_threads, prefetch_buffer_size=config.prefetch)
     return Batches(iter(batches.to_iter_dataset(options)), order, None)
@@ -159,7 +164,7 @@ def split(state: dict[str, Any], host: int, hosts: int) -> dict[str, Any]:
     """The part of a gathered state that one host needs; `set_state` takes the whole as well."""
     if "shards" not in state:
         return state
-    mine = _block(len(state["shards"]), host, hosts, "virtual_shards")
+    mine = _parts(len(state["shards"]), (host,), hosts, "virtual_shards")
     return {**state, "shards": {str(number): state["shards"][str(number)] for number in mine}}
 
 
@@ -169,16 +174,21 @@ def _close(iterators: list[grain.DatasetIterator]) -> None:
         iterators.pop().close()
 
 
-def _block(count: int, host: int, hosts: int, name: str) -> range:
-    """The contiguous part of `range(count)` that one host owns."""
-    require(count % hosts == 0, name, count, f"must be divisible by the number of hosts, {hosts}")
-    return range(host * count // hosts, (host + 1) * count // hosts)
+def _parts(count: int, chosen: Sequence[int], parts: int, name: str) -> list[int]:
+    """The places of `range(count)` that lie in the chosen ones of its `parts` equal parts."""
+    require(count % parts == 0, name, count, f"must be divisible by {parts}, the parts that hosts read")
+    size = count // parts
+    return [place for part in chosen for place in range(part * size, (part + 1) * size)]
 
 
-def _loader(mixture: Mixture, example_fn: ExampleFn, seed: int) -> Callable[[Key], dict[str, np.ndarray]]:
+def _loader(mixture: Mixture, example_fn: ExampleFns, seed: int) -> Callable[[Key], dict[str, np.ndarray]]:
+    many = len(mixture.sources)
+    makers = [example_fn] * many if callable(example_fn) else list(example_fn)
+    require(len(makers) == many, "example functions", len(makers), f"one for each of {many} sources, or one for all")
+
     def load(key: Key) -> dict[str, np.ndarray]:
         try:
-            return example_fn(mixture.sources[key.source][key.position], example_rng(seed, key))
+            return makers[key.source](mixture.sources[key.source][key.position], example_rng(seed, key))
         except Exception as error:
             error.add_note(f"while making example {key.position} of source {key.source} in epoch {key.epoch}")
             raise

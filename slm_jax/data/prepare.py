@@ -14,7 +14,8 @@ from typing import Any
 from tqdm import tqdm
 
 from slm_jax.core.config import content_hash
-from slm_jax.core.errors import UserError
+from slm_jax.core.errors import UserError, require
+from slm_jax.core.paths import AnyPath, Place, absolute, modified
 from slm_jax.data.corpora import recordings, tfds_set, world_records
 from slm_jax.data.corpora.builders import PartsBuilder, PartsConfig, Recordings, World, dataset_folder, write_dataset
 from slm_jax.data.corpora.folder import read_folder
@@ -25,6 +26,7 @@ from slm_jax.data.corpora.settings import (
     FolderConfig,
     ManifestConfig,
     RecordingsConfig,
+    SeveralCorporaConfig,
     TFDSConfig,
     WorldConfig,
 )
@@ -106,19 +108,24 @@ class _Source:
     name: str
 
 
-def prepare_corpus(config: CorpusConfig, data_dir: str | Path, progress: bool = True) -> Report:
+def prepare_corpus(config: CorpusConfig, data_dir: Place, progress: bool = True) -> Report:
     """Make the corpus below `data_dir` unless it is there; go on where an earlier call was stopped.
 
     Nothing is dropped in silence: `rejected.jsonl` and `warnings.jsonl` in the dataset's folder name every item with
     its reason. Raises `UserError` when the corpus cannot be found, or when none of its items can be used (its message
-    counts the reasons).
+    counts the reasons). Several corpora are made one after the other, and their report adds them up.
     """
-    started, data_dir = time.monotonic(), Path(data_dir).absolute()
+    if isinstance(config, SeveralCorporaConfig):
+        return _joint([prepare_corpus(part.corpus, data_dir, progress) for part in config.corpora])
+    started, data_dir = time.monotonic(), absolute(data_dir)
     config.check()
     source, listing = _identify(config)
     folder = dataset_folder(source.builder, source.name, data_dir)
     if (folder / REPORT).is_file():
         return dataclasses.replace(read_report(folder), cached=True)
+    rule = "the corpus is not there, and is made on this machine only: prepare it in a folder here and copy that there"
+    require(isinstance(data_dir, Path), "data_dir", str(data_dir), rule)
+    data_dir, folder = Path(data_dir), Path(folder)
     parts_folder = data_dir / "parts" / f"{source.builder.name}-{source.name}"
     account = _Account()
     _make_parts(config, listing, parts_folder, account, progress)
@@ -134,13 +141,13 @@ def prepare_corpus(config: CorpusConfig, data_dir: str | Path, progress: bool = 
     return report
 
 
-def find_prepared(config: CorpusConfig, data_dir: str | Path) -> Path:
+def find_prepared(config: CorpusConfig, data_dir: Place) -> AnyPath:
     """The folder of the prepared corpus.
 
     Where the recordings themselves are gone, it is the newest that was made from them with these settings. Raises
     `UserError` when there is none.
     """
-    data_dir = Path(data_dir).absolute()
+    data_dir = absolute(data_dir)
     try:
         config.check()
         source, _ = _identify(config)
@@ -148,23 +155,43 @@ def find_prepared(config: CorpusConfig, data_dir: str | Path) -> Path:
     except UserError:
         pattern = f"{_settings_hash(config)}-*/*/{REPORT}"
         found = (data_dir / Recordings.name).glob(pattern)
-        folders = [path.parent for path in sorted(found, key=lambda path: -path.stat().st_mtime)]
+        folders = [path.parent for path in sorted(found, key=lambda path: -modified(path))]
     for folder in folders:
         if (folder / REPORT).is_file():
             return folder
     raise UserError(f"corpus {describe(config)} is not prepared in {str(data_dir)!r}: run prepare first")
 
 
-def read_report(folder: Path) -> Report:
+def read_report(folder: AnyPath) -> Report:
     """The report of a prepared corpus."""
     return Report(**json.loads((folder / REPORT).read_text()))
 
 
 def describe(config: CorpusConfig) -> str:
     """A short name for messages."""
+    if isinstance(config, SeveralCorporaConfig):
+        return " + ".join(describe(part.corpus) for part in config.corpora)
     if isinstance(config, ManifestConfig | FolderConfig):
         return f"{type(config).__name__.removesuffix('Config').lower()}:{config.path}"
     return f"tfds:{config.name}" if isinstance(config, TFDSConfig) else "world"
+
+
+def _joint(reports: list[Report]) -> Report:
+    """One report for several corpora."""
+
+    def total(counts: list[dict[str, Any]]) -> dict[str, Any]:
+        return {name: sum(one.get(name, 0) for one in counts) for name in sorted(set().union(*counts))}
+
+    return Report(
+        corpus=" + ".join(report.corpus for report in reports),
+        folder=", ".join(report.folder for report in reports),
+        accepted=total([report.accepted for report in reports]),
+        hours=total([report.hours for report in reports]),
+        rejected=total([report.rejected for report in reports]),
+        warnings=total([report.warnings for report in reports]),
+        seconds=sum(report.seconds for report in reports),
+        cached=all(report.cached for report in reports),
+    )
 
 
 def _identify(config: CorpusConfig) -> tuple[_Source, Any]:

@@ -97,6 +97,17 @@ def test_saved_on_two_hosts_resumes_on_one_and_four(batches, kind, sources):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_a_host_may_read_several_parts_of_a_batch(batches, kind):
+    example_fn, options = KINDS[kind]
+    expected = take(batches(MIXTURE, example_fn, CONFIG, **options), 5)
+    outer, inner = (batches(MIXTURE, example_fn, CONFIG, host=host, hosts=4, **options) for host in ((0, 3), (1, 2)))
+    for whole, outside, inside in zip(expected, take(outer, 5), take(inner, 5), strict=True):
+        for name, value in whole.items():
+            np.testing.assert_array_equal(outside[name], np.concatenate([value[:2], value[6:]]))
+            np.testing.assert_array_equal(inside[name], value[2:6])
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_state_is_that_of_the_batches_handed_out(batches, kind):
     example_fn, options = KINDS[kind]
     reference = batches(Ragged(21), example_fn, CONFIG, **options)
@@ -270,7 +281,7 @@ def test_hosts_at_different_batches_cannot_be_gathered(batches):
     "options, message",
     [
         ({"host": 2, "hosts": 2}, "host"),
-        ({"hosts": 3}, "divisible by the number of hosts"),
+        ({"hosts": 3}, "divisible by 3, the parts that hosts read"),
         ({"hosts": 3, "packing": PackingConfig(length=32)}, "virtual_shards"),
         ({"packing": PackingConfig(length=32), "buckets": BucketConfig(lengths=(4,))}, "choose one"),
         ({"buckets": BucketConfig(lengths=(4, 8))}, "reach to 8"),

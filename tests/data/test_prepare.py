@@ -10,9 +10,19 @@ import soundfile
 import tensorflow_datasets as tfds
 from etils import epath
 
+from slm_jax.core.config import from_json
 from slm_jax.core.errors import UserError
 from slm_jax.data import prepare
-from slm_jax.data.corpus import FolderConfig, ManifestConfig, TFDSConfig, open_corpus, parse_corpus, prepare_corpus
+from slm_jax.data.corpus import (
+    FolderConfig,
+    ManifestConfig,
+    NamedCorpusConfig,
+    SeveralCorporaConfig,
+    TFDSConfig,
+    open_corpus,
+    parse_corpus,
+    prepare_corpus,
+)
 
 
 def noise(seed, count):
@@ -167,3 +177,38 @@ def test_unchanged_settings_in_another_order_of_processes_share_a_folder(manifes
     first = prepare_corpus(ManifestConfig(path=str(manifest), processes=1), tmp_path / "data", progress=False)
     second = prepare_corpus(ManifestConfig(path=str(manifest), processes=3), tmp_path / "data", progress=False)
     assert second.cached and second.folder == first.folder
+
+
+def test_several_corpora_are_prepared_and_opened_as_one(manifest, tmp_path):
+    one = ManifestConfig(path=str(manifest), processes=1)
+    short = ManifestConfig(path=str(manifest), processes=1, max_s=2050 / 16_000)
+    both = SeveralCorporaConfig(
+        corpora=(NamedCorpusConfig(name="whole", corpus=one), NamedCorpusConfig(name="short", corpus=short))
+    )
+    assert from_json(both.to_json()) == both
+    report = prepare_corpus(both, tmp_path / "data", progress=False)
+    parts = [prepare_corpus(part, tmp_path / "data") for part in (one, short)]
+    assert [part.cached for part in parts] == [True, True]
+    assert report.accepted == {split: sum(part.accepted[split] for part in parts) for split in report.accepted}
+    assert report.rejected == parts[1].rejected
+    assert sum(report.hours.values()) == pytest.approx(sum(sum(part.hours.values()) for part in parts))
+    assert prepare_corpus(both, tmp_path / "data").cached
+    source = open_corpus(both, tmp_path / "data", "train")
+    assert [len(places) for places in source.places.values()] == [part.accepted["train"] for part in parts]
+    last, alone = source[len(source) - 1], open_corpus(short, tmp_path / "data", "train")
+    assert last["id"] == f"short/{alone[len(alone) - 1]['id']}" == source.ids[-1]
+    np.testing.assert_array_equal(last["samples"], alone[len(alone) - 1]["samples"])
+    assert source.seconds[-1] == alone.seconds[-1]
+    assert both.identity() == both.replace(test_share=0.3).identity()
+    with pytest.raises(UserError, match="all names different"):
+        both.replace(corpora=both.corpora[:1] * 2)
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda shard: shard.write_bytes(bytes(shard.stat().st_size))])
+def test_a_damaged_shard_is_named(manifest, tmp_path, damage):
+    config = ManifestConfig(path=str(manifest), processes=1)
+    prepare_corpus(config, tmp_path / "data", progress=False)
+    (shard,) = (tmp_path / "data").rglob("*train.array_record*")
+    damage(shard)
+    with pytest.raises(UserError, match=f"shard .*{shard.name}"):
+        open_corpus(config, tmp_path / "data", "train")[0]

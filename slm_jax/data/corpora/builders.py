@@ -7,7 +7,9 @@ TFDS writes each record as a protocol buffer whose map has no fixed order.
 import contextlib
 import dataclasses
 import io
+from bisect import bisect_right
 from collections.abc import Iterator
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,6 +18,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
 
+from slm_jax.core.errors import UserError
+from slm_jax.core.paths import AnyPath, local_folder
 from slm_jax.data.corpora.parts import read_part
 
 features = tfds.features
@@ -101,11 +105,32 @@ def write_dataset(builder_class: type[PartsBuilder], config: PartsConfig, data_d
     return Path(builder.data_path)
 
 
-def dataset_folder(builder_class: type[PartsBuilder], name: str, data_dir: Path) -> Path:
+def dataset_folder(builder_class: type[PartsBuilder], name: str, data_dir: AnyPath) -> AnyPath:
     """Where `write_dataset` puts the dataset whose config is called `name`."""
     return data_dir / builder_class.name / name / str(builder_class.VERSION)
 
 
-def open_split(folder: Path, split: str) -> Any:
-    """The TFDS data source of one split: random access to records as TFDS decodes them."""
-    return tfds.builder_from_directory(folder).as_data_source(split)
+class Split:
+    """One split of a dataset: `split[row]` is a record as TFDS decodes it. One in a store is copied to this machine.
+
+    Raises `UserError` that names the file for a shard that is missing, when it is opened, and for one that cannot be
+    read, when a record in it is wanted.
+    """
+
+    def __init__(self, folder: AnyPath, split: str) -> None:
+        here = local_folder(folder, lambda name: name.endswith(".json") or f"-{split}.array_record" in name)
+        builder = tfds.builder_from_directory(here)
+        self._shards = builder.info.splits[split].filepaths
+        self._ends = list(accumulate(builder.info.splits[split].shard_lengths))
+        for shard in self._shards:
+            if not shard.is_file():
+                raise UserError(f"shard {str(shard)!r} is missing: delete its folder and prepare the corpus again")
+        self._data = builder.as_data_source(split)
+
+    def __getitem__(self, row: int) -> dict[str, Any]:
+        try:
+            return self._data[row]
+        except Exception as error:  # array_record and protobuf raise several kinds
+            shard, why = self._shards[bisect_right(self._ends, row)], " ".join(str(error).split())[:200]
+            way = "delete its folder and prepare the corpus again"
+            raise UserError(f"shard {str(shard)!r} is damaged ({why} at record {row} of the split): {way}") from error

@@ -135,6 +135,40 @@ class TFDSConfig(RecordingsConfig):
         require(bool(self.name), "tfds", self.name, "the name of a TFDS set is missing")
 
 
+class NamedCorpusConfig(Config):
+    """A corpus among several, with the name by which a mixture calls it."""
+
+    name: str
+    corpus: CorpusConfig
+
+    def __post_init__(self) -> None:
+        plain = bool(self.name) and "/" not in self.name
+        require(plain, "name", self.name, "every corpus of several needs one, without a slash")
+
+
+class SeveralCorporaConfig(CorpusConfig):
+    """Several corpora as one, laid end to end in this order.
+
+    How often a stage draws from each is for its mixture to say (`data.mixture`), so that other weights need no other
+    preparation. Splits are those of each corpus: `dev_share` and `test_share` of this config play no part.
+    """
+
+    corpora: tuple[NamedCorpusConfig, ...]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        names = [part.name for part in self.corpora]
+        require(bool(names) and len(set(names)) == len(names), "corpora", names, "at least one, all names different")
+
+    def identity(self) -> dict[str, Any]:
+        kind = self.to_json()["type"]
+        return {"type": kind, "corpora": [[part.name, part.corpus.identity()] for part in self.corpora]}
+
+    def check(self) -> None:
+        for part in self.corpora:
+            part.corpus.check()
+
+
 PATH_KINDS: dict[str, tuple[type[CorpusConfig], str]] = {
     "manifest": (ManifestConfig, "path"),
     "folder": (FolderConfig, "path"),
