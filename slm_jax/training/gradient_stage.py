@@ -2,21 +2,27 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
-
-import jax
+from typing import Any, TypeVar
 
 from slm_jax.checkpoints.manager import Checkpoints, restore_params
 from slm_jax.core.contracts import BatchIterator
+from slm_jax.core.errors import UserError
+from slm_jax.core.paths import absolute
 from slm_jax.data.pipeline import PipelineConfig
-from slm_jax.training.loop import Evaluate, TrainConfig, train
+from slm_jax.data.shapes import Shapes
+from slm_jax.parallel.mesh import MeshConfig
+from slm_jax.parallel.sharding import row_parts
+from slm_jax.training.loop import Evaluate, SpeechSeconds, TrainConfig, train
 from slm_jax.training.optimizer import OptimizerConfig
 from slm_jax.training.run_folder import StageFolder
-from slm_jax.training.stages import StageConfig, StageContext
+from slm_jax.training.stages import RunConfig, StageConfig, StageContext
 from slm_jax.training.state import Initialise
 from slm_jax.training.step import Player
 
 CHECKPOINTS = "checkpoints"
+Learner = tuple[Initialise, list[Player]]
+"""What a plan and an outline of one stage share."""
+S = TypeVar("S", bound=StageConfig)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,8 +35,26 @@ class Plan:
     evaluate: Evaluate | None = None
     frozen: Any = None
     start_from: Any = None
+    speech_s: SpeechSeconds | None = None
     meta: dict[str, Any] = dataclasses.field(default_factory=dict)
     """What must agree when the stage resumes, such as the vocabulary."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Outline:
+    """As much of a plan as the config tells: who learns on which shapes. Neither data nor weights are read for it.
+
+    `batch`: every array of a batch over all hosts. `tokens`: positions of a batch that the model looks at (frames,
+    units). `speech_s`: seconds of speech in a batch; where units stand without their repetitions it counts one frame
+    for each and is a lower bound.
+    """
+
+    initialise: Initialise
+    players: Sequence[Player]
+    batch: Shapes
+    tokens: int
+    speech_s: float
+    frozen: Any = None
 
 
 class GradientStageConfig(StageConfig):
@@ -43,6 +67,13 @@ class GradientStageConfig(StageConfig):
     def plan(self, folder: StageFolder, context: StageContext) -> Plan:
         """Model, players and batches of this stage."""
         raise TypeError(f"{type(self).__name__} has no plan")
+
+    def outline(self, run: RunConfig) -> Outline:
+        """What the training step of this stage is made of, for compiling it where the run's data are not.
+
+        What earlier stages of `run` would have found (statistics, speakers) is as their configs and this one say.
+        """
+        raise TypeError(f"{type(self).__name__} has no outline")
 
     def run(self, folder: StageFolder, context: StageContext) -> Sequence[str]:
         stage = self.shortened() if context.dry_run else self
@@ -58,13 +89,15 @@ class GradientStageConfig(StageConfig):
                 evaluate=plan.evaluate,
                 frozen=plan.frozen,
                 start_from=plan.start_from,
+                speech_s=plan.speech_s,
                 meta=meta,
                 progress=context.progress,
+                say=context.say,
             )
         finally:
             plan.batches.close()
         checkpoints = Checkpoints(folder.path / CHECKPOINTS)
-        return [str(checkpoints.path(stage.train.steps).relative_to(folder.path.absolute()))]
+        return [str(checkpoints.path(stage.train.steps).relative_to(absolute(folder.path)))]
 
     def shortened(self) -> "GradientStageConfig":
         """The same stage with one step, for a dry run."""
@@ -72,14 +105,26 @@ class GradientStageConfig(StageConfig):
         return self.replace(train=once, optimizer=without_warmup(self.optimizer))
 
 
+def described(run: RunConfig, name: str, kind: type[S]) -> S:
+    """The config of stage `name` of a run; raises `UserError` when it is of another kind."""
+    stage = run.stage(name)
+    if not isinstance(stage, kind):
+        raise UserError(f"stage {name!r} is a {type(stage).__name__}: a {kind.__name__} is needed here")
+    return stage
+
+
 def without_warmup(optimizer: OptimizerConfig) -> OptimizerConfig:
     """`optimizer` for a run that is shorter than its warm-up."""
     return optimizer.replace(warmup_steps=0)
 
 
-def host_share() -> dict[str, int]:
-    """Which part of every batch this process reads, as arguments of `data.pipeline.make_batches`."""
-    return {"host": jax.process_index(), "hosts": jax.process_count()}
+def host_share(mesh: MeshConfig) -> dict[str, Any]:
+    """Which parts of every batch this process reads, as arguments of `data.pipeline.make_batches`.
+
+    Hosts that share rows, as those along a tensor axis do, read the same parts.
+    """
+    host, hosts = row_parts(mesh.make())
+    return {"host": host, "hosts": hosts}
 
 
 def trained(folder: StageFolder) -> tuple[StageConfig, Any]:

@@ -9,10 +9,10 @@ A stage that is done is skipped; one that was interrupted resumes; one whose con
 the difference, unless it is asked to be redone.
 """
 
+import contextlib
 import dataclasses
 import json
 import logging
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
@@ -21,13 +21,15 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from slm_jax.core.config import Config, content_hash, diff, from_json
+from slm_jax.checkpoints.integrity import write_json
+from slm_jax.core.config import Config, content_hash, from_json
 from slm_jax.core.errors import UserError, nearest, require
-from slm_jax.data.corpus import RATE_HZ, SPLITS, CorpusConfig, Report, open_corpus, prepare_corpus
-from slm_jax.data.joined import Subset
+from slm_jax.data.corpus import RATE_HZ, SPLITS, CorpusConfig, Report, SeveralCorporaConfig, open_corpus, prepare_corpus
+from slm_jax.data.joined import EndToEnd, Subset
 from slm_jax.data.lengths import bucket_lengths
+from slm_jax.parallel.hosts import all_arrived, on_first_host
 from slm_jax.training.kept import keep_speech, kept_folder, kept_lengths, kept_source
-from slm_jax.training.run_folder import RunFolder, StageFolder
+from slm_jax.training.run_folder import RunFolder, StageFolder, differences
 
 log = logging.getLogger(__name__)
 S = TypeVar("S", bound="StageConfig")
@@ -54,7 +56,15 @@ class StageContext:
         if self.kept:
             return kept_source(self.run, split)
         source = open_corpus(self.corpus, self.data_dir, split)
-        return Subset(source, range(min(DRY_RUN_EXAMPLES, len(source)))) if self.dry_run else source
+        if not self.dry_run:
+            return source
+        if isinstance(source, EndToEnd):
+            return source.first(DRY_RUN_EXAMPLES)
+        return Subset(source, range(min(DRY_RUN_EXAMPLES, len(source))))
+
+    def places(self, split: str) -> dict[str, range]:
+        """Which examples of `source(split)` are from which corpus of several; empty for a single one."""
+        return self.source(split).places if isinstance(self.corpus, SeveralCorporaConfig) else {}
 
     @cached_property
     def lengths(self) -> tuple[int, ...]:
@@ -147,34 +157,67 @@ def run_stages(
 ) -> Iterator[tuple[str, float | None]]:
     """Run the stages in order; yields (name, seconds) after each, seconds None when it was done before.
 
+    On several hosts each calls it. The first holds the run folder, prepares the corpus and writes; the others wait
+    for it, and share the work inside the stages.
+
     `only` restricts the run to these stages; `redo` sets these, and every stage that reads them, aside first.
     """
     for name in (*only, *redo):
         config.stage(name)
-    with context.run.lock():
-        check_outside(config, context.run, only, dependents(config, redo))
-        for name in dependents(config, redo):
-            set_aside(context.run.stage(name))
-        record_config(config, context.run, changed_allowed=set(dependents(config, redo)))
-        context.say(require_corpus(config, context).to_text())
-        if not context.dry_run:
-            keep_speech(context.run, context.source, context.lengths, corpus_hash(config))
+    require_same_command(config, only, redo)
+    with contextlib.ExitStack() as held:
+        on_first_host(lambda: held.enter_context(context.run.lock()))
+        context.say(on_first_host(lambda: open_run(config, context, only, dependents(config, redo))))
+        require_shared(context.run)
         for stage in config.stages:
             if not only or stage.name in only:
                 yield stage.name, run_stage(stage, context)
 
 
+def open_run(config: RunConfig, context: StageContext, only: Sequence[str], afresh: Sequence[str]) -> str:
+    """What comes before the first stage; the account of the corpus."""
+    check_outside(config, context.run, only, afresh)
+    for name in afresh:
+        set_aside(context.run.stage(name))
+    record_config(config, context.run, changed_allowed=set(afresh))
+    report = require_corpus(config, context).to_text()
+    if not context.dry_run:
+        keep_speech(context.run, context.source, context.lengths, corpus_hash(config))
+    return report
+
+
+def require_same_command(config: RunConfig, only: Sequence[str], redo: Sequence[str]) -> None:
+    """Raise `UserError` on a host that was started with another config or other stages than the first."""
+    mine = [config.content_hash(), sorted(only), sorted(redo)]
+    rule = "every host must be started with the same config, --only and --redo"
+    require(on_first_host(lambda: mine) == mine, "the command of this host", mine, rule)
+
+
+def require_shared(run: RunFolder, patience_s: float = 10.0) -> None:
+    """Raise `UserError` on a host that does not see the run folder of the first; a network disk may lag a little."""
+    end = time.monotonic() + patience_s
+    while not (seen := (run.path / "run.json").is_file()) and time.monotonic() < end:
+        time.sleep(0.2)
+    require(seen, "run folder", str(run.path), "this host does not see it: all hosts need it on storage they share")
+
+
 def run_stage(stage: StageConfig, context: StageContext) -> float | None:
-    """Run one stage unless it is done; returns its seconds."""
+    """Run one stage unless it is done; returns its seconds. All hosts agree on what is done."""
     folder = context.run.stage(stage.name)
-    consumed = {need: context.finished(need).artifact_hash() for need in stage.needs}
-    folder.begin(stage, {"corpus": corpus_hash(context), **consumed})
-    if folder.is_done():
+    if on_first_host(lambda: begun_and_done(stage, folder, context)):
         return None
     start = time.perf_counter()
-    artifacts = stage.run(folder, context)
-    folder.finish(list(artifacts))
+    artifacts = list(stage.run(folder, context))
+    all_arrived(stage.name)
+    on_first_host(lambda: folder.finish(artifacts))
     return time.perf_counter() - start
+
+
+def begun_and_done(stage: StageConfig, folder: StageFolder, context: StageContext) -> bool:
+    """Record what the stage is made from; True when it is done already."""
+    consumed = {need: context.finished(need).artifact_hash() for need in stage.needs}
+    folder.begin(stage, {"corpus": corpus_hash(context), **consumed})
+    return folder.is_done()
 
 
 def check_outside(config: RunConfig, run: RunFolder, only: Sequence[str], afresh: Sequence[str]) -> None:
@@ -200,7 +243,7 @@ def set_aside(folder: StageFolder) -> None:
         number = 1
         while (aside := folder.path.with_name(f"{folder.path.name}.old{number}")).exists():
             number += 1
-        os.rename(folder.path, aside)
+        folder.path.rename(aside)
         log.warning("stage %s is set aside as %s", folder.path.name, aside.name)
 
 
@@ -208,22 +251,20 @@ def record_config(config: RunConfig, run: RunFolder, changed_allowed: set[str]) 
     """Write run.json, or refuse when the folder was made with another config.
 
     Changes inside the stages `changed_allowed` are accepted: they run again. So are stages that the folder does not
-    have yet.
+    have yet, and other values of free fields.
     """
     path = run.path / "run.json"
     if path.is_file():
         before = read_run_config(run)
         known = {stage.name for stage in before.stages}
         free = changed_allowed | {stage.name for stage in config.stages if stage.name not in known}
-        lines = diff(masked(before, free), masked(config, free))
+        lines = differences(masked(before, free).binding_json(), masked(config, free).binding_json())
         if lines:
             raise UserError(
                 f"the run folder {run.path} was made with another config: {'; '.join(lines[:8])}. "
                 "Take another --workdir, or --redo STAGE to run the changed stage and those after it again"
             )
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(config.to_json(), indent=1), encoding="utf-8")
-    os.replace(partial, path)
+    write_json(path, config.to_json())
 
 
 def masked(config: RunConfig, names: set[str]) -> RunConfig:

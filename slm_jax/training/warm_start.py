@@ -23,6 +23,7 @@ from slm_jax.core.errors import UserError, require
 from slm_jax.core.trees import flatten_by_path
 from slm_jax.interop.hub import PREFIX, snapshot
 from slm_jax.interop.model import load, open_model
+from slm_jax.parallel.hosts import on_first_host
 from slm_jax.sequence_models.decoder_config import DecoderConfig
 from slm_jax.training.run_folder import StageFolder
 
@@ -54,12 +55,12 @@ class WarmStart:
 
     def begin(self) -> tuple[DecoderConfig, str]:
         """The decoder's config and the hash of its weights, written down on the first call in a stage's folder."""
-        record = recorded(self.folder)
+        record = on_first_host(lambda: recorded(self.folder))
         if record is None:
             config, params = self._loaded
             model = agreed(config, self.wanted, self.vocabulary, self.source)
             record = {"model": model.to_json(), "weights": self._digest, "source": self.source, "table": self.table}
-            write_json(self.folder.path / RECORD, record)
+            on_first_host(lambda: write_json(self.folder.path / RECORD, record))
         return recorded_model(self.folder), record["weights"]
 
     def params(self) -> dict[str, Any]:

@@ -1,15 +1,26 @@
 """How long each unit lasts: the vocoder's duration predictor, trained on whole utterances."""
 
+import numpy as np
+
 from slm_jax.data.examples.unit_durations import UnitDurationConfig
 from slm_jax.data.pipeline import make_batches
 from slm_jax.data.records import RecordSource
-from slm_jax.decoders.unit_vocoder import initialise
+from slm_jax.data.shapes import stacked_shapes
+from slm_jax.decoders.unit_vocoder import UnitVocoderConfig, initialise
 from slm_jax.objectives.duration import DurationObjective
-from slm_jax.training.gradient_stage import GradientStageConfig, Plan, host_share, trained
+from slm_jax.training.gradient_stage import (
+    GradientStageConfig,
+    Learner,
+    Outline,
+    Plan,
+    described,
+    host_share,
+    trained,
+)
 from slm_jax.training.pre.frame_units import FrameUnitsConfig
 from slm_jax.training.pre.unit_vocoder import UnitVocoderStageConfig
 from slm_jax.training.run_folder import StageFolder
-from slm_jax.training.stages import StageContext
+from slm_jax.training.stages import RunConfig, StageContext
 from slm_jax.training.step import Player
 
 
@@ -26,12 +37,27 @@ class DurationStageConfig(GradientStageConfig):
     def plan(self, folder: StageFolder, context: StageContext) -> Plan:
         stage = UnitVocoderStageConfig.of(context.finished(self.vocoder))
         _, params = trained(context.finished(self.vocoder))
-        vocoder = stage.vocoder(context).make()
-        objective = DurationObjective(vocoder)
         source = RecordSource(FrameUnitsConfig.records(context.finished(stage.units), "train"))
         return Plan(
-            initialise=lambda key: {"params": {"generator": initialise(vocoder, key)["params"]}},
-            players=[Player(name="durations", objective=objective, owns=objective.owns, optimizer=self.optimizer)],
-            batches=make_batches(source, self.example.make(), self.batches, **host_share()),
+            *self._learner(stage.vocoder(context)),
+            batches=make_batches(source, self.example.make(), self.batches, **host_share(self.train.mesh)),
             start_from={"generator": params["generator"]},
         )
+
+    def outline(self, run: RunConfig) -> Outline:
+        stage = described(run, self.vocoder, UnitVocoderStageConfig)
+        clusters = described(run, stage.units, FrameUnitsConfig).clusters
+        some = self.example.make()({self.example.units: np.zeros(1, np.int32)}, np.random.default_rng(0))
+        tokens = self.batches.batch * self.example.length
+        return Outline(
+            *self._learner(stage.model.replace(units=clusters)),
+            batch=stacked_shapes(some, self.batches.batch),
+            tokens=tokens,
+            speech_s=tokens * stage.model.hop / stage.model.rate_hz,
+        )
+
+    def _learner(self, model: UnitVocoderConfig) -> Learner:
+        vocoder = model.make()
+        objective = DurationObjective(vocoder)
+        player = Player(name="durations", objective=objective, owns=objective.owns, optimizer=self.optimizer)
+        return lambda key: {"params": {"generator": initialise(vocoder, key)["params"]}}, [player]

@@ -16,10 +16,11 @@ from slm_jax.core.errors import require
 from slm_jax.core.types import Frames
 from slm_jax.data.joined import Subset
 from slm_jax.data.lengths import source_lengths
-from slm_jax.data.passes import finite_batches, in_order
+from slm_jax.data.passes import finite_batches
 from slm_jax.data.progress import tracked
-from slm_jax.data.records import write_records
+from slm_jax.data.shares import this_host, write_shared
 from slm_jax.objectives.masked_prediction import HubertPretrainingConfig
+from slm_jax.parallel.hosts import is_first_host, on_first_host
 from slm_jax.parallel.mesh import MeshConfig
 from slm_jax.parallel.sharding import put_batch
 from slm_jax.quantizers.kmeans import KMeansConfig, fit_kmeans
@@ -73,19 +74,25 @@ class FrameUnitsConfig(StageConfig):
         features, params = self._extractor(context)
         train = context.source("train")
         fitted = thinned(train, features, self.fit_frames)
-        collected = list(extracted(features, params, fitted, context, self.name))
-        post = self.postprocess.fit(real_frames(frames for _, frames in collected))
-        fit = fit_kmeans(self.kmeans, over_devices(real_frames(treated(post, frames) for _, frames in collected)))
-        tokenizer = PhoneticTokenizer(features, params, post, fit.centroids)
-        tokenizer.save(folder.path / TOKENIZER)
+        collected: list[tuple[dict[str, Any], Frames]] = []
+        if is_first_host():
+            collected.extend(extracted(features, params, fitted, context, self.name))
+        on_first_host(lambda: self._fit(folder, features, [frames for _, frames in collected]))
+        tokenizer = PhoneticTokenizer.load(folder.path / TOKENIZER, params)
         for split in SPLITS:
             source, batches = context.source(split), collected
-            if split != "train" or len(fitted) < len(train):
-                batches = extracted(features, params, source, context, f"{self.name} {split}")
-            write_records(self.records(folder, split), encoded(tokenizer, batches, len(source)))
+            if split != "train" or len(fitted) < len(train) or jax.process_count() > 1:
+                batches = extracted(features, params, source, context, f"{self.name} {split}", **this_host())
+            write_shared(self.records(folder, split), encoded(tokenizer, batches), len(source))
+        return [TOKENIZER, UNITS, FIT]
+
+    def _fit(self, folder: StageFolder, features: Features, collected: list[Frames]) -> None:
+        """Fit on this host's devices and write the tokenizer, which every host then reads."""
+        post = self.postprocess.fit(real_frames(collected))
+        fit = fit_kmeans(self.kmeans, over_devices(real_frames(treated(post, frames) for frames in collected)))
+        PhoneticTokenizer(features, None, post, fit.centroids).save(folder.path / TOKENIZER)
         summary = {"inertia": fit.inertia, "passes": fit.passes, "empty": int((np.asarray(fit.counts) == 0).sum())}
         (folder.path / FIT).write_text(json.dumps(summary, indent=1), encoding="utf-8")
-        return [TOKENIZER, UNITS, FIT]
 
     def tokenizer(self, context: StageContext) -> PhoneticTokenizer:
         """The tokenizer of this stage once it is done."""
@@ -114,11 +121,15 @@ def thinned(source: Any, features: Features, frames: int) -> Subset:
 
 
 def extracted(
-    features: Features, params: Any, source: Any, context: StageContext, name: str
+    features: Features, params: Any, source: Any, context: StageContext, name: str, host: int = 0, hosts: int = 1
 ) -> Iterator[tuple[dict[str, Any], Frames]]:
-    """Batches of a pass over `source` (`id`, `index` and `valid` of each row) with their features."""
+    """Batches of a pass over one host's share of `source`, with their features.
+
+    A batch has `id`, `index` and `valid` of each row.
+    """
     extract = compiled(features)
-    for rows in tracked(finite_batches(source, context.lengths, ROWS, ("id",)), len(source), name, context.progress):
+    batches = finite_batches(source, context.lengths, ROWS, ("id",), host=host, hosts=hosts)
+    for rows in tracked(batches, len(range(host, len(source), hosts)), name, context.progress):
         frames = extract(params, rows["samples"], rows["mask"])
         kept = {name: rows[name] for name in ("id", "index", "valid")}
         yield kept, Frames(frames.values, frames.mask & rows["valid"][:, None])
@@ -131,24 +142,20 @@ def compiled(features: Features) -> Callable[..., Frames]:
 
 
 def over_devices(frames: Float[np.ndarray, "T D"]) -> jax.Array:
-    """Frames spread over all devices; the few that do not divide are left out."""
-    mesh = MeshConfig().make()
+    """Frames spread over all devices of this host; the few that do not divide are left out."""
+    mesh = MeshConfig().make(jax.local_devices())
     kept = len(frames) // mesh.size * mesh.size
     return put_batch({"frames": frames[:kept]}, mesh)["frames"]
 
 
 def encoded(
-    tokenizer: PhoneticTokenizer, batches: Iterable[tuple[dict[str, Any], Frames]], count: int
-) -> Iterator[dict[str, Any]]:
-    """Rows of the units table for the features of `count` utterances, in the order of their source."""
-
-    def rows() -> Iterator[tuple[int, dict[str, Any]]]:
-        for rows, frames in batches:
-            units, counts = np.asarray(tokenizer.assign(frames)), np.asarray(frames.mask).sum(1)
-            for i in np.flatnonzero(rows["valid"]):
-                yield int(rows["index"][i]), units_row(rows["id"][i], units[i, : counts[i]])
-
-    return in_order(rows(), count)
+    tokenizer: PhoneticTokenizer, batches: Iterable[tuple[dict[str, Any], Frames]]
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Rows of the units table with their places, in the order in which they come."""
+    for rows, frames in batches:
+        units, counts = np.asarray(tokenizer.assign(frames)), np.asarray(frames.mask).sum(1)
+        for i in np.flatnonzero(rows["valid"]):
+            yield int(rows["index"][i]), units_row(rows["id"][i], units[i, : counts[i]])
 
 
 def units_row(name: str, units: np.ndarray) -> dict[str, Any]:

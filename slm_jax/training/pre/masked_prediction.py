@@ -1,19 +1,34 @@
 """HuBERT pre-training: the encoder predicts the units of frames it cannot see (Hsu et al. 2021)."""
 
+from collections.abc import Callable
+from typing import Any
+
 import jax.numpy as jnp
+import numpy as np
 
 from slm_jax.audio.rates import SSL_CONVS, receptive_field
 from slm_jax.core.errors import require
+from slm_jax.data.corpus import RATE_HZ
 from slm_jax.data.examples.masked_speech import MaskedSpeechConfig
 from slm_jax.data.joined import Joined
+from slm_jax.data.mixture import MixtureConfig
 from slm_jax.data.pipeline import make_batches
 from slm_jax.data.records import RecordSource
+from slm_jax.data.shapes import stacked_shapes
 from slm_jax.encoders.ssl import SSLEncoderConfig
 from slm_jax.objectives.masked_prediction import HubertPretrainingConfig, MaskedPredictionConfig
-from slm_jax.training.gradient_stage import GradientStageConfig, Plan, host_share, trained
+from slm_jax.training.gradient_stage import (
+    GradientStageConfig,
+    Learner,
+    Outline,
+    Plan,
+    described,
+    host_share,
+    trained,
+)
 from slm_jax.training.pre.frame_units import FrameUnitsConfig, LayerOfStageConfig
 from slm_jax.training.run_folder import StageFolder
-from slm_jax.training.stages import StageContext
+from slm_jax.training.stages import RunConfig, StageContext
 from slm_jax.training.step import Player
 
 
@@ -21,7 +36,7 @@ class MaskedPredictionStageConfig(GradientStageConfig):
     """Trains `model` to predict the units of stage `targets` under random spans of `crop_s` seconds of speech.
 
     `start_from`: an earlier stage of this kind whose encoder is the start; None starts afresh, as HuBERT's second
-    iteration does.
+    iteration does. `mixture`: shares of corpora, None for every utterance once per epoch.
     """
 
     targets: str
@@ -31,6 +46,7 @@ class MaskedPredictionStageConfig(GradientStageConfig):
     mask_span: int = 10
     objective: MaskedPredictionConfig = MaskedPredictionConfig()
     start_from: str | None = None
+    mixture: MixtureConfig | None = None
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -38,23 +54,44 @@ class MaskedPredictionStageConfig(GradientStageConfig):
 
     def plan(self, folder: StageFolder, context: StageContext) -> Plan:
         units = FrameUnitsConfig.of(context.finished(self.targets))
+        labels = RecordSource(units.records(context.finished(self.targets), "train"))
+        source: Any = Joined(context.source("train"), labels)
+        if self.mixture is not None:
+            source = self.mixture.sources(source, context.places("train"), kinds=False)
+        hop = target_hop(units, lambda name: MaskedPredictionStageConfig.of(context.finished(name)))
+        example = self.example(labels_per_frame(self.model.encoder, hop))
+        return Plan(
+            *self._learner(units, example),
+            batches=make_batches(source, example.make(), self.batches, **host_share(self.train.mesh)),
+            start_from=self._start(context),
+            speech_s=lambda batch: float(batch["sample_mask"].sum()) / RATE_HZ,
+            meta={"classes": units.clusters},
+        )
+
+    def outline(self, run: RunConfig) -> Outline:
+        units = described(run, self.targets, FrameUnitsConfig)
+        hop = target_hop(units, lambda name: described(run, name, MaskedPredictionStageConfig))
+        example = self.example(labels_per_frame(self.model.encoder, hop))
+        labels = np.zeros(example.frames * example.labels_per_frame, np.int32)
+        crop = {"samples": np.zeros(example.crop_samples, np.float32), example.labels: labels}
+        rows = self.batches.batch
+        return Outline(
+            *self._learner(units, example),
+            batch=stacked_shapes(example.make()(crop, np.random.default_rng(0)), rows),
+            tokens=rows * example.frames,
+            speech_s=rows * example.crop_samples / RATE_HZ,
+        )
+
+    def _learner(self, units: FrameUnitsConfig, example: MaskedSpeechConfig) -> Learner:
         require(
             self.model.classes == units.clusters,
             f"{self.name}.model.classes",
             self.model.classes,
             f"stage {self.targets!r} has {units.clusters} units",
         )
-        labels = RecordSource(units.records(context.finished(self.targets), "train"))
-        source = Joined(context.source("train"), labels)
-        example = self.example(labels_per_frame(self.model.encoder, target_hop(units, context)))
         model = self.model.make()
-        return Plan(
-            initialise=lambda key: model.init(key, jnp.zeros((1, example.crop_samples))),
-            players=[Player(name="encoder", objective=self.objective.make(model), optimizer=self.optimizer)],
-            batches=make_batches(source, example.make(), self.batches, **host_share()),
-            start_from=self._start(context),
-            meta={"classes": units.clusters},
-        )
+        player = Player(name="encoder", objective=self.objective.make(model), optimizer=self.optimizer)
+        return lambda key: model.init(key, jnp.zeros((1, example.crop_samples))), [player]
 
     def example(self, labels_per_frame: int = 1) -> MaskedSpeechConfig:
         """How an utterance and its units become a crop."""
@@ -81,12 +118,11 @@ def frame_grid(encoder: SSLEncoderConfig) -> tuple[tuple[int, int], ...]:
     return tuple((kernel, stride) for _, kernel, stride in encoder.conv_layers)
 
 
-def target_hop(units: FrameUnitsConfig, context: StageContext) -> int:
-    """Samples from one unit of a stage to the next."""
+def target_hop(units: FrameUnitsConfig, stage_of: Callable[[str], MaskedPredictionStageConfig]) -> int:
+    """Samples from one unit of a stage to the next; `stage_of` finds the stage that trained the encoder."""
     if not isinstance(units.features, LayerOfStageConfig):
         return receptive_field(SSL_CONVS)[1]
-    model = MaskedPredictionStageConfig.of(context.finished(units.features.stage)).model
-    return receptive_field(frame_grid(model.encoder))[1]
+    return receptive_field(frame_grid(stage_of(units.features.stage).model.encoder))[1]
 
 
 def labels_per_frame(encoder: SSLEncoderConfig, label_hop: int) -> int:

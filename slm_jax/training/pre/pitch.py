@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -11,9 +10,12 @@ from jaxtyping import Float
 
 from slm_jax.audio.pitch import PitchConfig
 from slm_jax.core.errors import require
-from slm_jax.data.passes import finite_batches, float_samples, in_order
+from slm_jax.core.paths import AnyPath
+from slm_jax.data.passes import finite_batches, float_samples
 from slm_jax.data.progress import tracked
-from slm_jax.data.records import write_records
+from slm_jax.data.records import RecordSource
+from slm_jax.data.shares import share_of, this_host, write_shared
+from slm_jax.parallel.hosts import on_first_host
 from slm_jax.training.run_folder import StageFolder
 from slm_jax.training.stages import StageConfig, StageContext
 
@@ -34,9 +36,15 @@ class PitchStageConfig(StageConfig):
     known: str | None = None
 
     def run(self, folder: StageFolder, context: StageContext) -> Sequence[str]:
-        source = context.source("train")
-        rows = list(self._given(source) if self.known in source[0] else self._tracks(source, context))
-        write_records(folder.path / "f0" / "train", rows)
+        source, table = context.source("train"), folder.path / "f0" / "train"
+        rows = self._given(source) if self.known in source[0] else self._tracks(source, context)
+        write_shared(table, rows, len(source))
+        on_first_host(lambda: self._write_statistics(table, folder.path / VOICE))
+        return ["f0", VOICE]
+
+    def _write_statistics(self, table: AnyPath, path: AnyPath) -> None:
+        source = RecordSource(table)
+        rows = [source[i] for i in range(len(source))]
         voiced = np.concatenate([row["f0_hz"][row["f0_hz"] > 0] for row in rows])
         require(len(voiced) > 0, f"stage {self.name}: voiced frames", 0, "the corpus must hold some voiced speech")
         statistics = {
@@ -44,8 +52,7 @@ class PitchStageConfig(StageConfig):
             "log_f0_std": round(max(float(np.log(voiced).std()), 0.05), 4),
             "speakers": sorted({row["speaker"] for row in rows}),
         }
-        (folder.path / VOICE).write_text(json.dumps(statistics, indent=1), encoding="utf-8")
-        return ["f0", VOICE]
+        path.write_text(json.dumps(statistics, indent=1), encoding="utf-8")
 
     def track(self, item: dict[str, Any]) -> Float[np.ndarray, "P"]:
         """F0 (Hz, 0 where unvoiced) of one item, as the tables hold it."""
@@ -59,25 +66,23 @@ class PitchStageConfig(StageConfig):
     def _count(self, samples: Any) -> Any:
         return samples // round(self.pitch.hop_s * self.pitch.rate_hz)
 
-    def _given(self, source: Any) -> Iterator[dict[str, Any]]:
-        items = (source[i] for i in range(len(source)))
-        return ({"id": item["id"], "speaker": item["speaker"], "f0_hz": item[self.known]} for item in items)
+    def _given(self, source: Any) -> Iterator[tuple[int, dict[str, Any]]]:
+        for place in share_of(len(source)):
+            item = source[place]
+            yield place, {"id": item["id"], "speaker": item["speaker"], "f0_hz": item[self.known]}
 
-    def _tracks(self, source: Any, context: StageContext) -> Iterator[dict[str, Any]]:
+    def _tracks(self, source: Any, context: StageContext) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Places and rows of this host's share, in the order in which they come."""
         track = jax.jit(self.pitch.make())
-        batches = finite_batches(source, context.lengths, ROWS, ("id", "speaker"))
-
-        def rows() -> Iterator[tuple[int, dict[str, Any]]]:
-            for batch in tracked(batches, len(source), self.name, context.progress):
-                f0_hz = np.asarray(track(batch["samples"], batch["mask"])[0])
-                counts = self._count(batch["mask"].sum(1))
-                for i in np.flatnonzero(batch["valid"]):
-                    row = {"id": batch["id"][i], "speaker": batch["speaker"][i], "f0_hz": f0_hz[i, : counts[i]]}
-                    yield int(batch["index"][i]), row
-
-        return in_order(rows(), len(source))
+        batches = finite_batches(source, context.lengths, ROWS, ("id", "speaker"), **this_host())
+        for batch in tracked(batches, len(share_of(len(source))), self.name, context.progress):
+            f0_hz = np.asarray(track(batch["samples"], batch["mask"])[0])
+            counts = self._count(batch["mask"].sum(1))
+            for i in np.flatnonzero(batch["valid"]):
+                row = {"id": batch["id"][i], "speaker": batch["speaker"][i], "f0_hz": f0_hz[i, : counts[i]]}
+                yield int(batch["index"][i]), row
 
 
 def voice_statistics(folder: StageFolder) -> dict[str, Any]:
     """What a finished stage of this kind found: `log_f0_mean`, `log_f0_std`, `speakers`."""
-    return json.loads(Path(folder.path / VOICE).read_text(encoding="utf-8"))
+    return json.loads((folder.path / VOICE).read_text(encoding="utf-8"))

@@ -6,22 +6,45 @@ From nothing, or from the body of a text model (TWIST, Hassid et al. 2023).
 from collections.abc import Sequence
 
 import jax.numpy as jnp
+import numpy as np
 
-from slm_jax.core.errors import require
+from slm_jax.core.errors import UserError, require
+from slm_jax.data.corpus import RATE_HZ
 from slm_jax.data.examples.unit_text import UnitTextConfig
+from slm_jax.data.mixture import MixtureConfig, PartConfig
 from slm_jax.data.packing import PackingConfig
-from slm_jax.data.pipeline import make_batches
+from slm_jax.data.pipeline import Batches, make_batches
 from slm_jax.data.records import RecordSource
+from slm_jax.data.shapes import packed_shapes
 from slm_jax.evaluation.scoring import nats_per_token
 from slm_jax.objectives.next_token import NextTokenConfig
+from slm_jax.sequence_models.decoder import Decoder
 from slm_jax.sequence_models.decoder_config import DecoderConfig
 from slm_jax.text.vocabulary import Vocabulary
-from slm_jax.training.gradient_stage import CHECKPOINTS, GradientStageConfig, Plan, host_share
+from slm_jax.training.gradient_stage import (
+    CHECKPOINTS,
+    GradientStageConfig,
+    Learner,
+    Outline,
+    Plan,
+    described,
+    host_share,
+)
 from slm_jax.training.pre.frame_units import FrameUnitsConfig
+from slm_jax.training.pre.masked_prediction import MaskedPredictionStageConfig, target_hop
 from slm_jax.training.run_folder import StageFolder
-from slm_jax.training.stages import StageContext
+from slm_jax.training.stages import RunConfig, StageContext
 from slm_jax.training.step import Player
-from slm_jax.training.warm_start import RECORD, Table, WarmStart, check_source, has_begun, recorded_model
+from slm_jax.training.warm_start import (
+    RECORD,
+    Table,
+    WarmStart,
+    agreed,
+    check_source,
+    has_begun,
+    recorded_model,
+    source_config,
+)
 
 
 class UnitLMConfig(GradientStageConfig):
@@ -33,6 +56,10 @@ class UnitLMConfig(GradientStageConfig):
     body is the start; its token table is replaced by one for the units, `table` "fresh" or "first_rows" (see
     `training.warm_start`). `model` must then have the shape of the weights, or be None to take it from the folder; its
     own vocabulary, dropout and ways of running count. Once training has a checkpoint the folder is not needed.
+
+    `mixture`: shares of corpora and of kinds of example, None for every sequence once per epoch. The `example` of a
+    part is a `UnitTextConfig` that says which column of the units' table it reads (`runs` or `units`) and how long a
+    sequence gets; the tokens are filled in.
     """
 
     units: str
@@ -42,6 +69,7 @@ class UnitLMConfig(GradientStageConfig):
     objective: NextTokenConfig = NextTokenConfig()
     start_from: str | None = None
     table: Table = "fresh"
+    mixture: MixtureConfig | None = None
 
     def __post_init__(self) -> None:
         if self.start_from is None:
@@ -61,27 +89,73 @@ class UnitLMConfig(GradientStageConfig):
         vocabulary = unit_vocabulary(units.clusters)
         warm = self.warm_start(folder, vocabulary)
         config, weights = (self.model, None) if warm is None else warm.begin()
+        model = self._model(config, vocabulary)
+        text = self.example(vocabulary)
+        source = RecordSource(units.records(context.finished(self.units), "train"))
+        dev = RecordSource(units.records(context.finished(self.units), "dev"))
+        held_out = [text.sequence(dev[i]["runs"]) for i in range(len(dev))]
+        meta = {"vocabulary": vocabulary.to_json(), "vocabulary_hash": vocabulary.content_hash()}
+        hop = target_hop(units, lambda name: MaskedPredictionStageConfig.of(context.finished(name)))
+        each_s = seconds_per_token(source, hop)
+        return Plan(
+            *self._learner(model),
+            batches=self._batches(source, text, context),
+            evaluate=lambda state: {"nats_per_unit": nats_per_token(model, state.params, held_out)},
+            start_from=None if warm is None else warm.params,
+            speech_s=lambda batch: float(batch["mask"].sum()) * each_s,
+            meta=meta if weights is None else {**meta, "started_from_weights": weights},
+        )
+
+    def outline(self, run: RunConfig) -> Outline:
+        units = described(run, self.units, FrameUnitsConfig)
+        vocabulary = unit_vocabulary(units.clusters)
+        config = self.model
+        if config is None:  # the shape of the weights; the weights themselves are not looked at
+            config = agreed(source_config(self.start_from), None, vocabulary.padded_size(8), self.start_from)
+        sequence = self.example(vocabulary).sequence(np.zeros(1, np.int32))
+        tokens = self.batches.batch * self.row_length
+        hop = target_hop(units, lambda name: described(run, name, MaskedPredictionStageConfig))
+        return Outline(
+            *self._learner(self._model(config, vocabulary)),
+            batch=packed_shapes({"ids": sequence}, self.packing, self.batches.batch),
+            tokens=tokens,
+            speech_s=tokens * hop / RATE_HZ,
+        )
+
+    def _batches(self, table: RecordSource, text: UnitTextConfig, context: StageContext) -> Batches:
+        sources, kinds = table, [text]
+        if self.mixture is not None:
+            sources = self.mixture.sources(table, context.places("train"))
+            kinds = [self._kind(part, text) for part in self.mixture.parts]
+        share = host_share(self.train.mesh)
+        return make_batches(sources, [kind.make() for kind in kinds], self.batches, packing=self.packing, **share)
+
+    def _kind(self, part: PartConfig, text: UnitTextConfig) -> UnitTextConfig:
+        if part.example is None:
+            return text
+        if not isinstance(part.example, UnitTextConfig):
+            kind = type(part.example).__name__
+            raise UserError(f"example of part {part.name!r} is a {kind}: a UnitTextConfig is needed here")
+        longest = min(part.example.longest or self.row_length, self.row_length)
+        return text.replace(units=part.example.units, longest=longest)
+
+    def _model(self, config: DecoderConfig, vocabulary: Vocabulary) -> Decoder:
         require(
             config.vocabulary >= vocabulary.size,
             f"{self.name}.model.vocabulary",
             config.vocabulary,
             f"stage {self.units!r} needs {vocabulary.describe()}",
         )
-        model = config.make()
-        text = self.example(vocabulary)
-        source = RecordSource(units.records(context.finished(self.units), "train"))
-        dev = RecordSource(units.records(context.finished(self.units), "dev"))
-        held_out = [text.sequence(dev[i]["runs"]) for i in range(len(dev))]
-        packing = PackingConfig(length=self.row_length, bins=self.packing_bins)
-        meta = {"vocabulary": vocabulary.to_json(), "vocabulary_hash": vocabulary.content_hash()}
-        return Plan(
-            initialise=lambda key: model.init(key, jnp.zeros((1, 2), jnp.int32)),
-            players=[Player(name="lm", objective=self.objective.make(model), optimizer=self.optimizer)],
-            batches=make_batches(source, text.make(), self.batches, packing=packing, **host_share()),
-            evaluate=lambda state: {"nats_per_unit": nats_per_token(model, state.params, held_out)},
-            start_from=None if warm is None else warm.params,
-            meta=meta if weights is None else {**meta, "started_from_weights": weights},
-        )
+        return config.make()
+
+    def _learner(self, model: Decoder) -> Learner:
+        player = Player(name="lm", objective=self.objective.make(model), optimizer=self.optimizer)
+        return lambda key: model.init(key, jnp.zeros((1, 2), jnp.int32)), [player]
+
+    @property
+    def packing(self) -> PackingConfig:
+        """How sequences share a row."""
+        return PackingConfig(length=self.row_length, bins=self.packing_bins)
 
     def run(self, folder: StageFolder, context: StageContext) -> Sequence[str]:
         made = super().run(folder, context)
@@ -103,6 +177,12 @@ class UnitLMConfig(GradientStageConfig):
         first, _ = vocabulary.bounds("units")
         ends = {"bos": vocabulary.bos_id, "eos": vocabulary.eos_id}
         return UnitTextConfig(units="runs", first_unit=first, longest=self.row_length, **ends)
+
+
+def seconds_per_token(source: RecordSource, hop: int) -> float:
+    """Speech (seconds) that one token stands for in the mean of a units table, both ends of sequences counted."""
+    tokens = source.lengths("runs").sum() + 2 * len(source)
+    return float(source.lengths("units").sum() * hop / RATE_HZ / tokens)
 
 
 def unit_vocabulary(units: int) -> Vocabulary:

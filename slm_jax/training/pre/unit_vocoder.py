@@ -4,21 +4,32 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from slm_jax.core.errors import require
 from slm_jax.data.examples.vocoder_segments import VocoderSegmentConfig
 from slm_jax.data.joined import Joined
 from slm_jax.data.pipeline import make_batches
 from slm_jax.data.records import RecordSource
+from slm_jax.data.shapes import stacked_shapes
 from slm_jax.decoders.discriminators import Discriminators, DiscriminatorsConfig
 from slm_jax.decoders.unit_vocoder import UnitVocoder, UnitVocoderConfig, initialise
 from slm_jax.objectives.vocoder import DiscriminatorObjective, GeneratorObjective, VocoderLossConfig
-from slm_jax.training.gradient_stage import GradientStageConfig, Plan, host_share, trained, without_warmup
+from slm_jax.training.gradient_stage import (
+    GradientStageConfig,
+    Learner,
+    Outline,
+    Plan,
+    described,
+    host_share,
+    trained,
+    without_warmup,
+)
 from slm_jax.training.optimizer import OptimizerConfig
 from slm_jax.training.pre.frame_units import FrameUnitsConfig
 from slm_jax.training.pre.pitch import PitchStageConfig, voice_statistics
 from slm_jax.training.run_folder import StageFolder
-from slm_jax.training.stages import StageContext
+from slm_jax.training.stages import RunConfig, StageContext
 from slm_jax.training.step import Player
 
 
@@ -43,9 +54,31 @@ class UnitVocoderStageConfig(GradientStageConfig):
         return tuple(name for name in (self.units, self.pitch, self.start_from) if name is not None)
 
     def plan(self, folder: StageFolder, context: StageContext) -> Plan:
-        vocoder = self.vocoder(context).make()
+        model, example = self.vocoder(context), self.example(context)
+        return Plan(
+            *self._learner(model, example),
+            batches=make_batches(self._source(context), example.make(), self.batches, **host_share(self.train.mesh)),
+            start_from=None if self.start_from is None else trained(context.finished(self.start_from))[1],
+            speech_s=lambda batch: float(batch["frame_mask"].sum()) * example.hop_samples / example.rate_hz,
+            meta={"vocoder": model.to_json()},
+        )
+
+    def outline(self, run: RunConfig) -> Outline:
+        model = self.model.replace(units=described(run, self.units, FrameUnitsConfig).clusters)
+        example = self._segment(described(run, self.pitch, PitchStageConfig), ())
+        samples, rows = example.frames * example.hop_samples, self.batches.batch
+        track = np.zeros(1 + round(samples / example.rate_hz / example.f0_step_s), np.float32)
+        item = {"samples": np.zeros(samples, np.float32), example.units: np.zeros(example.frames, np.int32)}
+        return Outline(
+            *self._learner(model, example),
+            batch=stacked_shapes(example.make()({**item, example.f0: track}, np.random.default_rng(0)), rows),
+            tokens=rows * example.frames,
+            speech_s=rows * samples / example.rate_hz,
+        )
+
+    def _learner(self, model: UnitVocoderConfig, example: VocoderSegmentConfig) -> Learner:
+        vocoder = model.make()
         judges = None if self.discriminators is None else self.discriminators.make()
-        example = self.example(context)
 
         def start(key: jax.Array) -> dict[str, Any]:
             parts = {"generator": initialise(vocoder, key)["params"]}
@@ -54,13 +87,7 @@ class UnitVocoderStageConfig(GradientStageConfig):
                 parts["discriminator"] = judges.init(jax.random.fold_in(key, 1), samples)["params"]
             return {"params": parts}
 
-        return Plan(
-            initialise=start,
-            players=self._players(vocoder, judges),
-            batches=make_batches(self._source(context), example.make(), self.batches, **host_share()),
-            start_from=None if self.start_from is None else trained(context.finished(self.start_from))[1],
-            meta={"vocoder": vocoder.config.to_json()},
-        )
+        return start, self._players(vocoder, judges)
 
     def vocoder(self, context: StageContext) -> UnitVocoderConfig:
         """The model with what the stages before it found: number of units, F0 statistics."""
@@ -78,13 +105,15 @@ class UnitVocoderStageConfig(GradientStageConfig):
 
     def example(self, context: StageContext) -> VocoderSegmentConfig:
         """How an utterance becomes a segment."""
-        tracker = PitchStageConfig.of(context.finished(self.pitch)).pitch
+        return self._segment(PitchStageConfig.of(context.finished(self.pitch)), self.speakers(context))
+
+    def _segment(self, tracker: PitchStageConfig, speakers: tuple[str, ...]) -> VocoderSegmentConfig:
         return VocoderSegmentConfig(
             frames=self.frames,
             hop_samples=self.model.hop,
             rate_hz=self.model.rate_hz,
-            f0_step_s=tracker.hop_s,
-            speakers=self.speakers(context),
+            f0_step_s=tracker.pitch.hop_s,
+            speakers=speakers,
         )
 
     def shortened(self) -> "UnitVocoderStageConfig":
