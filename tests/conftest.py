@@ -36,11 +36,11 @@ BUDGET_S = {
     "encoders": 75,
     "end_to_end": 120,
     "evaluation": 40,
-    "faults": 110,
+    "faults": 200,
     "generation": 35,
     "house": 15,
     "interop": 60,
-    "multidevice": 75,
+    "multidevice": 160,
     "nn": 80,
     "objectives": 65,
     "parallel": 15,
@@ -51,7 +51,7 @@ BUDGET_S = {
     "systems": 15,
     "text": 8,
     "token_compression": 15,
-    "training": 110,
+    "training": 130,
     "workbench": 40,
 }
 """Seconds per directory of tests, the slow ones not counted, on two cores with a cold compile cache."""
