@@ -8,6 +8,8 @@ Pipeline   seeded order, host-independent batches, exact state          (`data.p
 Packing    several examples in a row, over fixed virtual shards         (`data.packing`)
 Buckets    whole examples in few fixed shapes                           (`data.buckets`, `data.lengths`)
 Order      who comes when, and the rng of each example                  (`data.order`)
-Joined     rows of several sources side by side; parts of a source      (`data.joined`)
+Joined     rows side by side, parts of a source, corpora end to end     (`data.joined`)
+Mixture    shares of corpora and of kinds of example, in a config       (`data.mixture`)
 Passes     finite passes over a source for encoding                     (`data.passes`, `data.progress`)
+Shares     a pass shared by several hosts, written as one table         (`data.shares`)
 """

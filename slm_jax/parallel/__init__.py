@@ -2,6 +2,7 @@
 
 Mesh       MeshConfig                                              (`parallel.mesh`)
 Rules      RULES, spec_for: logical axis -> mesh axis              (`parallel.rules`)
-Shardings  shardings_for, batch_sharding, put_batch                (`parallel.sharding`)
-Hosts      start_hosts, machine_shape, any_host, merged_state  (`parallel.hosts`)
+Shardings  shardings_for, batch_sharding, row_parts, put_batch     (`parallel.sharding`)
+Hosts      start_hosts, find_hosts, on_first_host, any_host, merged_state   (`parallel.hosts`)
+Together   together: a host that fails ends all                    (`parallel.watch`)
 """

@@ -1,7 +1,7 @@
 """How the hosts of one machine end together: one that fails tells the others, which would wait for it forever.
 
 A host that is killed cannot tell. The others see their connection to it break, at once over gloo, else JAX ends them
-after `hosts.HEARTBEAT_S` seconds. When it was the first host, in which they would have read, JAX ends them at once
+after `hosts.HEARTBEAT_S` seconds. When the first host is killed, with which the store goes, JAX ends the others at once
 with a message of its own ("another task died").
 """
 
@@ -57,8 +57,9 @@ def together(say: Callable[[str], None]) -> Iterator[None]:
         yield
     except BaseException as error:
         _claim_or_wait()
-        if _means_lost(error):
-            raise HostLost(_told(2 * POLL_S) or _vanished(error)) from error
+        lost = _loss(error)
+        if lost is not None:
+            raise HostLost(_told(2 * POLL_S) or _vanished(lost)) from error
         _tell(error)
         raise
     finally:
@@ -88,8 +89,13 @@ def _claim_or_wait() -> None:
         time.sleep(60)
 
 
-def _means_lost(error: BaseException) -> bool:
-    return isinstance(error, jax.errors.JaxRuntimeError) and any(word in str(error).lower() for word in LOST)
+def _loss(error: BaseException | None) -> BaseException | None:
+    """The error, of those that led to `error`, that means that another host is gone."""
+    while error is not None:
+        if isinstance(error, jax.errors.JaxRuntimeError) and any(word in str(error).lower() for word in LOST):
+            return error
+        error = error.__cause__
+    return None
 
 
 def _vanished(error: BaseException) -> str:
