@@ -29,6 +29,8 @@ PASSING = (
     *("collective-permute", "collective-permute-start", "collective-permute-done"),
 )
 """Instructions that hand on what they are given."""
+TRANSFER = re.compile(r'_xla_megascale_transfer_type="(\w+)"')
+"""What slices send each other goes through their hosts."""
 CHAIN = re.compile(r'chain_id="(\d+)"')
 ALIASES = re.compile(r"output_to_operand_aliasing=\{(.*?\)) *\}")
 ALIAS = re.compile(r"\{([\d, ]*)\}: \((\d+),")
@@ -56,18 +58,21 @@ class Collective:
 
     kind: str
     bytes: int
-    devices: tuple[int, ...]
 
 
 def traffic_of(module: Module, slices: int = 1) -> Traffic:
-    """Read off a parsed program; each loop counts as often as it turns."""
+    """Read off a parsed program, which is that of one of `slices` slices; each loop counts as often as it turns."""
     memory, links, network = 0, Counter(dict.fromkeys(KINDS, 0)), Counter(dict.fromkeys(KINDS, 0))
-    in_slice = max(module.partitions // slices, 1)
     for computation, times, path in module.executed():
         memory += times * sum(moved(each, computation, module) for each in computation.instructions.values())
         for each in collectives(computation, module, path):
-            apart = len({number // in_slice for number in each.devices}) > 1
-            (network if apart else links)[each.kind] += times * each.bytes
+            links[each.kind] += times * each.bytes
+        for each in computation.instructions.values():
+            if each.opcode == "recv" and (transfer := TRANSFER.search(each.attributes)) is not None:
+                kind = transfer[1].lower().replace("_", "-")
+                network[kind] += round(
+                    times * each.arrays[0].bytes * (2 * (slices - 1) / slices if "reduce" in kind else 1)
+                )
     return Traffic(memory, dict(links), dict(network), module.open_loops())
 
 
@@ -102,23 +107,15 @@ def _kind(instruction: Instruction) -> str | None:
 
 
 def _collective(kind: str, instruction: Instruction, holder: Computation, module: Module, path: str) -> Collective:
-    devices = first_group(instruction.attributes, module.partitions)
     given = sum(array.bytes for name in instruction.operands for array in _arrays(name, holder))
     if kind == "collective-permute":
-        whole = _whole(instruction, holder, module, path.rpartition("/")[2])
-        pairs = re.findall(r"\{(\d+),(\d+)\}", instruction.attributes.partition("source_target_pairs=")[2])
-        ends = next(((int(a), int(b)) for a, b in pairs if a != b), (0, 0))
-        return Collective(whole, given, ends)
-    share = (len(devices) - 1) / max(len(devices), 1)
+        return Collective(_whole(instruction, holder, module, path.rpartition("/")[2]), given)
+    others = len(first_group(instruction.attributes, module.partitions)) - 1
     if kind == "all-gather":
-        return Collective(kind, round(given * (len(devices) - 1)), tuple(devices))
-    if (
-        kind == "all-reduce"
-        and any(each.opcode == "dynamic-slice" for each in holder.instructions.values())
-        and ("all-reduce-scatter" in holder.name)
-    ):
+        return Collective(kind, given * others)
+    if "all-reduce-scatter" in holder.name:  # a sum of which each device cuts out its part
         kind = "reduce-scatter"
-    return Collective(kind, round((2 if kind == "all-reduce" else 1) * share * given), tuple(devices))
+    return Collective(kind, round((2 if kind == "all-reduce" else 1) * given * others / (others + 1)))
 
 
 def _whole(instruction: Instruction, holder: Computation, module: Module, loop: str) -> str:
@@ -163,39 +160,62 @@ def moved(instruction: Instruction, computation: Computation, module: Module) ->
     if opcode in ("dynamic-update-slice", "scatter"):
         return 2 * _main(operands[1 if opcode == "dynamic-update-slice" else -1])
     if opcode == "fusion":
-        return _fusion(instruction, operands, module.computations[_fused(instruction)[0]])
+        return _fusion(instruction, operands, module)
     if opcode.endswith("-start"):
         return _main(instruction.arrays)
     return _main(instruction.arrays) + sum(map(_main, operands))
 
 
-def _fusion(instruction: Instruction, operands: list[tuple[Array, ...]], body: Computation) -> int:
-    aliased = _aliases(instruction)
-    parameters = {int(e.inner): e for e in body.instructions.values() if e.opcode == "parameter"}
+def _fusion(instruction: Instruction, operands: list[tuple[Array, ...]], module: Module) -> int:
+    body, aliased = module.computations[_fused(instruction)[0]], _aliases(instruction)
     total = 0
     for number, arrays in enumerate(operands):
-        if number not in aliased.values() and number in parameters:
-            total += _read(parameters[number], arrays, body)
+        if number not in aliased.values() and _main(arrays):
+            total += _read(number, _main(arrays), body, module)
     results = body.root.operands if body.root.opcode == "tuple" else (body.root.name,)
     for number, (array, name) in enumerate(zip(instruction.arrays, results, strict=False)):
-        written = body.instructions.get(name)
-        if written is not None and written.opcode == "dynamic-update-slice":
-            total += _main(_arrays(written.operands[1], body), force=array.space == 0)
-        elif number not in aliased:
-            total += _main((array,))
+        updated = _updated(name, body, module)
+        if array.space == 0 and (updated is not None or number not in aliased):
+            total += array.bytes if updated is None else updated
     return total
 
 
-def _read(parameter: Instruction, arrays: tuple[Array, ...], body: Computation) -> int:
-    """Bytes of a fusion's operand that its body looks at."""
-    uses = [each for each in body.instructions.values() if parameter.name in each.operands]
+def _read(number: int, whole: int, body: Computation, module: Module) -> int:
+    """Bytes of a fusion's operand, `whole` in all, that its body looks at."""
+    parameter = next(
+        (e for e in body.instructions.values() if e.opcode == "parameter" and e.inner == str(number)), None
+    )
+    return 0 if parameter is None else _looked_at(parameter.name, whole, body, module)
+
+
+def _looked_at(name: str, whole: int, body: Computation, module: Module) -> int:
     total = 0
-    for use in uses:
-        if use.opcode in ("dynamic-slice", "slice", "gather") and use.operands[0] == parameter.name:
-            total += _main(use.arrays, force=_main(arrays) > 0)
-        elif not (use.opcode == "dynamic-update-slice" and use.operands[0] == parameter.name):
-            return _main(arrays)
-    return min(total, _main(arrays))
+    for use in (each for each in body.instructions.values() if name in each.operands):
+        if use.opcode in ("dynamic-slice", "slice", "gather") and use.operands[0] == name:
+            total += sum(array.bytes for array in use.arrays)
+        elif use.opcode == "bitcast":
+            total += _looked_at(use.name, whole, body, module)
+        elif use.opcode == "fusion":
+            inner = module.computations[_fused(use)[0]]
+            total += sum(_read(k, whole, inner, module) for k, given in enumerate(use.operands) if given == name)
+        elif not (use.opcode == "dynamic-update-slice" and use.operands[0] == name):
+            return whole
+    return min(total, whole)
+
+
+def _updated(name: str, body: Computation, module: Module) -> int | None:
+    """Bytes that are put into a stack which stays where it is; None for a result that is written as a whole."""
+    source = body.instructions.get(name)
+    while source is not None and source.opcode == "bitcast":
+        source = body.instructions.get(source.operands[0])
+    if source is None:
+        return None
+    if source.opcode == "dynamic-update-slice":
+        return sum(array.bytes for array in _arrays(source.operands[1], body))
+    if source.opcode == "fusion" and len(source.arrays) == 1:
+        inner = module.computations[_fused(source)[0]]
+        return _updated(inner.root.name, inner, module)
+    return None
 
 
 def _aliases(instruction: Instruction) -> dict[int, int]:
@@ -210,6 +230,6 @@ def _arrays(name: str, computation: Computation) -> tuple[Array, ...]:
     return source.arrays if source is not None else ()
 
 
-def _main(arrays: tuple[Array, ...], force: bool = False) -> int:
-    """Bytes of the arrays in main memory; of all of them with `force`."""
-    return sum(array.bytes for array in arrays if force or array.space == 0)
+def _main(arrays: tuple[Array, ...]) -> int:
+    """Bytes of the arrays in main memory."""
+    return sum(array.bytes for array in arrays if array.space == 0)

@@ -111,10 +111,15 @@ def test_exchanges_by_kind():
     assert not any(moved.network.values())
 
 
-def test_exchanges_between_slices_go_over_the_network():
-    moved = traffic_of(parse_module(PROGRAM), slices=2)
-    assert moved.links["all-gather"] == 0 < moved.network["all-gather"]
-    assert moved.links["all-reduce"] > 0 == moved.network["all-reduce"]  # its groups stay inside
+def test_exchanges_between_slices_go_through_the_hosts():
+    received = (
+        "  %got = (f32[4,8]{1,0}, u32[], token[]) recv(%t), channel_id=9, is_host_transfer=true, "
+        '_xla_megascale_transfer_type="ALL_REDUCE"\n  %bias ='
+    )
+    module = parse_module(PROGRAM.replace("  %bias =", received))
+    assert traffic_of(module, slices=2).network["all-reduce"] == 4 * 8 * 4  # half is summed here, half comes back
+    assert traffic_of(module, slices=4).network["all-reduce"] == 4 * 8 * 4 * 3 // 2
+    assert traffic_of(module, slices=2).links == traffic_of(parse_module(PROGRAM)).links
 
 
 def test_of_a_stack_only_the_slice_moves():
