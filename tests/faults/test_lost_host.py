@@ -83,6 +83,7 @@ def copied(prepared: Path, folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow(seconds=150)
 @pytest.mark.timeout(600)
 def test_stopped_and_killed_in_turn_they_end_with_the_bytes_of_an_undisturbed_run(undisturbed, folder):
     running = launch_and_await_checkpoint(folder, folder / "stopped")
@@ -126,19 +127,20 @@ def test_killed_at_five_drawn_times(undisturbed, folder):
     assert final_bytes(folder) == undisturbed
 
 
-def test_a_host_that_fails_says_why_to_the_other(folder):
-    first, second = by_two(folder)
-    codes = wait(launch([first, [*second, "--lm.train.seed", "1"]], folder / "logs"), BOUND_S)
+def test_a_host_that_fails_says_why_to_the_other(tmp_path):
+    first, second = by_two(tmp_path)
+    codes = wait(launch([first, [*second, "--lm.train.seed", "1"]], tmp_path / "logs"), BOUND_S)
     assert codes == [1, 2]
-    assert said(folder / "logs", "err1").startswith("error: the command of this host is")
-    assert "\nerror: host 1 has ended: the command of this host is" in said(folder / "logs", "err0")
+    assert said(tmp_path / "logs", "err1").startswith("error: the command of this host is")
+    assert "\nerror: host 1 has ended: the command of this host is" in said(tmp_path / "logs", "err0")
 
 
-def test_what_the_first_host_cannot_do_is_an_error_on_all(folder):
-    with (folder / "run" / "lock").open("a+") as held:
+def test_what_the_first_host_cannot_do_is_an_error_on_all(tmp_path):
+    (tmp_path / "run").mkdir()
+    with (tmp_path / "run" / "lock").open("a+") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        codes = wait(launch(by_two(folder), folder / "logs"), BOUND_S)
+        codes = wait(launch(by_two(tmp_path), tmp_path / "logs"), BOUND_S)
     assert codes == [2, 2]
     for index in range(2):
-        lines = said(folder / "logs", f"err{index}").splitlines()
+        lines = said(tmp_path / "logs", f"err{index}").splitlines()
         assert [line for line in lines if "is in use by" in line and line.startswith("error: ")]

@@ -61,11 +61,13 @@ def test_only_the_first_host_speaks(two):
     assert ours == []
 
 
+@pytest.mark.slow(seconds=20)
 def test_a_run_that_is_done_is_skipped_by_all(two, tmp_path):
     by_two(two, tmp_path)
     assert [stage["seconds"] for stage in json.loads(said(tmp_path, "out0"))["stages"]] == [None, None]
 
 
+@pytest.mark.slow(seconds=40)
 def test_one_process_makes_the_same(two, tmp_path):
     (tmp_path / "data").symlink_to(two / "data")
     finish([command(tmp_path)], tmp_path / "logs", devices=2)

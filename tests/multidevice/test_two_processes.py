@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from slm_jax.checkpoints.manager import Checkpoints, restore_params
 from slm_jax.core.trees import flatten_by_path
@@ -45,6 +46,7 @@ def run_two(folder: Path, steps: int) -> None:
     assert codes == [0, 0], "\n".join(Path(log.name).read_text()[-3000:] for log in logs)
 
 
+@pytest.mark.slow(seconds=60)
 def test_two_processes_equal_one_and_their_checkpoint_is_one(tmp_path):
     alone = start(tmp_path / "alone", CONFIG.replace(steps=10), players=[player(objective=plain_objective)])
     run_two(tmp_path, steps=10)

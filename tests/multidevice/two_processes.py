@@ -12,28 +12,11 @@ import numpy as np
 from slm_jax.core.trees import flatten_by_path
 from slm_jax.parallel.hosts import start_hosts
 from slm_jax.parallel.mesh import MeshConfig
-from slm_jax.parallel.sharding import put_batch, row_parts
 from tests.training.small_run import CONFIG, SeededBatches, plain_objective, player, start
 
 folder, address, processes, index, steps = Path(sys.argv[1]), sys.argv[2], *map(int, sys.argv[3:])
 start_hosts(address, processes, index)
 assert jax.process_count() == processes
-
-
-def rows_of_mixed_devices() -> None:
-    """A mesh that crosses the hosts, as those over TPU slices do: each host still puts its rows where they belong."""
-    mixed = sorted(jax.devices(), key=lambda device: (device.id % 2, device.process_index))
-    mesh = MeshConfig().make(mixed)
-    parts, number = row_parts(mesh)
-    assert (parts, number) == ((index, index + processes), 2 * processes)
-    values = np.arange(12.0).reshape(12, 1) ** 2
-    mine = np.concatenate([np.split(values, number)[part] for part in parts])
-    placed = put_batch({"x": mine}, mesh)["x"]
-    whole = jax.jit(lambda x: x, out_shardings=jax.sharding.NamedSharding(mesh, jax.P()))(placed)
-    np.testing.assert_array_equal(whole, values.astype(np.float32))
-
-
-rows_of_mixed_devices()
 
 
 class HostBatches(SeededBatches):

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from slm_jax.data.corpus import WorldConfig
@@ -16,6 +17,7 @@ from slm_jax.data.mixture import MixtureConfig, PartConfig
 from slm_jax.data.pipeline import Batches, PipelineConfig
 from slm_jax.parallel.hosts import start_hosts
 from slm_jax.parallel.mesh import MeshConfig
+from slm_jax.parallel.sharding import put_batch, row_parts
 from slm_jax.sequence_models.decoder_config import DecoderConfig
 from slm_jax.training.loop import TrainConfig
 from slm_jax.training.optimizer import OptimizerConfig
@@ -65,9 +67,23 @@ def recorded(*args: Any, **kwargs: Any) -> Batches:
 make_batches, unit_lm.make_batches = unit_lm.make_batches, recorded
 
 
+def rows_of_mixed_devices(processes: int, index: int) -> None:
+    """A mesh that crosses the hosts, as those over TPU slices do: each host still puts its rows where they belong."""
+    mesh = MeshConfig().make(sorted(jax.devices(), key=lambda device: (device.id % 2, device.id)))
+    parts, number = row_parts(mesh)
+    assert (parts, number) == ((index, index + processes), 2 * processes)
+    values = np.arange(24.0, dtype=np.float32).reshape(24, 1)
+    mine = np.concatenate([np.split(values, number)[part] for part in parts])
+    placed = put_batch({"x": mine}, mesh)["x"]
+    whole = jax.jit(lambda x: x, out_shardings=jax.sharding.NamedSharding(mesh, jax.P()))(placed)
+    np.testing.assert_array_equal(whole, values)
+
+
 def main(folder: Path, address: str, processes: int, index: int) -> None:
     if processes > 1:
         start_hosts(address, processes, index)
+    if (processes, jax.local_device_count()) == (2, 4):
+        rows_of_mixed_devices(processes, index)
     context = StageContext(RunFolder(folder), WorldConfig(hours=0.01), folder / "data", progress=False)
     run_stage(LM, context)
     np.savez(folder / f"batches{index}.npz", **{name: np.stack([b[name] for b in KEPT]) for name in KEPT[0]})
