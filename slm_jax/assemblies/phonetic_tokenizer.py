@@ -2,10 +2,10 @@
 
 import dataclasses
 import hashlib
+import io
 import json
 from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -17,6 +17,7 @@ from slm_jax.audio.kaldi import at_50_hz, mfcc_frames
 from slm_jax.audio.rates import SSL_CONVS, conv_frames
 from slm_jax.core.config import Config, from_json
 from slm_jax.core.errors import require
+from slm_jax.core.paths import AnyPath
 from slm_jax.core.types import Codes, Frames
 from slm_jax.encoders.ssl import SSLEncoderConfig
 from slm_jax.quantizers.nearest import nearest
@@ -100,15 +101,17 @@ class PhoneticTokenizer:
         """16 hex digits that change with any setting, statistic or centroid (not with the encoder's parameters)."""
         return _hash(self._settings(), self._arrays())
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: AnyPath) -> None:
         """Write everything but the encoder's parameters, which belong to the stage that trained them."""
         folder.mkdir(parents=True, exist_ok=True)
-        np.savez(folder / ARRAYS, **self._arrays())
+        arrays = io.BytesIO()
+        np.savez(arrays, **self._arrays())
+        (folder / ARRAYS).write_bytes(arrays.getvalue())
         text = json.dumps({**self._settings(), "hash": self.content_hash()}, indent=1)
         (folder / SETTINGS).write_text(text, encoding="utf-8")
 
     @classmethod
-    def load(cls, folder: Path, params: Any = None) -> "PhoneticTokenizer":
+    def load(cls, folder: AnyPath, params: Any = None) -> "PhoneticTokenizer":
         """The inverse of `save`; `params` are the encoder's (None for MFCC).
 
         Raises `UserError` when a file is missing or does not match the hash that was saved with it.
@@ -117,7 +120,7 @@ class PhoneticTokenizer:
             require((folder / name).is_file(), "tokenizer", str(folder), f"has no {name}")
         settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
         written = settings.pop("hash", None)
-        with np.load(folder / ARRAYS) as stored:
+        with np.load(io.BytesIO((folder / ARRAYS).read_bytes())) as stored:
             arrays = dict(stored)
         found = _hash(settings, arrays)
         require(found == written, "tokenizer hash", found, f"{folder / SETTINGS} says {written!r}")

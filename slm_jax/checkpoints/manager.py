@@ -3,9 +3,7 @@
 import contextlib
 import logging
 import re
-import shutil
-from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -16,11 +14,14 @@ from slm_jax.checkpoints.integrity import find_damage, seal
 from slm_jax.checkpoints.layout import check_same, describe, nested, rebuilt
 from slm_jax.checkpoints.streamed import StreamedWriters
 from slm_jax.core.errors import UserError, nearest, require
+from slm_jax.core.paths import AnyPath, Place, absolute, as_path, entries, is_local, remove_tree
 from slm_jax.core.trees import flatten_by_path
 from slm_jax.parallel.hosts import from_first_host, is_first_host
 
 log = logging.getLogger(__name__)
 ARRAYS, DATA, META = "arrays", "data", "meta"
+COMMITTED = "commit_success.txt"
+"""By which Orbax marks a checkpoint in a store, where no folder can be renamed in one step."""
 
 
 class CheckpointError(UserError):
@@ -46,7 +47,7 @@ class _SealingHandler(ocp.CompositeCheckpointHandler):
     def finalize(self, directory: Any) -> None:
         super().finalize(directory)
         if is_first_host():
-            seal(Path(directory))
+            seal(as_path(directory))
 
 
 @ocp.args.register_with_handler(_SealingHandler, for_save=True, for_restore=True)
@@ -55,30 +56,30 @@ class _SealedItems(ocp.args.Composite):
 
 
 class Checkpoints:
-    """The checkpoints in a folder, one sub-folder per step.
+    """The checkpoints in a folder, one sub-folder per step; the folder may be one of Google Cloud Storage (`gs://`).
 
     One process writes at a time. `keep` newest steps stay. A step that fails verification is renamed to
     `<step>.damaged` with a warning, and the one before it is used.
     """
 
-    def __init__(self, folder: str | Path, keep: int = 3) -> None:
+    def __init__(self, folder: Place, keep: int = 3) -> None:
         require(keep >= 1, "keep", keep, "must be at least 1")
-        self.folder = Path(folder).absolute()
+        self.folder = absolute(folder)
+        storable = is_local(self.folder) or str(self.folder).startswith("gs://")
+        require(storable, "checkpoint folder", str(folder), "must be a folder here or one of gs://")
         self.keep = keep
         self._writer: ocp.AsyncCheckpointer | None = None
         self._saving: int | None = None
 
     def steps(self) -> list[int]:
         """Steps with a complete checkpoint, ascending, verified or not."""
-        if not self.folder.is_dir():
-            return []
-        return sorted(int(path.name) for path in self.folder.iterdir() if path.name.isdecimal() and path.is_dir())
+        return sorted(int(path.name) for path in entries(self.folder) if path.name.isdecimal() and _complete(path))
 
     def latest_step(self) -> int | None:
         """The newest complete step, None when there is none."""
         return max(self.steps(), default=None)
 
-    def path(self, step: int) -> Path:
+    def path(self, step: int) -> AnyPath:
         """The folder of a step."""
         return self.folder / f"{step:08d}"
 
@@ -121,7 +122,7 @@ class Checkpoints:
             self._guarded(self._writer.wait_until_finished)
         if is_first_host():
             for step in self.steps()[: -self.keep]:
-                shutil.rmtree(self.path(step))
+                self._remove(self.path(step))
 
     def close(self) -> None:
         """Wait for the last save and release the threads."""
@@ -133,18 +134,25 @@ class Checkpoints:
                 self._writer = None
 
     def restore_latest(
-        self, abstract: dict[str, Any], accept: Callable[[int, dict[str, Any]], None] | None = None
+        self,
+        abstract: dict[str, Any],
+        accept: Callable[[int, dict[str, Any]], None] | None = None,
+        optional: Sequence[str] = (),
     ) -> Restored | None:
         """The newest undamaged checkpoint, on the shardings that the abstract trees carry; None when there is none.
 
         `accept(step, meta)` runs before any array is read and may refuse by raising. Raises `UserError` when the
-        stored arrays differ from `abstract` in paths, shapes or dtypes.
+        stored arrays differ from `abstract` in paths, shapes or dtypes; an item that is `optional` is then missing
+        from the result.
         """
         step = from_first_host(self._newest_sound(set_aside=True) if is_first_host() else -1)
         if step < 0:
             return None
         if accept is not None:
             accept(step, self.read_json(step, META))
+        if optional:
+            stored = self.read_json(step, ARRAYS)
+            abstract = {n: t for n, t in abstract.items() if n not in optional or stored.get(n) == describe(t)}
         return Restored(step, self._arrays(step, abstract), self.read_json(step, DATA), self.read_json(step, META))
 
     def read_json(self, step: int, item: str) -> dict[str, Any]:
@@ -196,8 +204,19 @@ class Checkpoints:
             self._remove_unfinished()
 
     def _remove_unfinished(self) -> None:
-        for path in self.folder.glob("*.orbax-checkpoint-tmp*"):
-            shutil.rmtree(path, ignore_errors=True)
+        for path in entries(self.folder):
+            if ocp.utils.TMP_DIR_SUFFIX in path.name or (path.name.isdecimal() and not _complete(path)):
+                remove_tree(path)
+
+    def _remove(self, path: AnyPath) -> None:
+        """Delete a complete step, which is not listed any more from the first moment on."""
+        doomed = path.with_name(f"{path.name}{ocp.utils.TMP_DIR_SUFFIX}")
+        if is_local(path):
+            path.rename(doomed)
+            path = doomed
+        else:
+            (path / COMMITTED).unlink(missing_ok=True)
+        remove_tree(path)
 
     def _guarded(self, action: Callable[[], Any]) -> None:
         try:
@@ -211,6 +230,11 @@ class Checkpoints:
                 f"checkpoint of step {self._saving} in {self.folder} could not be written: {reason_of(error)}. "
                 f"Last good checkpoint: step {self.latest_step()}"
             ) from error
+
+
+def _complete(path: AnyPath) -> bool:
+    """Whether Orbax has said that all of a step is there: by its name, and in a store by a file of its own."""
+    return path.is_dir() if is_local(path) else (path / COMMITTED).exists()
 
 
 @contextlib.contextmanager
@@ -243,13 +267,13 @@ def _items(trees: dict[str, Any], items: dict[str, Any], data: dict[str, Any], m
     return _SealedItems(**items, **{name: ocp.args.JsonSave(value) for name, value in texts.items()})
 
 
-def _free_name(path: Path) -> Path:
+def _free_name(path: AnyPath) -> AnyPath:
     """`<path>.damaged`, numbered when that is taken."""
     names = [path.with_name(f"{path.name}.damaged{number or ''}") for number in range(1000)]
     return next(name for name in names if not name.exists())
 
 
-def restore_params(folder: str | Path, *, item: str = "params", sharding: Any = None) -> Restored:
+def restore_params(folder: Place, *, item: str = "params", sharding: Any = None) -> Restored:
     """Parameters alone (or another item such as `ema`) of the newest undamaged checkpoint, as nested dicts.
 
     Changes nothing on disk. `sharding` is that of every array, or a tree of them with the paths of the item; None puts

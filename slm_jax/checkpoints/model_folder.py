@@ -23,6 +23,7 @@ from slm_jax.checkpoints.streamed import StreamedArray, stored_array
 from slm_jax.checkpoints.whole_folder import whole_folder
 from slm_jax.core.config import Config, from_json
 from slm_jax.core.errors import UserError, require
+from slm_jax.core.paths import Place, as_path
 from slm_jax.core.trees import map_by_path
 
 MODEL, WEIGHTS, PARAMS = "model.json", "weights", "params"
@@ -50,23 +51,23 @@ def save_model(
     return Path(folder)
 
 
-def load_model(folder: str | Path, sharding: Sharding | Any = None) -> tuple[Config, dict[str, Any]]:
+def load_model(folder: Place, sharding: Sharding | Any = None) -> tuple[Config, dict[str, Any]]:
     """Config and parameters (nested dicts of JAX arrays) of a model folder, verified first.
 
     `sharding`: one for all arrays, or a tree of them shaped like the parameters; None puts all on the first local
     device. Raises `UserError` when the folder is none of ours or is damaged.
     """
     config = read_config(folder)
-    return config, restore_params(Path(folder) / WEIGHTS, item=PARAMS, sharding=sharding).trees[PARAMS]
+    return config, restore_params(as_path(folder) / WEIGHTS, item=PARAMS, sharding=sharding).trees[PARAMS]
 
 
-def open_stored(folder: str | Path) -> tuple[Config, dict[str, Any]]:
+def open_stored(folder: Place) -> tuple[Config, dict[str, Any]]:
     """`load_model` with a `StoredArray` in place of every array: nothing is read until it is asked for."""
     config = read_config(folder)
-    return config, open_params(Path(folder) / WEIGHTS, PARAMS)
+    return config, open_params(as_path(folder) / WEIGHTS, PARAMS)
 
 
-def open_params(folder: str | Path, item: str) -> dict[str, Any]:
+def open_params(folder: Place, item: str) -> dict[str, Any]:
     """A tree of `StoredArray`: one item of the newest undamaged checkpoint in `folder`."""
     checkpoints = Checkpoints(folder)
     step = checkpoints.newest_sound()
@@ -76,12 +77,12 @@ def open_params(folder: str | Path, item: str) -> dict[str, Any]:
     return nested({path: stored_array(place, path, shape, dtype) for path, (shape, dtype) in stored[item].items()})
 
 
-def read_config(folder: str | Path) -> Config:
+def read_config(folder: Place) -> Config:
     """The config of a model folder."""
     return from_json(_read(folder)["config"])
 
 
-def read_meta(folder: str | Path) -> dict[str, Any]:
+def read_meta(folder: Place) -> dict[str, Any]:
     """Where a model comes from, as whoever wrote the folder put it."""
     return _read(folder)["meta"]
 
@@ -94,8 +95,8 @@ def streamed(leaf: Any) -> StreamedArray:
     return StreamedArray(tuple(leaf.shape), np.dtype(leaf.dtype), lambda: iter([(None, np.asarray(leaf))]), shard=shard)
 
 
-def _read(folder: str | Path) -> dict[str, Any]:
-    path = Path(folder) / MODEL
+def _read(folder: Place) -> dict[str, Any]:
+    path = as_path(folder) / MODEL
     require(path.is_file(), "model folder", str(folder), f"it has no {MODEL}; `convert` makes one")
     try:
         value = json.loads(path.read_text(encoding="utf-8"))

@@ -10,13 +10,14 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from math import prod
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import tensorstore as ts
+
+from slm_jax.core.paths import AnyPath, uri
 
 CHUNK_BYTES = 64 * 2**20
 """Parts are stored in chunks of at most this size, the least that can be read alone."""
@@ -57,7 +58,7 @@ class StreamedArray:
 class StoredArray:
     """A leaf of a checkpoint's item: `array[i]` reads one entry of axis 0, `np.asarray(array)` all."""
 
-    item: Path
+    item: AnyPath
     name: str
     shape: tuple[int, ...]
     dtype: np.dtype
@@ -80,13 +81,13 @@ class StoredArray:
 
     @cached_property
     def _opened(self) -> Any:
-        place = {"driver": "ocdbt", "base": f"file://{self.item}", "path": self.name}
+        place = {"driver": "ocdbt", "base": uri(self.item), "path": self.name}
         return ts.open({"driver": "zarr", "kvstore": place}, open=True, read=True).result()
 
 
-def stored_array(item: Path, path: str, shape: Sequence[int], dtype: str) -> StoredArray:
+def stored_array(item: AnyPath, path: str, shape: Sequence[int], dtype: str) -> StoredArray:
     """The leaf at `path` of an item, as Orbax names it."""
-    return StoredArray(item.absolute(), path.replace("/", "."), tuple(shape), np.dtype(dtype))
+    return StoredArray(item, path.replace("/", "."), tuple(shape), np.dtype(dtype))
 
 
 class StreamedWriters:

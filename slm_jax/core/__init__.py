@@ -4,5 +4,7 @@ Types      Waveform, Frames, Codes, Streams, Spans            (`core.types`)
 Configs    Config, load_config_file, diff, content_hash        (`core.config`)
 Contracts  Steppable, Scheme, Layout, Adapter, Objective, ...  (`core.contracts`)
 Trees      path-named trees, counts, partition and merge       (`core.trees`)
+Paths      as_path, local_copy: folders here and in stores   (`core.paths`)
+           Mirror: logs beside a store                    (`core.mirror`)
 Errors     require, UserError                                  (`core.errors`)
 """

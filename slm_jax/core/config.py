@@ -8,7 +8,7 @@ import runpy
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, TypeVar, dataclass_transform
+from typing import Any, ClassVar, TypeVar, dataclass_transform
 
 from slm_jax.core.errors import UserError, nearest
 
@@ -28,6 +28,9 @@ class Config:
     Fields hold numbers, strings, None, tuples and other configs. A config that describes a part has `make()`.
     """
 
+    FREE: ClassVar[tuple[str, ...]] = ()
+    """Fields that may take other values when work on the same thing goes on."""
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         dataclasses.dataclass(frozen=True, kw_only=True)(cls)
@@ -38,8 +41,11 @@ class Config:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON with the type path below `slm_jax.` under `type`."""
-        fields = {f.name: _encode(getattr(self, f.name)) for f in dataclasses.fields(self)}
-        return {"type": type_path(type(self)), **fields}
+        return _fields(self, ())
+
+    def binding_json(self) -> dict[str, Any]:
+        """`to_json` without the fields that are free, here and in the configs inside: what must agree to go on."""
+        return _encode(self, binding=True)
 
     def content_hash(self) -> str:
         """First 16 hex digits of the SHA-256 of the JSON form: equal configs, equal hashes."""
@@ -110,11 +116,16 @@ def diff(old: Config, new: Config) -> list[str]:
     ]
 
 
-def _encode(value: Any) -> Any:
+def _fields(config: Config, left_out: tuple[str, ...], binding: bool = False) -> dict[str, Any]:
+    names = [field.name for field in dataclasses.fields(config) if field.name not in left_out]
+    return {"type": type_path(type(config)), **{name: _encode(getattr(config, name), binding) for name in names}}
+
+
+def _encode(value: Any, binding: bool = False) -> Any:
     if isinstance(value, Config):
-        return value.to_json()
+        return _fields(value, value.FREE, binding) if binding else value.to_json()
     if isinstance(value, tuple | list):
-        return [_encode(item) for item in value]
+        return [_encode(item, binding) for item in value]
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise TypeError(f"a config field holds {type(value).__name__}: only numbers, strings, None, tuples and configs")

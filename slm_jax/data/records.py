@@ -6,9 +6,8 @@ Row i lies in shard i mod S, so that rows can be written as they come and found 
 """
 
 import hashlib
+import io
 import json
-import os
-import shutil
 import threading
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,6 +19,7 @@ from array_record.python.array_record_module import ArrayRecordReader, ArrayReco
 
 from slm_jax.core.config import content_hash
 from slm_jax.core.errors import UserError, require
+from slm_jax.core.paths import AnyPath, Place, as_path, beside, file_size, local_copy, move_into_place
 
 FORMAT_VERSION = 1
 INDEX_FILE = "index.json"
@@ -37,7 +37,7 @@ def unpack_row(data: bytes) -> dict[str, Any]:
     return msgpack.unpackb(data, ext_hook=_decode_array)
 
 
-def write_records(folder: str | Path, rows: Iterable[dict[str, Any]], *, shards: int = 8) -> None:
+def write_records(folder: Place, rows: Iterable[dict[str, Any]], *, shards: int = 8) -> None:
     """Write `rows` as a table at `folder`, replacing a table that is there.
 
     Everything is written beside the target and moved in at the end, so that a killed run leaves no half table.
@@ -45,36 +45,33 @@ def write_records(folder: str | Path, rows: Iterable[dict[str, Any]], *, shards:
     (None goes with any kind).
     """
     require(shards > 0, "shards", shards, "at least one shard")
-    folder = Path(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    writing = folder.with_name(f".{folder.name}.writing-{os.getpid()}")
-    shutil.rmtree(writing, ignore_errors=True)
-    writing.mkdir()
-    try:
+    folder = as_path(folder)
+    with beside(folder) as writing:
         _write_table(writing, rows, shards)
-        _move_into_place(writing, folder)
-    finally:
-        shutil.rmtree(writing, ignore_errors=True)
+        move_into_place(writing, folder, INDEX_FILE)
 
 
 class RecordSource:
     """Random access to a table of `write_records`: `len(source)`, `source[i] -> dict`; may be pickled.
 
+    Of a table in a store each shard is copied to this machine when it is first read.
+
     Arrays are read-only. Raises `UserError` naming the file for a missing, shortened or unreadable shard. Opening
     compares file sizes only; `verify` reads everything and compares the checksums.
     """
 
-    def __init__(self, folder: str | Path) -> None:
-        self._open(Path(folder))
+    def __init__(self, folder: Place) -> None:
+        self._open(as_path(folder))
 
-    def _open(self, folder: Path) -> None:
+    def _open(self, folder: AnyPath) -> None:
         self.folder = folder
         self._index = _read_index(folder)
         self._shards = self._index["shards"]
         for shard in self._shards:
             path = self.folder / shard["file"]
-            if not path.is_file() or path.stat().st_size != shard["bytes"]:
-                found = f"{path.stat().st_size} bytes" if path.is_file() else "missing"
+            size = file_size(path)
+            if size != shard["bytes"]:
+                found = "missing" if size is None else f"{size} bytes"
                 raise UserError(f"shard {str(path)!r} is damaged: {shard['bytes']} bytes were written, now {found}")
         self._readers: dict[int, ArrayRecordReader] = {}
         self._lock = threading.Lock()
@@ -90,7 +87,7 @@ class RecordSource:
         try:
             return unpack_row(self._reader(shard).read([row])[0])
         except Exception as error:
-            raise self._damaged(shard, f"row {position}: {error}") from error
+            raise self._damaged(shard, f"row {position}: {' '.join(str(error).split())[:200]}") from error
 
     @property
     def schema(self) -> dict[str, str]:
@@ -104,7 +101,8 @@ class RecordSource:
 
     def lengths(self, field: str) -> np.ndarray:
         """Length of the first axis of an array field in every row, int64 `[rows]`, without reading the rows."""
-        with np.load(self.folder / LENGTHS_FILE, allow_pickle=False) as lengths:
+        data = io.BytesIO((self.folder / LENGTHS_FILE).read_bytes())
+        with np.load(data, allow_pickle=False) as lengths:
             require(field in lengths, "field", field, f"an array field of {str(self.folder)!r}: {sorted(lengths)}")
             return lengths[field]
 
@@ -117,7 +115,8 @@ class RecordSource:
     def _reader(self, shard: int) -> ArrayRecordReader:
         with self._lock:
             if shard not in self._readers:
-                path = str(self.folder / self._shards[shard]["file"])
+                found = self._shards[shard]
+                path = str(local_copy(self.folder / found["file"], found["sha256"]))
                 # without these options the reader reads ahead as if rows came in order
                 self._readers[shard] = ArrayRecordReader(path, "readahead_buffer_size:0,max_parallelism:0")
             return self._readers[shard]
@@ -132,10 +131,10 @@ class RecordSource:
         self._open(state["folder"])
 
 
-def file_sha256(path: Path) -> str:
+def file_sha256(path: AnyPath) -> str:
     """SHA-256 of a file as hex digits."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
 
 
 def _write_table(folder: Path, rows: Iterable[dict[str, Any]], shards: int) -> None:
@@ -170,7 +169,7 @@ def _write_index(folder: Path, names: list[str], count: int, schema: dict[str, s
     (folder / INDEX_FILE).write_text(json.dumps(index, indent=1))
 
 
-def _read_index(folder: Path) -> dict[str, Any]:
+def _read_index(folder: AnyPath) -> dict[str, Any]:
     path = folder / INDEX_FILE
     require(path.is_file(), "table", str(folder), f"a folder of `write_records` holds {INDEX_FILE}")
     try:
@@ -180,14 +179,6 @@ def _read_index(folder: Path) -> dict[str, Any]:
     known = index.get("format")
     require(known == FORMAT_VERSION, f"format of {str(path)!r}", known, f"this version reads {FORMAT_VERSION}")
     return index
-
-
-def _move_into_place(writing: Path, folder: Path) -> None:
-    old = folder.with_name(f".{folder.name}.old-{os.getpid()}")
-    if folder.exists():
-        folder.rename(old)  # a folder cannot be replaced in one step; between the two renames there is none
-    writing.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _joint_schema(schema: dict[str, str], row: dict[str, str], number: int) -> dict[str, str]:

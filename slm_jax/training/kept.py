@@ -5,7 +5,6 @@ runs/demo/kept/        stage.json, speech/test, speech/train, lengths.json, done
 
 import json
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 from slm_jax.checkpoints.integrity import write_json
@@ -85,5 +84,5 @@ def kept_source(run: RunFolder, split: str) -> RecordSource:
 
 def kept_lengths(run: RunFolder) -> tuple[int, ...]:
     """The shapes (samples) of passes over the run's corpus."""
-    path: Path = kept_folder(run).path / LENGTHS
+    path = kept_folder(run).path / LENGTHS
     return tuple(json.loads(path.read_text(encoding="utf-8")))

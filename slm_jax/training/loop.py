@@ -1,12 +1,12 @@
-"""The one training loop: resumes to the bit, saves on signals, stops on NaN."""
+"""The one training loop: resumes to the bit, saves on signals, stops on NaN and spikes."""
 
+import contextlib
 import dataclasses
+import functools
 import logging
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, ClassVar
 
 import jax
 import numpy as np
@@ -15,21 +15,34 @@ from jax.sharding import Mesh
 from slm_jax.checkpoints.manager import Checkpoints
 from slm_jax.core.config import Config
 from slm_jax.core.contracts import Batch, BatchIterator
-from slm_jax.core.errors import UserError, require
-from slm_jax.parallel.hosts import any_host, machine_shape, merged_state
+from slm_jax.core.errors import require
+from slm_jax.core.mirror import Mirror
+from slm_jax.core.paths import AnyPath, Place, as_path
+from slm_jax.parallel.hosts import any_host, is_first_host, merged_state
 from slm_jax.parallel.mesh import MeshConfig
 from slm_jax.parallel.sharding import put_batch, shardings_for, unbox, with_shardings
+from slm_jax.training.clock import Clock
+from slm_jax.training.figures import memory, peak_flops, rates, targets
+from slm_jax.training.goodput import FILE as GOODPUT
+from slm_jax.training.goodput import Ledger, read_goodput
+from slm_jax.training.lookout import Lookout, left_out
+from slm_jax.training.metrics import FILE as METRICS
 from slm_jax.training.metrics import MetricsLog, Progress, means
-from slm_jax.training.run_folder import differences
+from slm_jax.training.profiling import Profiler, parse_window
+from slm_jax.training.programs import Program, Programs, describe_batch
+from slm_jax.training.resuming import check_same_run, describe_run
 from slm_jax.training.signals import StopRequest
-from slm_jax.training.state import Initialise, TrainState, abstract_state, new_state, overlay
+from slm_jax.training.spikes import SpikeConfig, nothing_seen
+from slm_jax.training.state import SPIKES, Initialise, TrainState, abstract_state, new_state, overlay
 from slm_jax.training.step import Player, StepOutput, acting, check_players, make_step, optimizer_init
+from slm_jax.training.stops import Interrupted, full_disk_told
 
 log = logging.getLogger(__name__)
 Evaluate = Callable[[TrainState], dict[str, float]]
 
-# Settings that change no parameter: a run may go on with other values of these.
-FREE = ("log_every", "checkpoint_every_steps", "checkpoint_every_minutes", "keep", "evaluate_every")
+SpeechSeconds = Callable[[dict[str, np.ndarray]], float]
+"""Seconds of real speech in a batch (the rows of one host)."""
+
 IN_FLIGHT = 2  # steps handed to the device before the host looks at the oldest of them
 
 
@@ -38,8 +51,16 @@ class TrainConfig(Config):
 
     A batch is cut into `accumulate` micro-batches. `ema_decay` None keeps no slow copy. Checkpoints are written every
     so many steps, every so many minutes (None: not by that clock), and at the end; `keep` newest stay.
-    `evaluate_every` None evaluates at the end only.
+    `evaluate_every` None evaluates at the end only. `profile` "10:15" traces the steps after the 10th, up to the 15th,
+    into the folder `profile`. `spike`: what to do about loss spikes, None leaves every batch in.
     """
+
+    # A run may go on with other values of these: they change no parameter, or are a way out (`spike`), or the
+    # checkpoint's `machine` answers for them (`mesh`).
+    FREE: ClassVar[tuple[str, ...]] = (
+        *("log_every", "checkpoint_every_steps", "checkpoint_every_minutes", "keep", "evaluate_every"),
+        *("profile", "spike", "mesh"),
+    )
 
     steps: int
     accumulate: int = 1
@@ -50,6 +71,8 @@ class TrainConfig(Config):
     checkpoint_every_minutes: float | None = 10.0
     keep: int = 3
     evaluate_every: int | None = None
+    profile: str | None = None
+    spike: SpikeConfig | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -61,33 +84,12 @@ class TrainConfig(Config):
         minutes = self.checkpoint_every_minutes
         require(minutes is None or minutes > 0, "checkpoint_every_minutes", minutes, "must be None or above 0")
         require(self.ema_decay is None or 0 <= self.ema_decay < 1, "ema_decay", self.ema_decay, "must be in [0, 1)")
-
-
-class Interrupted(Exception):
-    """A signal stopped the run after it saved; `exit_code` is 128 + the signal's number."""
-
-    def __init__(self, signum: int, step: int, folder: Path) -> None:
-        super().__init__(f"stopped by signal {signum} after step {step}; saved in {folder}; the same command goes on")
-        self.signum, self.step, self.exit_code = signum, step, 128 + signum
-
-
-class TrainingDiverged(UserError):
-    """A loss or gradient became NaN or infinite."""
-
-    def __init__(
-        self, step: int, examples: list[int], values: dict[str, float], good: int | None, folder: Path
-    ) -> None:
-        shown = ", ".join(f"{name} {value:g}" for name, value in values.items())
-        last = f"step {good} in {folder}" if good is not None else "none yet"
-        super().__init__(
-            f"training diverged at step {step} ({shown}) on a batch of examples {examples}; "
-            f"last good checkpoint: {last}"
-        )
-        self.step, self.examples, self.last_good = step, examples, good
+        if self.profile is not None:
+            parse_window(self.profile)
 
 
 def train(
-    folder: str | Path,
+    folder: Place,
     config: TrainConfig,
     *,
     initialise: Initialise,
@@ -97,44 +99,36 @@ def train(
     evaluate: Evaluate | None = None,
     meta: dict[str, Any] | None = None,
     start_from: Any = None,
+    speech_s: SpeechSeconds | None = None,
     progress: bool = True,
+    say: Callable[[str], None] = log.info,
 ) -> TrainState:
     """Train in `folder`, or go on where a run in it was stopped; returns the state after the last step.
 
+    `folder` may be one of a store: checkpoints go there at once, logs a little later.
     `initialise(key)` returns Linen variables, boxed or not: `params` and, if any, mutable collections. `start_from`
     replaces parameters of a new run by path (a pre-trained part); a function that returns them is called only when
     there is no checkpoint to go on from. `frozen` is handed to the objectives and not trained. `evaluate(state)` must
     not keep the state, whose arrays the next step takes over. `meta` (JSON) must be the same when a run goes on: the
-    token layout's hash belongs there. `progress` shows a bar on stderr. Closing `batches` is the caller's.
+    token layout's hash belongs there. `speech_s` tells the seconds of speech of a batch, for the log. `progress`
+    shows a bar on stderr, `say` takes the account of time at the end. Closing `batches` is the caller's.
 
-    Raises `TrainingDiverged`, `Interrupted` (after saving), `CheckpointError`, and `UserError` when the checkpoint in
-    `folder` was made with other settings.
+    Raises `TrainingDiverged` (`TooManySpikes` is one), `Interrupted` (after saving), `CheckpointError`, and
+    `UserError` when the checkpoint in `folder` was made with other settings.
     """
-    run = _Run(Path(folder), config, list(players), initialise, batches, frozen, meta or {})
-    try:
-        state, step = run.restore_or_start(start_from)
-        return run.loop(state, step, evaluate, progress)
-    finally:
-        run.checkpoints.close()
-
-
-@dataclasses.dataclass
-class _Clock:
-    """Seconds of the current log window, and those of them that were not training."""
-
-    start: float = dataclasses.field(default_factory=time.perf_counter)
-    apart: float = 0.0
-    waited: float = 0.0
-    compiled: float = 0.0
-    rows: int = 0
-
-    def step_ms(self, steps: int) -> float:
-        return 1000 * (time.perf_counter() - self.start - self.apart) / steps
-
-    def leave_out(self, since: float) -> float:
-        seconds = time.perf_counter() - since
-        self.apart += seconds
-        return seconds
+    folder = as_path(folder)
+    with Mirror(folder, (METRICS, GOODPUT), is_first_host()) as logs:
+        with Ledger(logs.path) as ledger:
+            run = _Run(folder, config, list(players), initialise, batches, frozen, meta or {}, logs, ledger, speech_s)
+            try:
+                state, step = run.restore_or_start(start_from)
+                with full_disk_told(folder, run.checkpoints.latest_step):
+                    state = run.loop(state, step, evaluate, progress)
+            finally:
+                run.checkpoints.close()
+        if is_first_host():
+            say(f"{folder.name}: {read_goodput(logs.path).to_text()}")
+    return state
 
 
 class _Run:
@@ -142,45 +136,57 @@ class _Run:
 
     def __init__(
         self,
-        folder: Path,
+        folder: AnyPath,
         config: TrainConfig,
         players: list[Player],
         initialise: Initialise,
         batches: BatchIterator,
         frozen: Any,
         meta: dict[str, Any],
+        logs: Mirror,
+        ledger: Ledger,
+        speech_s: SpeechSeconds | None,
     ) -> None:
         self.folder, self.config, self.players, self.batches = folder, config, players, batches
+        self.logs, self.ledger, self.speech_s = logs, ledger, speech_s
         self.mesh: Mesh = config.mesh.make()
         self.init, self.opt_init = initialise, optimizer_init(players, config.steps)
-        ema, rules = config.ema_decay is not None, config.mesh.rules
-        self.shapes, self.shardings = abstract_state(initialise, self.opt_init, ema=ema, mesh=self.mesh, rules=rules)
+        self.parts: dict[str, Any] = {"ema": config.ema_decay is not None, "memory": None}
+        if config.spike is not None:
+            self.parts["memory"] = functools.partial(nothing_seen, config.spike, [player.name for player in players])
+        rules = config.mesh.rules
+        self.shapes, self.shardings = abstract_state(
+            initialise, self.opt_init, mesh=self.mesh, rules=rules, **self.parts
+        )
         check_players(players, self.shapes.params)
         self.frozen = jax.device_put(unbox(frozen), shardings_for(frozen, self.mesh, rules))
-        self.step = make_step(
+        step = make_step(
             players,
             config.steps,
             mesh=self.mesh,
             accumulate=config.accumulate,
             ema_decay=config.ema_decay,
             shardings=self.shardings,
+            spike=config.spike,
         )
-        self.programs: dict[tuple, Any] = {}
-        self.meta = _record(config, players, meta)
+        self.programs = Programs(step, self.frozen)
+        self.peak_flops = peak_flops(self.mesh.devices.flat)
+        self.meta = describe_run(config, config.mesh, players, meta)
         self.checkpoints = Checkpoints(folder / "checkpoints", config.keep)
-        self.flight: deque[tuple[int, np.ndarray, StepOutput]] = deque()
+        self.lookout = Lookout(self.checkpoints, config.spike)
         self.window: list[StepOutput] = []
         self.saved_at = time.monotonic()
-        self.clock = _Clock()
+        self.clock = Clock()
 
     def restore_or_start(self, start_from: Any) -> tuple[TrainState, int]:
-        abstract = with_shardings(self.shapes, self.shardings)
-        restored = self.checkpoints.restore_latest(abstract.trees(), self._accept)
+        abstract = with_shardings(self.shapes, self.shardings).trees()
+        with self._spend("restore"):
+            restored = self.checkpoints.restore_latest(abstract, self._accept, optional=(SPIKES,))
         if restored is not None:
             self.batches.set_state(restored.data)
-            return TrainState.from_trees(restored.trees), restored.step
-        key, ema = jax.random.key(self.config.seed), self.config.ema_decay is not None
-        state = new_state(self.init, self.opt_init, ema=ema, key=key, shardings=self.shardings)
+            return self._with_memory(TrainState.from_trees(restored.trees)), restored.step
+        key, ema = jax.random.key(self.config.seed), self.parts["ema"]
+        state = new_state(self.init, self.opt_init, key=key, shardings=self.shardings, **self.parts)
         start_from = start_from() if callable(start_from) else start_from
         if start_from is not None:
             params = overlay(state.params, unbox(start_from), self.shardings.params)
@@ -188,13 +194,26 @@ class _Run:
             state = dataclasses.replace(state, params=params, ema=slow)
         return state, 0
 
+    def _with_memory(self, state: TrainState) -> TrainState:
+        """A checkpoint from before the policy for spikes, or of another one, remembers nothing."""
+        if self.parts["memory"] is None or state.spikes is not None:
+            return state
+        spikes = jax.jit(self.parts["memory"], out_shardings=self.shardings.spikes)()
+        return dataclasses.replace(state, spikes=spikes)
+
     def loop(self, state: TrainState, step: int, evaluate: Evaluate | None, progress: bool) -> TrainState:
         config = self.config
         bar = Progress(self.folder.name, step, config.steps, progress)
-        with StopRequest() as stop, MetricsLog(self.folder, step) as lines, bar:
-            self.clock = _Clock()
+        profiler = Profiler(self.logs.path, config.profile)
+        with StopRequest() as stop, MetricsLog(self.logs.path, step) as lines, bar, profiler:
+            if step < config.steps:
+                self.ledger.note("ready", step)
+            self.clock, first = Clock(), step
             while step < config.steps:
-                state = self._advance(state, step, bar)
+                with profiler.step(step, state):
+                    state = self._advance(state, step, bar)
+                if step == first:
+                    self.ledger.note("first step")
                 step += 1
                 last = step == config.steps
                 if last or step % config.log_every == 0:
@@ -211,94 +230,78 @@ class _Run:
         return state
 
     def _advance(self, state: TrainState, step: int, bar: Progress) -> TrainState:
-        start = time.perf_counter()
-        batch = next(self.batches)
+        with self._spend("data"):
+            batch = next(self.batches)
         rows = batch["example"]
-        self.clock.waited += time.perf_counter() - start
-        self.clock.rows += len(rows) * jax.process_count()
         placed = put_batch(batch, self.mesh)
+        everywhere = placed["example"].shape[0]
+        self.clock.rows += everywhere
+        if self.speech_s is not None:  # hosts may read the same rows, so that their number would not do
+            self.clock.speech_s += self.speech_s(batch) * everywhere / len(rows)
         program = self._program(state, placed, acting(self.players, step), bar)
-        state, output = program(state, placed, self.frozen)
+        self.clock.flops += program.flops
+        state, output = program.run(state, placed, self.frozen)
         self.window.append(output)
-        self.flight.append((step + 1, np.asarray(rows), output))
-        self._check_finite(leave=IN_FLIGHT)
+        self.lookout.add(step + 1, np.asarray(rows), output)
+        self.lookout.look(leave=IN_FLIGHT)
         bar.advance()
         return state
 
-    def _program(self, state: TrainState, batch: Batch, names: tuple[str, ...], bar: Progress) -> Any:
-        """The step compiled for the shapes of this batch and the players that move."""
-        shapes = tuple((name, value.shape, str(value.dtype)) for name, value in batch.items())
-        if (shapes, names) not in self.programs:
+    def _program(self, state: TrainState, batch: Batch, names: tuple[str, ...], bar: Progress) -> Program:
+        program = self.programs.known(batch, names)
+        if program is None:
             start = time.perf_counter()
-            self.programs[shapes, names] = self.step.lower(state, batch, self.frozen, names).compile()
-            seconds = self.clock.leave_out(start)
-            self.clock.compiled += seconds
-            sizes = ", ".join(f"{name} {'x'.join(map(str, shape))}" for name, shape, _ in shapes)
-            bar.say(f"{self.folder.name}: compiled the step for {sizes} in {seconds:.1f} s")
-        return self.programs[shapes, names]
-
-    def _check_finite(self, leave: int) -> None:
-        """Look at the oldest steps in flight until `leave` remain; stops the run at the first that is not finite."""
-        while len(self.flight) > leave:
-            step, rows, output = self.flight.popleft()
-            if bool(np.asarray(output.finite)):
-                continue
-            self.checkpoints.wait()
-            values = {n: v for n, v in means([output.sums]).items() if n.split("/")[-1] in ("loss", "grad_norm")}
-            good = self.checkpoints.latest_step()
-            raise TrainingDiverged(step, rows.tolist(), values, good, self.checkpoints.folder)
+            with self._spend("compile"):
+                program = self.programs.compile(state, batch, names)
+            took = time.perf_counter() - start
+            bar.say(f"{self.folder.name}: compiled the step for {describe_batch(batch)} in {took:.1f} s")
+        return program
 
     def _report(self, step: int, lines: MetricsLog) -> dict[str, float]:
-        self._check_finite(leave=0)
-        clock, steps = self.clock, len(self.window)
-        values = means([output.sums for output in self.window])
-        step_ms = clock.step_ms(steps)
-        values |= {"step_ms": step_ms, "data_wait_ms": 1000 * clock.waited / steps}
-        values["examples_per_s"] = 1000 * clock.rows / (step_ms * steps)
-        if clock.compiled:
-            values["compile_s"] = clock.compiled
+        self.lookout.look()
+        figures = rates(self.clock, len(self.window), targets(self.window), self.peak_flops)
+        values = means([output.sums for output in self.window if not left_out(output)]) | figures | memory()
+        if (verdict := self.window[-1].verdict) is not None:
+            values |= {"left_out": sum(map(left_out, self.window)), "left_out_in_all": int(verdict.in_all)}
         lines.write(step, values)
-        self.window, self.clock = [], _Clock()
+        self.ledger.note("log", step)
+        self.logs.sync()
+        self.window, self.clock = [], Clock()
         return values
 
     def _evaluate(self, state: TrainState, step: int, evaluate: Evaluate, lines: MetricsLog) -> None:
-        self._check_finite(leave=0)
-        start = time.perf_counter()
-        values = {f"evaluate/{name}": float(value) for name, value in evaluate(state).items()}
-        lines.write(step, {**values, "evaluate_s": self.clock.leave_out(start)})
+        self.lookout.look()
+        before = self.clock.spent["evaluate"]
+        with self._spend("evaluate"):
+            values = {f"evaluate/{name}": float(value) for name, value in evaluate(state).items()}
+        lines.write(step, {**values, "evaluate_s": self.clock.spent["evaluate"] - before})
+        self.ledger.note("evaluate", step)
 
     def _save(self, state: TrainState, step: int) -> None:
-        self._check_finite(leave=0)
-        start = time.perf_counter()
-        self.checkpoints.save(step, state.trees(), merged_state(self.batches.get_state()), self.meta)
+        self.lookout.look()
+        with self._spend("save"):
+            self.checkpoints.save(step, state.trees(), merged_state(self.batches.get_state()), self.meta)
         self.saved_at = time.monotonic()
-        self.clock.leave_out(start)
+        self.ledger.note("save", step)
+
+    @contextlib.contextmanager
+    def _spend(self, cause: str) -> Iterator[None]:
+        """The block's time goes to `cause`, in the log window and in the account of the run."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            seconds = time.perf_counter() - start
+            self.clock.spent[cause] += seconds
+            self.ledger.spent[cause] += seconds
 
     def _overdue(self) -> bool:
         minutes = self.config.checkpoint_every_minutes
         return any_host(minutes is not None and time.monotonic() - self.saved_at > 60 * minutes)
 
     def _accept(self, step: int, meta: dict[str, Any]) -> None:
-        """Refuse a checkpoint of other settings; warn when it comes from another machine."""
-        other = differences(meta["fixed"], self.meta["fixed"])
-        if other:
-            raise UserError(
-                f"checkpoint of step {step} in {self.checkpoints.folder} was made with other settings "
-                f"(checkpoint -> now): {'; '.join(other)}. Go on with its settings, or train in another folder"
-            )
-        moved = differences(meta["machine"], self.meta["machine"])
-        if moved:
-            log.warning("resuming on another machine shape, so that bits may differ: %s", "; ".join(moved))
+        check_same_run(step, self.checkpoints.folder, meta, self.meta)
 
 
 def _due(step: int, every: int | None) -> bool:
     return every is not None and step % every == 0
-
-
-def _record(config: TrainConfig, players: Sequence[Player], meta: dict[str, Any]) -> dict[str, Any]:
-    """What a checkpoint says about its run: `fixed` must agree on resuming, `machine` should."""
-    settings = {name: value for name, value in config.to_json().items() if name not in (*FREE, "mesh")}
-    moves = {p.name: {"optimizer": p.optimizer.to_json(), "every": p.every, "start": p.start} for p in players}
-    machine = {**machine_shape(), "mesh": config.mesh.to_json()}
-    fixed = {"train": settings, "players": moves, "meta": meta}
-    return {"fixed": fixed, "machine": machine, "config": config.to_json()}

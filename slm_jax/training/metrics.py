@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from slm_jax.core.paths import AnyPath
 from slm_jax.parallel.hosts import is_first_host
 
 FILE = "metrics.jsonl"
@@ -70,7 +71,7 @@ def keep_until(path: Path, step: int) -> None:
     os.replace(partial, path)
 
 
-def read_metrics(folder: Path) -> list[dict[str, Any]]:
+def read_metrics(folder: AnyPath) -> list[dict[str, Any]]:
     """The lines of a run's `metrics.jsonl`."""
     return [json.loads(line) for line in (folder / FILE).read_text(encoding="utf-8").splitlines()]
 

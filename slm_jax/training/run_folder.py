@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from slm_jax.checkpoints.integrity import file_hash, write_json
-from slm_jax.core.config import Config, content_hash, flatten
+from slm_jax.core.config import Config, content_hash, flatten, from_json
 from slm_jax.core.errors import UserError, require
+from slm_jax.core.paths import AnyPath, Place, as_path, files_below, lock_file
 
 BEGUN, DONE = "stage.json", "done.json"
 
@@ -19,8 +20,8 @@ BEGUN, DONE = "stage.json", "done.json"
 class RunFolder:
     """A run: `stages/<name>/` holds a stage's config, the hashes of what it consumed, and its artifacts."""
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+    def __init__(self, path: Place) -> None:
+        self.path = as_path(path)
 
     def stage(self, name: str) -> "StageFolder":
         """The folder of a stage, which need not exist yet."""
@@ -32,10 +33,11 @@ class RunFolder:
     def lock(self) -> Iterator[None]:
         """Hold the run for this process; raises `UserError` naming the process that holds it already.
 
-        The lock is the kernel's (`flock`): it goes with its process, however that ends, so that none is ever stale.
+        The lock is the kernel's (`flock`): it goes with its process, however that ends, so that none is ever stale. A
+        run in a store is held against processes of this machine only.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / "lock").open("a+") as file:
+        with lock_file(self.path).open("a+") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
@@ -53,19 +55,19 @@ class RunFolder:
 class StageFolder:
     """One stage of a run."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: AnyPath) -> None:
         self.path = path
         self.name = path.name
 
     def begin(self, config: Config, consumed: dict[str, str]) -> None:
         """Record what the stage is made from; going on with the same is allowed, with anything else refused.
 
-        `consumed` maps the names of artifacts of earlier stages to their hashes. Raises `UserError` that lists the
-        differences.
+        Fields that a config calls free may differ. `consumed` maps the names of artifacts of earlier stages to their
+        hashes. Raises `UserError` that lists the differences.
         """
         record = {"config": config.to_json(), "config_hash": config.content_hash(), "consumed": consumed}
         if (self.path / BEGUN).exists():
-            self._refuse_other(record)
+            self._refuse_other({**record, "config": config.binding_json()})
             return
         self.path.mkdir(parents=True, exist_ok=True)
         write_json(self.path / BEGUN, record)
@@ -79,9 +81,9 @@ class StageFolder:
         hashes: dict[str, str] = {}
         for artifact in artifacts:
             target = self.path / artifact
-            inside = target.resolve().is_relative_to(self.path.resolve())
+            inside = ".." not in Path(artifact).parts and not Path(artifact).is_absolute()
             require(inside and target.exists(), "artifact", artifact, f"must exist inside {self.path}")
-            files = sorted(p for p in target.rglob("*") if p.is_file()) if target.is_dir() else [target]
+            files = files_below(target) if target.is_dir() else [target]
             hashes |= {file.relative_to(self.path).as_posix(): file_hash(file) for file in files}
         write_json(self.path / DONE, {"sha256": hashes, "artifact_hash": content_hash(hashes)})
         return self.artifact_hash()
@@ -104,7 +106,8 @@ class StageFolder:
             require(same, f"artifact of stage {self.name!r}", name, "has changed; delete the stage to redo it")
 
     def _refuse_other(self, record: dict[str, Any]) -> None:
-        lines = differences(self.begun(), record, ignore=("config_hash",))
+        begun = self.begun()
+        lines = differences({**begun, "config": _binding(begun["config"])}, record, ignore=("config_hash",))
         if lines:
             raise UserError(
                 f"stage {self.name!r} in {self.path} was begun with other settings: {'; '.join(lines)}. "
@@ -120,7 +123,15 @@ def differences(old: dict[str, Any], new: dict[str, Any], ignore: Sequence[str] 
     return [f"{path}: {was} -> {now}" for path, was, now in pairs if was != now]
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _binding(config: dict[str, Any]) -> dict[str, Any]:
+    """What counts of a stored config, fields that came later at their defaults; as it is when it cannot be read."""
+    try:
+        return from_json(config).binding_json()
+    except (UserError, TypeError):
+        return config
+
+
+def _read(path: AnyPath) -> dict[str, Any]:
     require(path.is_file(), "stage file", str(path), "does not exist")
     try:
         return json.loads(path.read_text(encoding="utf-8"))

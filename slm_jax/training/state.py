@@ -13,6 +13,10 @@ from slm_jax.core.types import pytree_dataclass
 from slm_jax.parallel.sharding import replicated, shardings_for, shardings_like, unbox
 
 Initialise = Callable[[jax.Array], dict[str, Any]]
+Memory = Callable[[], Any]
+"""Makes what the policy for loss spikes remembers at the start."""
+
+SPIKES = "spikes"
 
 
 @pytree_dataclass
@@ -20,7 +24,8 @@ class TrainState:
     """The whole of a run but for the data: `step` (int32 scalar) is the number of steps done.
 
     `params` is the collection of that name, `mutable` the other collections of the variables (None when there are
-    none), `opt` one optimizer state per player, `ema` a slow copy of `params` (or None), `key` the run's typed key.
+    none), `opt` one optimizer state per player, `ema` a slow copy of `params` (or None), `key` the run's typed key,
+    `spikes` what the policy for loss spikes remembers (None without one).
     """
 
     step: Any
@@ -29,16 +34,18 @@ class TrainState:
     mutable: Any
     ema: Any
     key: Any
+    spikes: Any = None
 
     def trees(self) -> dict[str, Any]:
         """The items of a checkpoint: `params` (and `ema`) alone are what generation needs."""
         train = {"step": self.step, "opt": self.opt, "mutable": self.mutable, "key": self.key}
-        return {"params": self.params, "train": train} | ({} if self.ema is None else {"ema": self.ema})
+        extra = {"ema": self.ema, SPIKES: self.spikes}
+        return {"params": self.params, "train": train, **{n: tree for n, tree in extra.items() if tree is not None}}
 
     @classmethod
     def from_trees(cls, trees: dict[str, Any]) -> "TrainState":
         """The inverse of `trees`."""
-        return cls(params=trees["params"], ema=trees.get("ema"), **trees["train"])
+        return cls(params=trees["params"], ema=trees.get("ema"), spikes=trees.get(SPIKES), **trees["train"])
 
 
 def split_variables(variables: dict[str, Any]) -> tuple[Any, Any]:
@@ -49,7 +56,13 @@ def split_variables(variables: dict[str, Any]) -> tuple[Any, Any]:
 
 
 def abstract_state(
-    initialise: Initialise, optimizer_init: Callable[[Any], dict[str, Any]], *, ema: bool, mesh: Mesh, rules: str
+    initialise: Initialise,
+    optimizer_init: Callable[[Any], dict[str, Any]],
+    *,
+    ema: bool,
+    mesh: Mesh,
+    rules: str,
+    memory: Memory | None = None,
 ) -> tuple[TrainState, TrainState]:
     """Shapes and shardings of the state, without computing anything.
 
@@ -62,6 +75,7 @@ def abstract_state(
     param_shardings, mutable_shardings = split_variables(shardings)
     opt = jax.eval_shape(optimizer_init, params)
     whole = replicated(mesh)
+    spikes = None if memory is None else jax.eval_shape(memory)
     shapes = TrainState(
         step=jax.ShapeDtypeStruct((), jnp.int32),
         params=params,
@@ -69,6 +83,7 @@ def abstract_state(
         mutable=mutable,
         ema=params if ema else None,
         key=key,
+        spikes=spikes,
     )
     placed = TrainState.from_trees(
         {
@@ -80,6 +95,7 @@ def abstract_state(
                 "key": whole,
             },
             "ema": param_shardings if ema else None,
+            SPIKES: jax.tree.map(lambda _: whole, spikes),
         }
     )
     return shapes, placed
@@ -92,6 +108,7 @@ def new_state(
     ema: bool,
     key: jax.Array,
     shardings: Any,
+    memory: Memory | None = None,
 ) -> TrainState:
     """The state of step 0, born sharded: no device ever holds more than its part."""
 
@@ -106,6 +123,7 @@ def new_state(
             mutable=mutable,
             ema=slow,
             key=jax.random.fold_in(key, 1),
+            spikes=None if memory is None else memory(),
         )
 
     return jax.jit(build, out_shardings=shardings)(key)

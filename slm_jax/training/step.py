@@ -1,4 +1,4 @@
-"""One training step: several players, micro-batches, one division, a guard against NaN."""
+"""One training step: several players, micro-batches, one division, a guard against NaN and against spikes."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -15,6 +15,7 @@ from slm_jax.core.trees import PathPredicate, flatten_by_path, merge, partition
 from slm_jax.parallel.placement import placed_on
 from slm_jax.parallel.sharding import batch_sharding, row_shards
 from slm_jax.training.optimizer import OptimizerConfig
+from slm_jax.training.spikes import MEASURES, SpikeConfig, Verdict, judge
 from slm_jax.training.state import TrainState
 
 Sums = dict[str, tuple[jax.Array, jax.Array]]
@@ -54,10 +55,14 @@ class Player:
 
 
 class StepOutput(NamedTuple):
-    """What the host may look at later: (sum, count) pairs by name, and whether loss and gradients were finite."""
+    """What the host may look at later: (sum, count) pairs by name, and whether loss and gradients were finite.
+
+    `verdict` is that of the policy for loss spikes, None without one.
+    """
 
     sums: Sums
     finite: jax.Array
+    verdict: Verdict | None = None
 
 
 def optimizer_init(players: Sequence[Player], total_steps: int) -> Callable[[Params], dict[str, Any]]:
@@ -97,13 +102,15 @@ def make_step(
     ema_decay: float | None = None,
     shardings: Any = None,
     unroll: bool | None = None,
+    spike: SpikeConfig | None = None,
 ) -> Any:
     """A jitted function (state, batch, frozen, names) -> (state, StepOutput) that donates its state.
 
     `names`, static, are the players that move (see `acting`). Each player's gradient is the sum over all real tokens
     of the batch divided once by their number, however the batch is cut into `accumulate` micro-batches or spread over
-    devices. When any loss or gradient is not finite, the step changes nothing but the step number. `unroll` writes
-    the micro-batches out instead of scanning over them; None does so on CPU.
+    devices. When any loss or gradient is not finite, the step changes nothing but the step number; the same when
+    `spike` calls it one, which the state remembers. `unroll` writes the micro-batches out instead of scanning over
+    them; None does so on CPU.
     """
     # Convolutions inside a scan or a cond run 10 to 20 times slower on CPU than outside. So players rest by being left
     # out of the program, and micro-batches are written out there.
@@ -114,6 +121,7 @@ def make_step(
         key = jax.random.fold_in(state.key, state.step)
         micro = split_rows(batch, accumulate, mesh)
         sums: Sums = {}
+        seen: dict[str, dict[str, jax.Array]] = {}
         new, finite = state, jnp.array(True)
         for index, player in enumerate(players):
             if player.name not in names:
@@ -121,13 +129,18 @@ def make_step(
             rng = jax.random.fold_in(key, index)
             new, own, player_finite = _update(player, total_steps, new, micro, rng, frozen, unroll)
             finite = finite & player_finite
+            seen[player.name] = {name: own[name][0] / jnp.maximum(own[name][1], 1) for name in MEASURES}
             prefix = f"{player.name}/" if len(players) > 1 else ""
             sums |= {prefix + name: pair for name, pair in own.items()}
         if ema_decay is not None:
             new = dataclasses.replace(new, ema=_average(new.ema, new.params, ema_decay))
-        kept = jax.tree.map(lambda after, before: jnp.where(finite, after, before), _carried(new), _carried(state))
+        verdict, taken = None, finite
+        if spike is not None and seen:
+            verdict, memory = judge(spike, state.spikes, seen, finite)
+            new, taken = dataclasses.replace(new, spikes=memory), finite & ~verdict.left_out
+        kept = jax.tree.map(lambda after, before: jnp.where(taken, after, before), _carried(new), _carried(state))
         new = dataclasses.replace(new, **kept, step=state.step + 1)
-        return new, StepOutput(sums, finite)
+        return new, StepOutput(sums, finite, verdict)
 
     out = None if shardings is None else (shardings, None)
     return jax.jit(step, donate_argnums=0, static_argnums=3, out_shardings=out)

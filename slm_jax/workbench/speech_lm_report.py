@@ -15,6 +15,8 @@ import numpy as np
 
 from slm_jax.audio.files import write_wav
 from slm_jax.audio.plots import plot_f0, plot_losses, plot_units
+from slm_jax.core.errors import require
+from slm_jax.core.paths import is_local
 from slm_jax.data.passes import float_samples
 from slm_jax.evaluation.resynthesis import track_f0
 from slm_jax.serving.unit_speech_lm import UnitSpeechLM
@@ -46,7 +48,10 @@ class Evaluation:
     @property
     def folder(self) -> Path:
         """Where everything is written."""
-        return self.context.run.path
+        path = self.context.run.path
+        rule = "the report is written beside the run: copy the run to this machine first"
+        require(is_local(path), "run folder", str(path), rule)
+        return Path(path)
 
     def run(self) -> dict[str, Any]:
         """Judge all parts; returns the figures, which are also written to `figures.json`."""

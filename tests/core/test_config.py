@@ -32,6 +32,23 @@ def test_equal_configs_have_equal_hashes_and_a_change_shows():
     assert content_hash({"a": 1, "b": 2}) == content_hash({"b": 2, "a": 1})
 
 
+class FreeConfig(Config):
+    FREE = ("pace",)
+
+    pace: int = 1
+    parts: tuple[Config, ...] = ()
+
+
+def test_free_fields_do_not_bind_at_any_depth():
+    slow, fast = FreeConfig(pace=1), FreeConfig(pace=9)
+    assert slow.binding_json() == fast.binding_json()
+    assert slow.to_json() != fast.to_json()
+    outer = OuterConfig(name="a", stages=(FreeConfig(parts=(slow,)),))
+    assert outer.binding_json() == outer.replace(stages=(FreeConfig(parts=(fast,), pace=3),)).binding_json()
+    assert "pace" not in json.dumps(outer.binding_json())
+    assert outer.binding_json() != outer.replace(name="b").binding_json()
+
+
 def test_diff_names_the_leaf():
     old = OuterConfig(name="a")
     new = old.replace(stages=(InnerConfig(width=1), InnerConfig(width=7)))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from slm_jax.checkpoints.integrity import find_damage
 from slm_jax.checkpoints.manager import Checkpoints
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -79,6 +80,39 @@ def test_twenty_kills_at_drawn_times(undisturbed, tmp_path):
         kill_once(tmp_path / str(index), 0.9 * span_s, seed)
     ends = {seed: (tmp_path / str(index) / "digest").read_text() for index, seed in enumerate(seeds)}
     assert {seed: end for seed, end in ends.items() if end != digest} == {}
+
+
+def kill_in_write(folder: Path) -> bool:
+    """Kill a run when it has begun to write a checkpoint; whether it left one unfinished."""
+    checkpoints, end = folder / "checkpoints", time.monotonic() + PATIENCE_S
+    process = launch(folder)
+    known = set(unfinished(checkpoints))  # by the process before: the next one clears it away
+    while not set(unfinished(checkpoints)) - known:
+        assert process.poll() is None and time.monotonic() < end, (folder / "stderr").read_text()
+        known &= set(unfinished(checkpoints))
+    process.kill()
+    process.wait()
+    return bool(unfinished(checkpoints))
+
+
+def unfinished(checkpoints: Path) -> list[str]:
+    return [path.name for path in checkpoints.glob("*.orbax-checkpoint-tmp*")]
+
+
+@pytest.mark.timeout(600)
+def test_kill_9_in_the_middle_of_a_checkpoint_lists_nothing_half_written(undisturbed, tmp_path):
+    folder = tmp_path / "run"
+    attempts = 0
+    while not kill_in_write(folder):  # it was done before the signal came: at the next checkpoint, then
+        attempts += 1
+        assert attempts < 8
+    checkpoints = Checkpoints(folder / "checkpoints")
+    assert all(find_damage(checkpoints.path(step)) is None for step in checkpoints.steps())
+    newest = checkpoints.latest_step()
+    assert finish(folder) == undisturbed[0]
+    resumed = folder / "resumed"
+    assert (int(resumed.read_text()) if resumed.exists() else None) == newest
+    assert not unfinished(checkpoints.folder)
 
 
 def test_sigterm_saves_first_and_the_same_command_goes_on(undisturbed, tmp_path):

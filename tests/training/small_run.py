@@ -16,9 +16,10 @@ import numpy as np
 
 from slm_jax.core.contracts import Loss
 from slm_jax.core.trees import flatten_by_path
-from slm_jax.training.loop import Interrupted, TrainConfig, train
+from slm_jax.training.loop import TrainConfig, train
 from slm_jax.training.optimizer import OptimizerConfig
 from slm_jax.training.step import Player
+from slm_jax.training.stops import Interrupted
 
 ROWS, WIDTH, HIDDEN = 16, 8, 16
 STEPS = 60

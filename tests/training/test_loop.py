@@ -13,8 +13,9 @@ from slm_jax.checkpoints.manager import Checkpoints, restore_params
 from slm_jax.core.errors import UserError
 from slm_jax.core.trees import flatten_by_path
 from slm_jax.parallel.mesh import MeshConfig
-from slm_jax.training.loop import Interrupted, TrainConfig, TrainingDiverged
+from slm_jax.training.loop import TrainConfig
 from slm_jax.training.metrics import read_metrics
+from slm_jax.training.stops import Interrupted, TrainingDiverged
 from tests.training.small_run import CONFIG, SeededBatches, digest, initialise, player, start
 
 
@@ -135,10 +136,10 @@ def test_other_settings_and_other_meta_are_refused_with_both_values(undisturbed)
 
 
 def test_another_machine_is_named_in_a_warning(undisturbed, caplog, monkeypatch):
-    from slm_jax.training import loop
+    from slm_jax.training import resuming
 
-    other = {**loop.machine_shape(), "cores": 512}
-    monkeypatch.setattr(loop, "machine_shape", lambda: other)
+    other = {**resuming.machine_shape(), "cores": 512}
+    monkeypatch.setattr(resuming, "machine_shape", lambda: other)
     start(undisturbed[0])
     assert "-> 512" in caplog.text
     assert "machine.cores" in caplog.text or "cores:" in caplog.text

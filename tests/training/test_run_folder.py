@@ -1,5 +1,6 @@
 """Run folders: what a stage ate and made, and one writer at a time."""
 
+import json
 import os
 import signal
 import subprocess
@@ -10,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from slm_jax.core.errors import UserError
+from slm_jax.training.loop import TrainConfig
 from slm_jax.training.optimizer import OptimizerConfig
 from slm_jax.training.run_folder import RunFolder
+from slm_jax.training.spikes import SpikeConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 HOLDER = """
@@ -54,6 +57,19 @@ def test_other_settings_or_inputs_are_refused_with_the_difference(tmp_path):
         stage.begin(OptimizerConfig(), {"corpus": "def"})
     with pytest.raises(UserError, match=r"consumed.features: \(absent\) -> x"):
         stage.begin(OptimizerConfig(), {"corpus": "abc", "features": "x"})
+
+
+def test_free_fields_may_change_and_fields_that_came_later_are_at_their_defaults(tmp_path):
+    stage, config = RunFolder(tmp_path).stage("lm"), TrainConfig(steps=10)
+    stage.begin(config, {})
+    stage.begin(config.replace(log_every=3, profile="2:4", spike=SpikeConfig()), {})
+    record = json.loads((stage.path / "stage.json").read_text())
+    for late in ("profile", "spike"):
+        del record["config"][late]
+    (stage.path / "stage.json").write_text(json.dumps(record))
+    stage.begin(config, {})
+    with pytest.raises(UserError, match=r"config.seed: 0 -> 1"):
+        stage.begin(config.replace(seed=1), {})
 
 
 def test_wrong_names_and_artifacts_are_refused(tmp_path):

@@ -14,6 +14,7 @@ from slm_jax.core.trees import flatten_by_path, matching
 from slm_jax.parallel.mesh import MeshConfig
 from slm_jax.parallel.sharding import put_batch
 from slm_jax.training.optimizer import OptimizerConfig
+from slm_jax.training.spikes import nothing_seen
 from slm_jax.training.state import abstract_state, new_state
 from slm_jax.training.step import Player, acting, check_players, make_step, optimizer_init
 from tests.training.small_run import SeededBatches, initialise, plain_objective, player
@@ -21,15 +22,15 @@ from tests.training.small_run import SeededBatches, initialise, plain_objective,
 STEPS = 10
 
 
-def prepare(players, init=initialise, accumulate=1, ema_decay=None, unroll=None):
+def prepare(players, init=initialise, ema_decay=None, steps=STEPS, spike=None, **settings):
     """(state, step) of a run on one device; the step lets those players move whose turn it is."""
     mesh = MeshConfig().make()
-    opt, ema = optimizer_init(players, STEPS), ema_decay is not None
-    _, shardings = abstract_state(init, opt, ema=ema, mesh=mesh, rules="ddp")
-    state = new_state(init, opt, ema=ema, key=jax.random.key(0), shardings=shardings)
-    step = make_step(
-        players, STEPS, mesh=mesh, accumulate=accumulate, ema_decay=ema_decay, shardings=shardings, unroll=unroll
-    )
+    opt = optimizer_init(players, steps)
+    memory = None if spike is None else lambda: nothing_seen(spike, [player.name for player in players])
+    parts = {"ema": ema_decay is not None, "memory": memory}
+    _, shardings = abstract_state(init, opt, mesh=mesh, rules="ddp", **parts)
+    state = new_state(init, opt, key=jax.random.key(0), shardings=shardings, **parts)
+    step = make_step(players, steps, mesh=mesh, ema_decay=ema_decay, shardings=shardings, spike=spike, **settings)
     return state, lambda state, batch, frozen: step(state, batch, frozen, acting(players, int(state.step)))
 
 
