@@ -65,8 +65,8 @@ def traffic_of(module: Module, slices: int = 1) -> Traffic:
     memory, links, network = 0, Counter(dict.fromkeys(KINDS, 0)), Counter(dict.fromkeys(KINDS, 0))
     for computation, times, path in module.executed():
         memory += times * sum(moved(each, computation, module) for each in computation.instructions.values())
-        for each in collectives(computation, module, path):
-            links[each.kind] += times * each.bytes
+        for exchange in collectives(computation, module, path):
+            links[exchange.kind] += times * exchange.bytes
         for each in computation.instructions.values():
             if each.opcode == "recv" and (transfer := TRANSFER.search(each.attributes)) is not None:
                 kind = transfer[1].lower().replace("_", "-")
