@@ -19,7 +19,7 @@ class BenchOptions:
     """Time this project beside PyTorch (faiss for k-means). Ratio = reference / ours; above 1 we are faster."""
 
     cases: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
-    """Names of cases; all when none is given."""
+    """Names of cases; when none is given all but the large ones, which are for an accelerator."""
     pairs: int = 7
     """Interleaved pairs of runs per case."""
     compile: bool = False
@@ -77,7 +77,8 @@ def verdict(row: dict[str, Any]) -> str:
     """What to say of a case once it is done."""
     if row["equal"] is False:
         return f"NOT TIMED: outputs differ by {row['max_difference']:.3g}, allowed are {row['tolerance']:.3g}"
-    return f"{row['ours_ms']:.1f} ms, {row['reference']} {row['reference_ms']:.1f} ms, ratio {row['ratio']:.2f}"
+    shares = f", MFU {100 * row['mfu']:.0f} and {100 * row['reference_mfu']:.0f} %" if "mfu" in row else ""
+    return f"{row['ours_ms']:.1f} ms, {row['reference']} {row['reference_ms']:.1f} ms, ratio {row['ratio']:.2f}{shares}"
 
 
 def cells(row: dict[str, Any]) -> list[str]:

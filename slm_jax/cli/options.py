@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import tyro
 
-from slm_jax.cli.overrides import HELP, nested_configs, with_indices
+from slm_jax.cli.overrides import HELP, nested_configs, with_indices, with_parts
 from slm_jax.core.config import Config, load_config_file
 from slm_jax.core.errors import UserError, nearest, require
 
@@ -57,11 +57,13 @@ def override_config(config: C, argv: list[str], prog: str = "overrides") -> C:
     """`config` with fields changed by flags such as `--optimizer.learning-rate 3e-4`.
 
     An item of a tuple of configs is named by its index, `--stages.0.steps 5`, or by its `name` field,
-    `--stages.lm.steps 5`; a tuple directly in the config may be left out, `--lm.steps 5`.
+    `--stages.lm.steps 5`; a tuple directly in the config may be left out, `--lm.steps 5`. A part that is None begins
+    with its defaults when a flag names one of its fields.
     Raises `UserError` for an unknown field, a wrong type, a wrong choice or a value that the config refuses.
     """
     if not argv:
         return config
+    config = with_parts(config, argv)
     tokens = with_indices(config, argv)
     for part in nested_configs(config):
         name, module = type(part).__qualname__, type(part).__module__

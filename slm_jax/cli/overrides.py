@@ -3,11 +3,12 @@
 import contextlib
 import dataclasses
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from slm_jax.core.config import Config
 from slm_jax.core.errors import UserError, nearest
 
+C = TypeVar("C", bound=Config)
 HELP = ("-h", "--help")
 SWITCHES = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
@@ -31,6 +32,15 @@ def with_indices(config: Config, argv: list[str]) -> list[str]:
         else:
             _append_value(tokens, token, switch_at)
     return tokens
+
+
+def with_parts(config: C, argv: list[str]) -> C:
+    """`config` with its default in place of each None that a flag looks into, `--train.spike.sigmas 6`."""
+    for token in argv:
+        if token.startswith("--") and token not in HELP:
+            parts = token[2:].partition("=")[0].replace("-", "_").split(".")
+            config = _filled(config, [*_tuple_holding(config, parts[0]), *parts])
+    return config
 
 
 def nested_configs(config: Config) -> Iterator[Config]:
@@ -68,6 +78,29 @@ def field_paths(config: Config, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from field_paths(item, f"{prefix}{field.name}.{label}")
         if not _children(value):
             yield f"{prefix}{field.name}", value
+
+
+def _filled(value: Any, parts: list[str]) -> Any:
+    """`value`, a config or a tuple, with what `parts` leads through there."""
+    step = _step(value, parts[0]) if len(parts) > 1 else None
+    if step is None:
+        return value
+    name, inner = step
+    made = _filled(_default(type(value), name) if inner is None else inner, parts[1:])
+    if made is inner:
+        return value
+    if isinstance(value, tuple):
+        return tuple(made if str(index) == name else item for index, item in enumerate(value))
+    return value.replace(**{name: made})
+
+
+def _default(owner: type, name: str) -> Config | None:
+    """What a field that is None would hold by default: of the one config class that it may hold, if that has one."""
+    kinds = [kind for kind in get_args(get_type_hints(owner)[name]) if isinstance(kind, type)]
+    configs = [kind for kind in kinds if issubclass(kind, Config)]
+    with contextlib.suppress(TypeError):
+        return configs[0]() if len(configs) == 1 else None
+    return None
 
 
 def _append_value(tokens: list[str], given: str, switch_at: int | None) -> None:

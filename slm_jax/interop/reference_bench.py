@@ -187,8 +187,13 @@ def cores() -> int:
 def _decoder(family: str, hub_config: Mapping[str, Any]) -> Any:
     import transformers
 
-    config = {"gpt2": transformers.GPT2Config, "llama": transformers.LlamaConfig}[family](**hub_config)
-    return _drawn({"gpt2": transformers.GPT2LMHeadModel, "llama": transformers.LlamaForCausalLM}[family], config)
+    configs = {"gpt2": transformers.GPT2Config, "llama": transformers.LlamaConfig, "opt": transformers.OPTConfig}
+    models = {
+        "gpt2": transformers.GPT2LMHeadModel,
+        "llama": transformers.LlamaForCausalLM,
+        "opt": transformers.OPTForCausalLM,
+    }
+    return _drawn(models[family], configs[family](**hub_config))
 
 
 def _drawn(kind: type, config: Any) -> Any:

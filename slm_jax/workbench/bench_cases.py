@@ -22,6 +22,7 @@ from slm_jax.interop.engine import import_params, resolve
 from slm_jax.interop.families import family_named
 from slm_jax.interop.reference_bench import TorchJob
 from slm_jax.objectives.next_token import NextTokenConfig
+from slm_jax.parallel.chips import Chip, chip_of
 from slm_jax.parallel.mesh import MeshConfig
 from slm_jax.quantizers.nearest import assign
 from slm_jax.training.optimizer import OptimizerConfig
@@ -41,6 +42,26 @@ LLAMA_160M: dict[str, Any] = {
     "num_attention_heads": 12,
     "max_position_embeddings": 2048,
 }
+OPT_350M: dict[str, Any] = {
+    "dropout": 0.0,
+    "attention_dropout": 0.0,
+    "vocab_size": 504,
+    "max_position_embeddings": 2048,
+    "hidden_size": 1024,
+    "ffn_dim": 4096,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 16,
+    "word_embed_proj_dim": 512,
+    "do_layer_norm_before": False,
+}
+"""TWIST-350M: 500 units and what goes with them."""
+OPT_1_3B: dict[str, Any] = OPT_350M | {
+    "hidden_size": 2048,
+    "ffn_dim": 8192,
+    "num_attention_heads": 32,
+    "word_embed_proj_dim": 2048,
+    "do_layer_norm_before": True,
+}
 HIFIGAN_V1: dict[str, Any] = {
     "resblock": "1",
     "upsample_rates": [8, 8, 2, 2],
@@ -58,6 +79,8 @@ QUICK: dict[str, dict[str, Any]] = {
     "gpt2": {"n_layer": 2, "n_embd": 48, "n_head": 3, "vocab_size": 101, "n_positions": 64},
     "llama": {"num_hidden_layers": 2, "hidden_size": 48, "intermediate_size": 80, "num_attention_heads": 3}
     | {"vocab_size": 101, "max_position_embeddings": 64},
+    "opt": {"num_hidden_layers": 2, "hidden_size": 48, "ffn_dim": 80, "num_attention_heads": 3}
+    | {"word_embed_proj_dim": 48, "vocab_size": 101, "max_position_embeddings": 64},
     "hubert": {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 80}
     | {"conv_dim": [16] * 7, "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 4},
     "hifigan": {"upsample_initial_channel": 32},
@@ -87,10 +110,10 @@ def hifigan(settings: BenchSettings) -> Job:
     return _job(torch_job, params, lambda: {"samples": _array(apply({"params": params}, inputs))})
 
 
-def decoder_train(settings: BenchSettings, family: str, hub_config: dict[str, Any]) -> Job:
-    """One AdamW step on 4 rows of 512 random tokens."""
+def decoder_train(settings: BenchSettings, family: str, hub_config: dict[str, Any], length: int = 512) -> Job:
+    """One AdamW step on 4 full rows of random tokens."""
     hub_config = hub_config | (QUICK[family] if settings.quick else {})
-    ids = _tokens(hub_config, (2, 16) if settings.quick else (4, 512))
+    ids = _tokens(hub_config, (2, 16) if settings.quick else (4, length))
     optimizer = OptimizerConfig(learning_rate=1e-4, schedule="constant", weight_decay=0.01, no_decay="$^", clip=None)
     same = {"lr": 1e-4, "weight_decay": 0.01, "betas": optimizer.betas, "eps": optimizer.eps}
     torch_job = reference_bench.training(family, hub_config, ids, same, settings.compile, settings.dtype)
@@ -144,22 +167,38 @@ CASES: dict[str, Callable[[BenchSettings], Job]] = {
     "kmeans_assign_2000": lambda settings: kmeans_assign(settings, 2000),
 }
 """Name -> builder."""
+LARGE_CASES: dict[str, Callable[[BenchSettings], Job]] = {
+    "twist_350m_train": lambda settings: decoder_train(settings, "opt", OPT_350M, 2048),
+    "twist_350m_generate": lambda settings: decoder_generate(settings, "opt", OPT_350M),
+    "twist_1_3b_train": lambda settings: decoder_train(settings, "opt", OPT_1_3B, 2048),
+    "twist_1_3b_generate": lambda settings: decoder_generate(settings, "opt", OPT_1_3B),
+}
+"""Cases for an accelerator, measured when they are named."""
 
 
 def chosen(names: Sequence[str]) -> tuple[str, ...]:
-    """The cases with these names, all of them when there are none; raises `UserError` for an unknown one."""
+    """The cases with these names, `CASES` when there are none; raises `UserError` for an unknown one."""
+    known = CASES | LARGE_CASES
     for name in names:
-        if name not in CASES:
-            raise UserError(f"case is {name!r}: must be one of {', '.join(CASES)}{nearest(name, CASES)}")
+        if name not in known:
+            raise UserError(f"case is {name!r}: must be one of {', '.join(known)}{nearest(name, known)}")
     return tuple(names) or tuple(CASES)
 
 
 def run_case(name: str, settings: BenchSettings, limits: Mapping[str, float], on_pair: Callable[[], None]) -> Row:
     """Builds one case, measures it and forgets it again."""
-    row = measure(name, CASES[name](settings), settings, limits, on_pair)
+    row = measure(name, (CASES | LARGE_CASES)[name](settings), settings, limits, on_pair)
     jax.clear_caches()
     gc.collect()
-    return row
+    return row | shares_of_peak(row, chip_of(jax.devices()[0]))
+
+
+def shares_of_peak(row: Row, chip: Chip | None) -> dict[str, float]:
+    """MFU of both sides, by the FLOPs that PyTorch counts; nothing in float32 or where the chip is not known."""
+    if chip is None or row["dtype"] != "bfloat16" or row["ours_ms"] is None:
+        return {}
+    at_best_ms = 1e3 * 1e9 * row["gflop"] / chip.device_flops
+    return {"mfu": at_best_ms / row["ours_ms"], "reference_mfu": at_best_ms / row["reference_ms"]}
 
 
 def carried(job: TorchJob, dtype: str, change: Callable[[Any], Any] = lambda config: config) -> tuple[Any, Any]:
@@ -202,7 +241,7 @@ def _normal(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
 
 
 def _tokens(hub_config: dict[str, Any], shape: tuple[int, int]) -> np.ndarray:
-    return np.random.default_rng(0).integers(0, hub_config.get("vocab_size", 50257), shape)
+    return np.random.default_rng(0).integers(4, hub_config.get("vocab_size", 50257), shape)  # no special token of OPT
 
 
 def _array(value: jax.Array) -> np.ndarray:

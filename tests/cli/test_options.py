@@ -53,6 +53,7 @@ class Run(Config):
     dtype: str = "float32"
     shuffle: bool = True
     optimizer: Optimizer = Optimizer()
+    slow: Optimizer | None = None
     stages: tuple[Stage, ...] = ()
 
 
@@ -97,6 +98,14 @@ def test_items_keep_their_type():
     changed = override_config(RUN, ["--lm.steps", "5", "--dtype", "bfloat16"])
     assert changed == RUN.replace(dtype="bfloat16", stages=(RUN.stages[0], Stage(name="lm", steps=5)))
     assert override_config(RUN, []) is RUN
+
+
+def test_a_part_that_is_not_there_begins_with_its_defaults():
+    assert override_config(RUN, ["--slow.learning-rate", "0.5"]).slow == Optimizer(learning_rate=0.5)
+    with pytest.raises(UserError, match=r"did you mean '--slow\.learning-rate'"):
+        override_config(RUN, ["--slow.learning-rat", "0.5"])
+    with pytest.raises(UserError, match=r"--first-units\.clusters\.size"):
+        override_config(RUN, ["--first-units.clusters.size", "1"])
 
 
 @pytest.mark.parametrize(

@@ -141,6 +141,15 @@ def test_units_are_those_of_exact_search():
     assert row["equal"] and row["max_difference"] == 0.0
 
 
+def test_shares_of_the_peak_are_told_where_it_is_known():
+    from slm_jax.parallel.chips import CHIPS
+    from slm_jax.workbench.bench_cases import shares_of_peak
+
+    row = {"dtype": "bfloat16", "ours_ms": 10.0, "reference_ms": 20.0, "gflop": 4947.0}
+    assert shares_of_peak(row, CHIPS["h100"]) == pytest.approx({"mfu": 0.5, "reference_mfu": 0.25})
+    assert shares_of_peak(row, None) == shares_of_peak(row | {"dtype": "float32"}, CHIPS["h100"]) == {}
+
+
 def test_an_unknown_case_is_named_with_the_nearest_one():
     from slm_jax.workbench.bench_cases import CASES, chosen
 
