@@ -4,29 +4,22 @@ import numpy as np
 
 from slm_jax.evaluation.scoring import nats_per_token, sequence_log_probs
 from slm_jax.sequence_models.decoder_config import DecoderConfig
+from tests.contracts.checks import random_params
 
 MODEL = DecoderConfig(vocabulary=11, layers=1, width=16, heads=2, hidden=32, positions="rope", init_scale=0.5).make()
-PARAMS = jax.tree.map(lambda box: box, jax.jit(MODEL.init)(jax.random.key(0), jnp.zeros((1, 4), jnp.int32)))
+PARAMS = random_params(MODEL, jax.random.key(0), jnp.zeros((1, 4), jnp.int32))
 SEQUENCES = [np.random.default_rng(n).integers(0, 11, n).astype(np.int32) for n in (2, 7, 130, 5)]
 
 
-def unboxed():
-    import flax.core
-
-    return flax.core.meta.unbox(PARAMS)["params"]
-
-
 def test_every_token_is_scored_given_those_before_it():
-    params = unboxed()
-    found = sequence_log_probs(MODEL, params, SEQUENCES)
+    found = sequence_log_probs(MODEL, PARAMS, SEQUENCES)
     for ids, scores in zip(SEQUENCES, found, strict=True):
-        logits = np.asarray(MODEL.apply({"params": params}, jnp.asarray(ids[None])))[0]
+        logits = np.asarray(jax.jit(MODEL.apply)({"params": PARAMS}, jnp.asarray(ids[None])))[0]
         wanted = jax.nn.log_softmax(logits)[np.arange(len(ids) - 1), ids[1:]]
         np.testing.assert_allclose(scores, wanted, atol=1e-4)
 
 
 def test_the_mean_is_over_tokens_not_sequences():
-    params = unboxed()
-    scores = np.concatenate(sequence_log_probs(MODEL, params, SEQUENCES))
+    scores = np.concatenate(sequence_log_probs(MODEL, PARAMS, SEQUENCES))
     assert len(scores) == sum(len(ids) - 1 for ids in SEQUENCES)
-    np.testing.assert_allclose(nats_per_token(MODEL, params, SEQUENCES), -scores.mean(), rtol=1e-6)
+    np.testing.assert_allclose(nats_per_token(MODEL, PARAMS, SEQUENCES), -scores.mean(), rtol=1e-6)

@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -49,7 +50,7 @@ def await_checkpoint(folder: Path, process: subprocess.Popen) -> None:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
-    """(folder of prepared data, final bytes, seconds) of a run that nothing disturbs."""
+    """(folder of prepared data, final bytes, seconds) of a run that nothing disturbs; it lies beside the data."""
     folder = tmp_path_factory.mktemp("cli")
     finish(folder / "first", folder / "data")  # prepares the corpus and fills the compile cache
     start = time.monotonic()
@@ -104,8 +105,7 @@ def test_sigterm_saves_first_and_names_its_exit(undisturbed, tmp_path):
 @pytest.mark.timeout(600)
 def test_a_damaged_newest_checkpoint_is_reported_and_the_one_before_is_used(undisturbed, tmp_path):
     data, wanted, _ = undisturbed
-    run = tmp_path / "run"
-    finish(run, data)
+    run = shutil.copytree(data.parent / "timed", tmp_path / "run")
     checkpoints = Checkpoints(run / "stages" / "lm" / "checkpoints")
     (run / "stages" / "lm" / "done.json").unlink()  # as if it had been stopped before it could say that it is done
     arrays = max((p for p in checkpoints.path(200).rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)

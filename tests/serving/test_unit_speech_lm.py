@@ -1,5 +1,7 @@
 """A whole system with random weights: batched equals single, and what comes back has the right shapes and rules."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,6 +18,7 @@ from slm_jax.quantizers.postprocess import Postprocess
 from slm_jax.sequence_models.decoder_config import DecoderConfig
 from slm_jax.serving.unit_speech_lm import UnitSpeechLM, padded, pitch_rows
 from slm_jax.text.vocabulary import Vocabulary
+from tests.contracts.checks import random_params
 
 UNITS, HOP = 8, 320
 
@@ -26,14 +29,14 @@ def system():
     centroids = jnp.asarray(rng.normal(size=(UNITS, 39)) * 10, jnp.float32)
     post = Postprocess(jnp.zeros(39), jnp.eye(39))
     lm = DecoderConfig(vocabulary=16, layers=1, width=16, heads=2, hidden=32, positions="rope", init_scale=0.5).make()
-    lm_params = meta.unbox(lm.init(jax.random.key(0), jnp.zeros((1, 2), jnp.int32)))["params"]
+    lm_params = random_params(lm, jax.random.key(0), jnp.zeros((1, 2), jnp.int32))
     vocoder = UnitVocoderConfig(
         units=UNITS,
         unit_dim=8,
         generator=ISTFTVocoderConfig(widths=(8, 8), blocks=(1, 1)),
         pitch_predictor=pitch_predictor(8),
     ).make()
-    vocoder_params = meta.unbox(initialise(vocoder, jax.random.key(1)))["params"]
+    vocoder_params = meta.unbox(jax.jit(partial(initialise, vocoder))(jax.random.key(1)))["params"]
     return UnitSpeechLM(
         tokenizer=PhoneticTokenizer(MFCCFeaturesConfig(), None, post, centroids),
         vocabulary=Vocabulary(ranges=(("units", UNITS),)),
