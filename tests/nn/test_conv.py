@@ -9,6 +9,7 @@ from slm_jax.core.errors import UserError
 from slm_jax.core.types import Frames
 from slm_jax.nn.conv import Conv1d, ConvTranspose1d, fold_weight_norm
 from slm_jax.nn.streaming_conv import CausalConv1d, CausalConvTranspose1d
+from tests.contracts.checks import random_params
 
 
 def unboxed(variables):
@@ -17,15 +18,13 @@ def unboxed(variables):
     return nn.meta.unbox(variables)
 
 
-def random_like(variables, seed=1):
-    """The same tree with normal weights, biases included."""
-    leaves, tree = jax.tree.flatten(unboxed(variables))
-    keys = jax.random.split(jax.random.key(seed), len(leaves))
-    return tree.unflatten([jax.random.normal(k, leaf.shape) for k, leaf in zip(keys, leaves, strict=True)])
+def drawn(layer, x):
+    """Variables of a layer that reads `x`, all of them normal, biases included."""
+    return {"params": random_params(layer, jax.random.key(1), x, scale=1.0)}
 
 
 def signal(batch, frames, width, seed=0):
-    return jax.random.normal(jax.random.key(seed), (batch, frames, width))
+    return jnp.asarray(np.random.default_rng(seed).standard_normal((batch, frames, width)), jnp.float32)
 
 
 @pytest.mark.parametrize("padding", ["same", "valid", "causal", 2])
@@ -33,7 +32,7 @@ def signal(batch, frames, width, seed=0):
 def test_declared_length_is_measured_length_and_padding_is_silent(padding, kernel, stride, dilation):
     conv = Conv1d(4, kernel, stride=stride, dilation=dilation, padding=padding)
     x = signal(1, 13, 3)
-    params = random_like(conv.init(jax.random.key(0), x))
+    params = drawn(conv, x)
     alone = conv.apply(params, x[:, :10])
     assert alone.shape[1] == conv.frames_out(10)
     mask = jnp.arange(13)[None] < 10
@@ -48,7 +47,7 @@ def test_declared_length_is_measured_length_and_padding_is_silent(padding, kerne
 def test_unfolded_form_equals_lax_in_values_and_gradients(width, groups, features):
     x = signal(2, 11, width)
     forms = [Conv1d(features, 4, stride=2, groups=groups, form=form) for form in ("lax", "unfold")]
-    params = random_like(forms[0].init(jax.random.key(0), x))
+    params = drawn(forms[0], x)
     results = [jax.value_and_grad(lambda p, f=f: jnp.sum(f.apply(p, x) ** 3))(params) for f in forms]
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=1e-3), *results)
 
@@ -57,13 +56,13 @@ def test_folding_weight_norm_leaves_the_output_and_removes_the_pair():
     x = signal(1, 9, 4)
     for dim in (0, 2):
         conv = Conv1d(6, 3, weight_norm=dim)
-        params = random_like(conv.init(jax.random.key(0), x))
+        params = drawn(conv, x)
         folded = fold_weight_norm(params)
         assert set(folded["params"]) == {"kernel", "bias"}
         plain = Conv1d(6, 3).apply(folded, x)
         np.testing.assert_allclose(plain, conv.apply(params, x), atol=1e-5)
     transposed = ConvTranspose1d(6, 4, stride=2, padding=1, weight_norm=0)
-    params = random_like(transposed.init(jax.random.key(0), x))
+    params = drawn(transposed, x)
     plain = ConvTranspose1d(6, 4, stride=2, padding=1).apply(fold_weight_norm(params), x)
     np.testing.assert_allclose(plain, transposed.apply(params, x), atol=1e-5)
     assert plain.shape[1] == transposed.frames_out(9)
@@ -90,7 +89,7 @@ def test_step_by_step_equals_whole_with_rows_that_pause(name):
     layer = steppable_layers()[name]
     x, block = signal(2, 8, 3), layer.stride
     full = Frames(x, jnp.ones((2, 8), bool))
-    params = random_like(layer.init(jax.random.key(0), full))
+    params = drawn(layer, full)
     whole = layer.apply(params, full)
     state, pieces, fed = layer.initial_state(2, 8, jnp.float32), ([], []), [0, 0]
     step = jax.jit(lambda f, s: layer.apply(params, f, s, method=layer.step))
@@ -112,7 +111,7 @@ def test_step_by_step_equals_whole_with_rows_that_pause(name):
 def test_several_frames_in_one_step_with_a_row_that_ends_inside(name):
     layer = steppable_layers()[name]
     x = signal(2, 10, 3)
-    params = random_like(layer.init(jax.random.key(0), Frames(x, jnp.ones((2, 10), bool))))
+    params = drawn(layer, Frames(x, jnp.ones((2, 10), bool)))
     mask = jnp.arange(6)[None] < jnp.array([[6], [4]])
     state = layer.initial_state(2, 10, jnp.float32)
     _, state = layer.apply(params, Frames(x[:, :6], mask), state, method=layer.step)
@@ -130,7 +129,7 @@ def test_several_frames_in_one_step_with_a_row_that_ends_inside(name):
 def test_causal_receptive_field_is_the_declared_one():
     layer = CausalConv1d(1, 1, 3, dilation=2)
     x = signal(1, 12, 1)
-    params = random_like(layer.init(jax.random.key(0), Frames(x, jnp.ones((1, 12), bool))))
+    params = drawn(layer, Frames(x, jnp.ones((1, 12), bool)))
     gradient = jax.grad(lambda v: layer.apply(params, Frames(v, jnp.ones((1, 12), bool))).values[0, 8, 0])(x)
     reached = np.flatnonzero(np.asarray(gradient)[0, :, 0])
     assert reached.max() == 8 + layer.latency
@@ -140,7 +139,7 @@ def test_causal_receptive_field_is_the_declared_one():
 def test_half_precision_is_finite_and_wrong_settings_are_refused():
     x = signal(1, 9, 4)
     conv = Conv1d(6, 3, weight_norm=0, dtype=jnp.bfloat16)
-    y = conv.apply(random_like(conv.init(jax.random.key(0), x)), x)
+    y = conv.apply(drawn(conv, x), x)
     assert y.dtype == jnp.bfloat16
     assert bool(jnp.isfinite(y).all())
     for wrong in (Conv1d(6, 3, groups=3), Conv1d(6, 3, padding="full"), Conv1d(6, 1, stride=2, padding="causal")):
