@@ -1,6 +1,7 @@
 """What every test stands on: CPU devices, a compile cache, run-time shape checks and a time budget per directory."""
 
 import os
+import signal
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -13,6 +14,9 @@ os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llv
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path.home() / ".cache" / "slm_jax" / "compiled"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(Path.home() / ".cache" / "slm_jax" / "hypothesis"))
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # so a shell starts what runs in its background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from hypothesis import settings
 from jaxtyping import install_import_hook

@@ -23,6 +23,7 @@ EXTRAS = {
     "torch": ("torch", "transformers", "safetensors"),
     "bench": ("torch", "transformers", "safetensors", "faiss"),
     "eval": ("jiwer", "pesq", "sklearn"),
+    "gcs": ("gcsfs",),
     "tfds": ("tensorflow",),
     "test": ("pytest", "pytest_timeout", "xdist", "beartype", "hypothesis", "sklearn"),
     "dev": ("ruff", "mypy", "pre_commit"),

@@ -87,6 +87,7 @@ def test_kill_9_at_twenty_drawn_times(undisturbed, tmp_path):
         assert final_bytes(tmp_path / f"run{number}") == wanted, f"killed {drawn:.2f} s after the start"
 
 
+@pytest.mark.slow(seconds=40)
 @pytest.mark.timeout(600)
 def test_sigterm_saves_first_and_names_its_exit(undisturbed, tmp_path):
     data, wanted, _ = undisturbed

@@ -88,6 +88,7 @@ def test_a_damaged_shard_of_the_corpus_is_named(folder, capsys, damage):
     assert f"shard {str(shard)!r}" in the_error(capsys)
 
 
+@pytest.mark.slow(seconds=30)
 def test_damage_while_training_leaves_the_checkpoint_before_and_the_same_command_goes_on(prepared, folder, capsys):
     clean: dict[Path, bytes] = {}
 

@@ -111,6 +111,7 @@ def check_memory(folder, config, shard_bytes, mesh=()):
     assert (folder / "large_back" / "model.safetensors.index.json").is_file()
 
 
+@pytest.mark.slow(seconds=40)
 def test_memory_is_bounded_by_a_shard(tmp_path):
     check_memory(tmp_path, CONFIG.replace(layers=30), 40 * 10**6)
 

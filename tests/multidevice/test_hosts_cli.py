@@ -51,6 +51,7 @@ def two(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow(seconds=60)
 def test_only_the_first_host_speaks(two):
     stages = json.loads(said(two / "logs", "out0"))["stages"]
     assert [stage["stage"] for stage in stages] == ["units", "lm"]

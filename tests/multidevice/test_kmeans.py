@@ -32,9 +32,16 @@ def test_eight_devices_equal_one(tmp_path):
     rng = np.random.default_rng(0)
     rows = (rng.standard_normal((20, 13)) * 4)[rng.integers(0, 20, 4096)] + rng.standard_normal((4096, 13))
     np.save(tmp_path / "rows.npy", rows.astype(np.float32))
-    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
     command = [sys.executable, "-c", PROGRAM, str(tmp_path / "rows.npy"), str(tmp_path / "out.npz")]
-    done = subprocess.run(command, env=os.environ | flags, capture_output=True, text=True, timeout=240)
+    variables = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(
+        command,
+        env=os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     spread = np.load(tmp_path / "out.npz")
     for name, batch in (("full", None), ("mini", 512)):

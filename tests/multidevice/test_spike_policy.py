@@ -50,7 +50,7 @@ print(json.dumps(found))
 
 @pytest.mark.timeout(300)
 def test_four_devices_leave_out_what_one_leaves_out():
-    flags = "--xla_force_host_platform_device_count=4"
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4"
     variables = {**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
     done = subprocess.run([sys.executable, "-c", PROGRAM], env=variables, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr

@@ -26,7 +26,7 @@ def run_two(folder: Path, steps: int) -> None:
         **os.environ,
         "PYTHONPATH": str(ROOT),
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+        "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=2",
     }
     logs = [(folder / f"log{index}").open("a+") for index in range(2)]
     running = [
