@@ -58,6 +58,9 @@ def test_padding_has_no_effect_and_rows_stand_alone(part):
     checks.batched_equals_single(run, SAMPLES, MASK, real=real)
 
 
+@pytest.mark.parametrize(
+    "part", ["log_mel", pytest.param("waveform", marks=pytest.mark.slow(seconds=20))], indirect=True
+)
 def test_compiled_equals_interpreted(part):
     checks.jit_equals_eager(part[2], SAMPLES, MASK)
 

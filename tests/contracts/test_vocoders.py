@@ -81,6 +81,11 @@ def test_padding_has_no_effect_and_rows_stand_alone(part):
     assert not run(values, MASK)[~real(MASK)].any()
 
 
+@pytest.mark.parametrize(
+    "part",
+    [pytest.param(name, marks=[] if name == "hifigan" else [pytest.mark.slow(seconds=20)]) for name in CONFIGS],
+    indirect=True,
+)
 def test_compiled_equals_interpreted(part):
     checks.jit_equals_eager(part[3], part[2], MASK)
 
