@@ -115,6 +115,7 @@ def test_kill_9_in_the_middle_of_a_checkpoint_lists_nothing_half_written(undistu
     assert not unfinished(checkpoints.folder)
 
 
+@pytest.mark.slow(seconds=30)
 def test_sigterm_saves_first_and_the_same_command_goes_on(undisturbed, tmp_path):
     folder = tmp_path / "run"
     process = launch(folder)

@@ -39,6 +39,7 @@ def desk(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.slow(seconds=60)
 def test_every_block_runs_as_written(desk, capsys):
     names: dict = {}
     for number, (language, text) in enumerate(blocks(), start=1):
