@@ -30,7 +30,7 @@ FEATURES = jax.random.normal(jax.random.key(1), (2, 9, 7))
 IDS = jax.random.randint(jax.random.key(1), (2, 9), 0, 10)
 
 
-MORE = ("istft", "units on light hifigan")
+MORE = ("istft", "harmonic istft", "units on light hifigan")
 """Near relations of the others."""
 
 
