@@ -64,6 +64,7 @@ def kill_once(folder: Path, span_s: float, seed: int) -> None:
     assert (int(resumed.read_text()) if resumed.exists() else None) == newest
 
 
+@pytest.mark.slow(seconds=50)
 def test_kill_9_at_a_drawn_time_ends_with_the_same_bytes(undisturbed, tmp_path):
     digest, span_s = undisturbed
     seed = random.SystemRandom().randrange(2**32)

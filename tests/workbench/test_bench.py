@@ -123,7 +123,15 @@ def test_settings_are_checked(field, value):
 
 
 @pytest.mark.skipif(not HAS_TORCH, reason="needs PyTorch and transformers")
-@pytest.mark.parametrize("name", ["hubert_base_4x10s", "hifigan_v1_10s", "llama_160m_train", "gpt2_small_generate"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("hubert_base_4x10s", marks=pytest.mark.slow(seconds=30)),
+        "hifigan_v1_10s",
+        "llama_160m_train",
+        "gpt2_small_generate",
+    ],
+)
 def test_both_sides_compute_the_same(name):
     """Small shapes through the whole path; two steps of training, all ways of generating."""
     from slm_jax.workbench.bench_cases import run_case

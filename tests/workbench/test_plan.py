@@ -128,6 +128,7 @@ def test_fsdp_takes_its_share_of_the_state():
     assert fsdp.optimizer < 0.3 * ddp.optimizer
 
 
+@pytest.mark.slow(seconds=40)
 def test_what_does_not_fit_is_made_to_fit():
     run = small_run(batch=64)
     stage = run.stage("lm")
