@@ -59,11 +59,19 @@ def test_generate_needs_only_the_run_folder(first, places, tmp_path):
     assert not nowhere.exists()
 
 
-def test_evaluate_writes_figures_sounds_and_a_report_and_needs_only_the_run_folder(first, places, tmp_path):
-    run, nowhere = tmp_path / "moved", tmp_path / "nowhere"
+@pytest.fixture(scope="module")
+def judged(first, places, tmp_path_factory):
+    """(a copy of the run folder, its figures), judged without the corpus."""
+    folder = tmp_path_factory.mktemp("judged")
+    run, nowhere = folder / "moved", folder / "nowhere"
     shutil.copytree(places[0], run)
     figures = evaluate.main([str(run), "--data-dir", str(nowhere), "--utterances", "4"])
     assert not nowhere.exists()
+    return run, figures
+
+
+def test_evaluate_writes_figures_sounds_and_a_report_and_needs_only_the_run_folder(judged):
+    run, figures = judged
     assert {row["feature"] for row in figures["units"]} == {"mfcc 39", "mfcc 13", "hubert layer 1"}
     assert len({row["frames"] for row in figures["units"]}) == 1
     assert figures["language_model"]["model"] > 0
@@ -91,9 +99,9 @@ def test_a_dry_run_keeps_nothing(places, first):
     assert [stage["stage"] for stage in result["stages"]] == ["mfcc", "hubert"]
 
 
-def test_the_demo_says_that_all_is_done_when_it_is(places, first, capsys):
-    run, data = places
-    (run / "report.html").touch()
+def test_the_demo_says_that_all_is_done_when_it_is(places, judged, capsys):
+    run, data = judged[0], places[1]
+    assert (run / "report.html").is_file()
     result = demo.main(["--config", CONFIG, "--workdir", str(run), *data])
     assert "all is done" in capsys.readouterr().err
     assert result["report"] == str(run / "report.html")
