@@ -45,7 +45,7 @@ demo: $(RUN_READY)
 install: $(RUN_READY)
 
 test: $(TEST_READY)
-	$(PY) -m pytest -q -n $(WORKERS) --dist loadfile $(ARGS)
+	$(PY) -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 slow: $(TEST_READY)
 	$(PY) -m pytest -q -m slow --timeout 1500 $(ARGS) || test $$? -eq 5  # 5: there are none

@@ -1,5 +1,6 @@
 """What every test stands on: CPU devices, a compile cache, run-time shape checks and a time budget per directory."""
 
+import gc
 import os
 import signal
 import time
@@ -9,8 +10,13 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Tests compile much and compute little: LLVM's costly passes take a third of their time and bring them nothing.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
+# Tests compile much and compute little: LLVM's costly passes, and the compiler of fusions, which builds a world of its
+# own for each one, take two thirds of their time and bring them nothing.
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
+    "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1",
+)
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path.home() / ".cache" / "slm_jax" / "compiled"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(Path.home() / ".cache" / "slm_jax" / "hypothesis"))
@@ -21,6 +27,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # so a shell starts what 
 from hypothesis import settings
 from jaxtyping import install_import_hook
 
+# Traced programs are many small objects that live long: to look through them after every 700 new ones is 4 % of a run
+gc.set_threshold(50_000, 20, 20)
+
 # Before any test imports the package: from here on every annotated shape and dtype is checked when called.
 install_import_hook("slm_jax", "beartype.beartype")
 
@@ -29,34 +38,34 @@ settings.register_profile("house", deadline=None, derandomize=True, max_examples
 settings.load_profile("house")
 
 BUDGET_S = {
-    "assemblies": 15,
-    "audio": 33,
-    "cli": 32,
-    "checkpoints": 16,
-    "contracts": 108,
-    "core": 10,
-    "data": 45,
-    "decoders": 46,
-    "encoders": 40,
-    "end_to_end": 112,
-    "evaluation": 24,
-    "faults": 135,
-    "generation": 22,
-    "house": 12,
-    "interop": 30,
-    "multidevice": 108,
-    "nn": 66,
-    "objectives": 64,
-    "parallel": 12,
-    "parity": 130,
-    "quantizers": 18,
-    "sequence_models": 16,
-    "serving": 24,
-    "systems": 6,
-    "text": 6,
+    "assemblies": 11,
+    "audio": 30,
+    "cli": 30,
+    "checkpoints": 5,
+    "contracts": 130,
+    "core": 3,
+    "data": 60,
+    "decoders": 42,
+    "encoders": 36,
+    "end_to_end": 120,
+    "evaluation": 16,
+    "faults": 145,
+    "generation": 16,
+    "house": 11,
+    "interop": 36,
+    "multidevice": 105,
+    "nn": 70,
+    "objectives": 55,
+    "parallel": 5,
+    "parity": 105,
+    "quantizers": 17,
+    "sequence_models": 9,
+    "serving": 16,
+    "systems": 7,
+    "text": 5,
     "token_compression": 10,
-    "training": 150,
-    "workbench": 60,
+    "training": 198,
+    "workbench": 55,
 }
 """Seconds per directory of tests, the slow ones not counted, on two cores with a cold compile cache."""
 DEFAULT_BUDGET_S = 20
@@ -71,26 +80,55 @@ spent_s: dict[str, float] = defaultdict(float)
 
 def directory_of(node_id: str) -> str:
     """`nn` for `tests/nn/test_conv.py::test_x`; `.` for a test beside this file."""
-    parts = node_id.split("::")[0].replace("\\", "/").split("/")
+    parts = file_of(node_id).replace("\\", "/").split("/")
     parts = parts[1:] if parts[0] == "tests" else parts
     return parts[0] if len(parts) > 1 else "."
+
+
+def file_of(node_id: str) -> str:
+    """`tests/nn/test_conv.py` for a test in it."""
+    return node_id.split("::")[0]
+
+
+def budget_s(directory: str) -> float:
+    """Seconds for a directory of tests."""
+    return BUDGET_S.get(directory, DEFAULT_BUDGET_S)
+
+
+def slow_seconds(item: pytest.Item) -> float:
+    """What a slow test is expected to take; 0 for the others."""
+    marker = item.get_closest_marker("slow")
+    return marker.kwargs.get("seconds", SLOW_S) if marker else 0
 
 
 def overruns(seconds: dict[str, float], factor: float = 1.0) -> list[str]:
     """One line for each directory that took more than `factor` times its budget."""
     lines = []
     for directory, taken in sorted(seconds.items()):
-        budget = BUDGET_S.get(directory, DEFAULT_BUDGET_S)
+        budget = budget_s(directory)
         if taken > factor * budget:
             lines.append(f"tests/{directory}: {taken:.0f} s, budget {budget} s")
     return lines
 
 
+@pytest.hookimpl(trylast=True)  # when those that are not to run are out
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Directories that take longest first, so that no worker is left alone with one of them at the end.
+
+    Slow tests the other way round, by file: when time is short, as many as possible should have run.
+    """
+    slow_s: dict[str, float] = defaultdict(float)
+    for item in items:
+        slow_s[file_of(item.nodeid)] += slow_seconds(item)
+    items.sort(
+        key=lambda item: (slow_s[file_of(item.nodeid)], -budget_s(directory_of(item.nodeid)), slow_seconds(item))
+    )
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Leave out a slow test that would not fit in what is left of the run's time."""
-    end = os.environ.get("SLM_JAX_TESTS_END")
-    marker = item.get_closest_marker("slow")
-    if end and marker and time.time() + marker.kwargs.get("seconds", SLOW_S) > float(end):
+    end, slow_s = os.environ.get("SLM_JAX_TESTS_END"), slow_seconds(item)
+    if end and slow_s and time.time() + slow_s > float(end):
         pytest.skip("no time left in this run; `make slow` alone has no limit")
 
 

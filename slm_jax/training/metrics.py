@@ -1,10 +1,11 @@
 """Numbers of a run: JSON lines, TensorBoard and a bar."""
 
+import contextlib
 import json
 import math
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -84,9 +85,23 @@ def _step_of(line: str) -> float:
 
 
 def _open_board(folder: Path, step: int) -> Any:
-    from tensorboardX import SummaryWriter  # here: its import takes longer than all others of this module together
+    with _absent("torch"):  # four seconds of import, where it is installed, for tensors that it is never given here
+        from tensorboardX import SummaryWriter  # here: its import takes longer than all others of this module together
 
     return SummaryWriter(str(folder), purge_step=step + 1 if step else None, flush_secs=30)
+
+
+@contextlib.contextmanager
+def _absent(package: str) -> Iterator[None]:
+    """Nobody can import `package` in here, unless it was imported before."""
+    if package in sys.modules:
+        yield
+        return
+    sys.modules[package] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[package]
 
 
 class Progress:

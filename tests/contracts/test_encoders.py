@@ -58,25 +58,16 @@ def test_padding_has_no_effect_and_rows_stand_alone(part):
     checks.batched_equals_single(run, SAMPLES, MASK, real=real)
 
 
-LONG = pytest.mark.parametrize(
-    "part", ["log_mel", pytest.param("waveform", marks=pytest.mark.slow(seconds=30))], indirect=True
-)
-"""The waveform takes twice as long."""
-
-
-@LONG
 def test_compiled_equals_interpreted(part):
     checks.jit_equals_eager(part[2], SAMPLES, MASK)
 
 
-@LONG
 def test_unrolled_equals_scanned_and_recomputed(part):
     config, params, _, _ = part
     unrolled, scanned = config.replace(unroll=True), config.replace(unroll=False, remat=True)
     checks.same_function(partial(loss, unrolled), partial(loss, scanned), params)
 
 
-@LONG
 def test_bfloat16_and_its_gradients_are_finite(part):
     config, params, run, real = part
     low = config.replace(dtype="bfloat16")

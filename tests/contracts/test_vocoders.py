@@ -30,14 +30,7 @@ FEATURES = jax.random.normal(jax.random.key(1), (2, 9, 7))
 IDS = jax.random.randint(jax.random.key(1), (2, 9), 0, 10)
 
 
-MORE = ("istft", "harmonic istft", "units on light hifigan")
-"""Near relations of the others."""
-
-
-@pytest.fixture(
-    params=[pytest.param(name, marks=[pytest.mark.slow(seconds=40)] if name in MORE else []) for name in CONFIGS],
-    scope="module",
-)
+@pytest.fixture(params=CONFIGS, scope="module")
 def part(request: pytest.FixtureRequest) -> tuple:
     """Config, parameters, inputs, the jitted vocoder, and which samples are real."""
     config = CONFIGS[request.param]
@@ -81,11 +74,6 @@ def test_padding_has_no_effect_and_rows_stand_alone(part):
     assert not run(values, MASK)[~real(MASK)].any()
 
 
-@pytest.mark.parametrize(
-    "part",
-    [pytest.param(name, marks=[] if name == "hifigan" else [pytest.mark.slow(seconds=20)]) for name in CONFIGS],
-    indirect=True,
-)
 def test_compiled_equals_interpreted(part):
     checks.jit_equals_eager(part[3], part[2], MASK)
 

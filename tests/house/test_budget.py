@@ -4,7 +4,14 @@ import time
 
 import pytest
 
-from tests.conftest import BUDGET_S, DEFAULT_BUDGET_S, directory_of, overruns, pytest_runtest_setup
+from tests.conftest import (
+    BUDGET_S,
+    DEFAULT_BUDGET_S,
+    directory_of,
+    overruns,
+    pytest_collection_modifyitems,
+    pytest_runtest_setup,
+)
 
 
 def test_directory_is_the_folder_below_tests():
@@ -23,10 +30,10 @@ def test_all_budgets_fit_in_a_quarter_of_an_hour():
 
 
 class Item:
-    """As much of a collected test as the hook reads: its `slow` marker."""
+    """As much of a collected test as the hooks read: its name and its `slow` marker."""
 
-    def __init__(self, *marks: pytest.MarkDecorator) -> None:
-        self.marks = {mark.name: mark.mark for mark in marks}
+    def __init__(self, *marks: pytest.MarkDecorator, nodeid: str = "tests/nn/test_conv.py::test_step") -> None:
+        self.nodeid, self.marks = nodeid, {mark.name: mark.mark for mark in marks}
 
     def get_closest_marker(self, name: str) -> pytest.Mark | None:
         return self.marks.get(name)
@@ -40,3 +47,16 @@ def test_only_slow_tests_that_do_not_fit_are_left_out(monkeypatch):
         pytest_runtest_setup(Item(pytest.mark.slow(seconds=300)))
     monkeypatch.delenv("SLM_JAX_TESTS_END")
     pytest_runtest_setup(Item(pytest.mark.slow(seconds=300)))
+
+
+def test_long_directories_come_first_and_files_of_slow_tests_from_short_to_long():
+    names = ["core/test_a.py::x", "training/test_b.py::x", "core/test_a.py::y", "training/test_a.py::x"]
+    items = [Item(nodeid=f"tests/{name}") for name in names]
+    pytest_collection_modifyitems(items)
+    assert [item.nodeid.removeprefix("tests/") for item in items] == [names[1], names[3], names[0], names[2]]
+
+    slow = {"nn/test_a.py::x": 70, "nn/test_a.py::y": 60, "core/test_b.py::x": 80, "nn/test_a.py::z": 10}
+    items = [Item(pytest.mark.slow(seconds=s), nodeid=f"tests/{name}") for name, s in slow.items()]
+    pytest_collection_modifyitems(items)
+    order = ["core/test_b.py::x", "nn/test_a.py::z", "nn/test_a.py::y", "nn/test_a.py::x"]
+    assert [item.nodeid.removeprefix("tests/") for item in items] == order

@@ -48,7 +48,6 @@ print(json.dumps(found))
 """
 
 
-@pytest.mark.slow(seconds=30)
 @pytest.mark.timeout(300)
 def test_four_devices_leave_out_what_one_leaves_out():
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4"

@@ -5,7 +5,6 @@ import logging
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from slm_jax.data.buckets import BucketConfig
 from slm_jax.data.examples.unit_text import UnitTextConfig
@@ -33,7 +32,6 @@ class Watched(Batches):
 LENGTHS: list[int] = []
 
 
-@pytest.mark.slow(seconds=30)
 def test_as_many_programs_as_buckets_and_none_in_the_second_epoch(tmp_path, caplog):
     model = DecoderConfig(vocabulary=16, layers=1, width=8, heads=2, hidden=16, positions="rope").make()
     rng = np.random.default_rng(0)

@@ -1,11 +1,13 @@
 """Logs: means weigh every token alike, files survive a kill."""
 
+import importlib
 import json
 import math
+import sys
 
 import pytest
 
-from slm_jax.training.metrics import MetricsLog, Progress, keep_until, means, read_metrics
+from slm_jax.training.metrics import MetricsLog, Progress, _absent, keep_until, means, read_metrics
 
 
 def test_means_weigh_by_count_and_skip_what_was_never_counted():
@@ -74,3 +76,12 @@ def test_the_bar_shows_losses_and_compile_time_apart(capsys):
         bar.say("nothing")
         bar.advance()
     assert capsys.readouterr().err == ""
+
+
+def test_a_package_can_be_kept_out_of_an_import_and_comes_in_later():
+    assert "mailbox" not in sys.modules
+    with _absent("mailbox"), pytest.raises(ImportError):
+        importlib.import_module("mailbox")
+    module = importlib.import_module("mailbox")
+    with _absent("mailbox"):
+        assert importlib.import_module("mailbox") is module, "what is there stays"

@@ -21,8 +21,6 @@ from slm_jax.training.pre.unit_lm import UnitLMConfig
 from slm_jax.training.run_folder import RunFolder
 from slm_jax.training.stages import RunConfig, StageContext, run_stages
 
-pytestmark = pytest.mark.slow(seconds=40)
-
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):

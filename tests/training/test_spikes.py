@@ -144,7 +144,6 @@ def test_too_many_in_a_row_stop_the_run(tmp_path):
     assert Checkpoints(tmp_path / "checkpoints").latest_step() == 20
 
 
-@pytest.mark.slow(seconds=20)
 def test_resuming_remembers_and_ends_with_the_same_bytes(tmp_path):
     whole = start(tmp_path / "whole", CONFIG, batches=Poisoned((12, 19)))
     with pytest.raises(Interrupted):
@@ -154,7 +153,6 @@ def test_resuming_remembers_and_ends_with_the_same_bytes(tmp_path):
     assert digest(state.trees()) == digest(whole.trees())
 
 
-@pytest.mark.slow(seconds=20)
 def test_a_policy_may_come_and_change_when_a_run_goes_on(tmp_path):
     bare = CONFIG.replace(spike=None)
     with pytest.raises(Interrupted):
