@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import NoReturn
 
 import slm_jax
+from slm_jax.cli.compiling import compile_quickly
 from slm_jax.cli.console import run_verb, say
 from slm_jax.cli.memory import keep_memory
 from slm_jax.core.errors import nearest
 
 ORDER = ("demo", "prepare", "train", "plan", "generate", "evaluate", "convert", "parity", "bench", "doctor")
-LONG = ("demo", "train", "evaluate")
+LONG = ("demo", "train", "evaluate", "bench")
 """Verbs that call the same programs many times."""
+SHORT = ("demo", "evaluate", "generate")
+"""Verbs whose programs run for a minute or two at most, so that compiling them counts."""
 PROGRAM = "python -m slm_jax"
 
 
@@ -44,6 +47,8 @@ def main(argv: list[str]) -> int:
     keep_libtpu_quiet()
     if name in LONG:
         keep_memory()
+    if name in SHORT:
+        compile_quickly()
     return run_verb(lambda args: importlib.import_module(f"slm_jax.cli.{name}").main(args), rest)
 
 
