@@ -186,6 +186,8 @@ class Live:
                 if step.name in HELD:
                     size = self.sizes.held(shape, number in of_batch, local)
                     narrow = step.name == "scan" and str(shape.dtype) == "float32" and feeds_products(listing, number)
+                    if step.name == "random_bits":  # what lives on is the mask that they are compared into
+                        size //= shape.dtype.itemsize
                     sizes[number] = size // 2 if narrow else size
                     roots[number] = frozenset((number,))
                 else:
