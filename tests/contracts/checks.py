@@ -25,11 +25,20 @@ def same_rate(mask: Any) -> Any:
 
 
 def random_params(module: Any, key: jax.Array, *args: Any, scale: float = 0.3, **kwargs: Any) -> Any:
-    """Parameters of a module with every leaf drawn anew, biases and norm scales too: no weight hides by being 0."""
+    """Parameters of a module with every leaf drawn anew, biases and norm scales too: no weight hides by being 0.
+
+    Norm scales lie around 1 and biases are smaller than the rest, since constants would otherwise drown what is heard.
+    """
     shapes = meta.unbox(jax.eval_shape(lambda: module.init(key, *args, **kwargs)))["params"]
     # NumPy draws at once what XLA would compile for seconds.
     generator = np.random.default_rng(np.asarray(jax.random.key_data(key)))
-    return jax.tree.map(lambda leaf: jnp.asarray(scale * generator.standard_normal(leaf.shape), leaf.dtype), shapes)
+
+    def draw(path: Any, leaf: Any) -> Any:
+        name = jax.tree_util.keystr(path[-1:], simple=True)
+        centre, spread = {"scale": (1.0, scale), "bias": (0.0, scale / 3)}.get(name, (0.0, scale))
+        return jnp.asarray(centre + spread * generator.standard_normal(leaf.shape), leaf.dtype)
+
+    return jax.tree_util.tree_map_with_path(draw, shapes)
 
 
 def assert_close(actual: Any, wanted: Any, tolerance: float, where: Any = None) -> None:

@@ -4,6 +4,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from slm_jax.encoders.positional_conv import PositionalConvConfig
@@ -56,6 +57,8 @@ def test_padding_has_no_effect_and_rows_stand_alone(part):
     _, _, run, real = part
     checks.padding_has_no_effect(run, SAMPLES, MASK, garbage=7.0, real=real)
     checks.batched_equals_single(run, SAMPLES, MASK, real=real)
+    heard = np.asarray(run(SAMPLES, MASK))[np.asarray(real(MASK))]
+    assert np.median(heard.std(axis=0)) > 0.1, "what hears nothing would pass as well"
 
 
 def test_compiled_equals_interpreted(part):

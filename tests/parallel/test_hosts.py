@@ -30,8 +30,10 @@ def test_one_process_agrees_with_itself():
     all_arrived("here")
 
 
-def test_the_machine_is_described():
+def test_the_machine_is_described(monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=1")
     shape = machine_shape()
+    assert shape["xla_flags"] == "--xla_backend_optimization_level=1"
     assert shape["processes"] == 1
     assert shape["cores"] >= 1
     assert shape["devices"] >= 1

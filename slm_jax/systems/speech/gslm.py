@@ -56,7 +56,7 @@ def config(size: str = "tiny", **changes: object) -> GSLMConfig:
 
 
 def tiny(corpus: CorpusConfig = WorldConfig(hours=0.8), clusters: int = 100) -> GSLMConfig:
-    """Six minutes on two cores: a log-mel HuBERT of 2 M parameters, a unit LM of 2 M, a fast vocoder."""
+    """Minutes on two cores: a log-mel HuBERT of 2 M parameters, a unit LM of 2 M, a fast vocoder."""
     kmeans = KMeansConfig(clusters=clusters, iterations=30)
     smooth = PostprocessConfig(normalise="layer_norm", smooth=3)
     stages = (
