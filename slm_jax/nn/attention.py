@@ -16,6 +16,7 @@ from slm_jax.nn.norm import RMSNorm
 from slm_jax.nn.positions import Rotation, rotate
 from slm_jax.nn.self_attention import attend_self
 from slm_jax.nn.visibility import Visibility, within_window
+from slm_jax.parallel.placement import platform
 
 
 @pytree_dataclass
@@ -39,13 +40,17 @@ class KVCache:
         self, keys: Float[Array, "B T G C"], values: Float[Array, "B T G C"], mask: Bool[Array, "B T"]
     ) -> "KVCache":
         """With the entries where `mask` holds added; those beyond the capacity are dropped."""
-        rows = jnp.arange(mask.shape[0])[:, None]
+        added = mask.sum(-1, dtype=jnp.int32)
         slots = jnp.where(mask, self.slots(mask), self.capacity)
+        if slots.size == 1 and platform() == "cpu":  # XLA would make a slice of it there, and copy the cache four times
+            slots = jnp.pad(slots, ((0, 0), (0, 1)), constant_values=self.capacity)
+            keys, values = (jnp.pad(x, ((0, 0), (0, 1), (0, 0), (0, 0))) for x in (keys, values))
+        rows = jnp.arange(mask.shape[0])[:, None]
 
         def put(old: jax.Array, new: jax.Array) -> jax.Array:
             return old.at[rows, :, slots].set(new.astype(old.dtype), mode="drop")
 
-        length = jnp.minimum(self.length + mask.sum(-1, dtype=jnp.int32), self.capacity)
+        length = jnp.minimum(self.length + added, self.capacity)
         return KVCache(put(self.keys, keys), put(self.values, values), length)
 
 

@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, Shaped
 from slm_jax.core.config import Config
 from slm_jax.core.errors import require
 from slm_jax.quantizers.kmeans_start import kmeans_plus_plus
-from slm_jax.quantizers.nearest import CHUNK_ROWS, AnyArray, assign, nearest
+from slm_jax.quantizers.nearest import BLOCK_ROWS, AnyArray, assign, nearest
 
 __all__ = ["KMeansConfig", "KMeansFit", "assign", "fit_kmeans"]
 
@@ -101,7 +101,7 @@ class Blocks(NamedTuple):
             shards = features.shape[0] // sharding.shard_shape(features.shape)[0]
             placed = NamedSharding(sharding.mesh, PartitionSpec(None, sharding.spec[0]))
         per_shard = features.shape[0] // shards
-        chunks = -(-per_shard // CHUNK_ROWS)
+        chunks = -(-per_shard // BLOCK_ROWS)
         cut = jax.jit(partial(_cut, shards=shards, chunks=chunks), out_shardings=placed)
         return cls(*cut(jnp.asarray(features)))
 

@@ -11,7 +11,7 @@ from sklearn.datasets import make_blobs
 from slm_jax.core.config import from_json
 from slm_jax.core.errors import UserError
 from slm_jax.quantizers.kmeans import KMeansConfig, assign, fit_kmeans
-from slm_jax.quantizers.nearest import CHUNK_ROWS
+from slm_jax.quantizers.nearest import PROGRAM_ROWS
 
 
 @pytest.fixture(scope="module")
@@ -94,10 +94,21 @@ def test_ties_go_to_the_lowest_index():
     assert assign(rows, centroids).tolist() == [1, 1, 0]
 
 
-@pytest.mark.parametrize("rows", [0, 1, 5, CHUNK_ROWS, CHUNK_ROWS + 3])
+@pytest.mark.parametrize("clusters", [1, 2, 127, 128, 129, 300, 2053])
+def test_equal_centroids_anywhere_give_the_lowest_index(clusters):
+    """Every centroid stands twice, far apart in the list, whatever the number that are compared at once."""
+    rng = np.random.default_rng(clusters)
+    once = rng.standard_normal((clusters, 5)).astype("f")
+    order = rng.permutation(clusters)
+    rows = once[rng.integers(0, clusters, 40)] + 0.01 * rng.standard_normal((40, 5)).astype("f")
+    units = np.asarray(assign(rows, np.concatenate([once, once[order]])))
+    assert units.tolist() == ((rows[:, None].astype("d") - once) ** 2).sum(-1).argmin(1).tolist()
+
+
+@pytest.mark.parametrize("rows", [0, 1, 5, 700, PROGRAM_ROWS, PROGRAM_ROWS + 3])
 def test_assign_takes_any_number_of_rows(rows):
-    rng = np.random.default_rng(0)
-    features, centroids = rng.standard_normal((rows, 3)).astype("f"), rng.standard_normal((7, 3)).astype("f")
+    rng = np.random.default_rng(0)  # whole numbers: no rounding, but ties
+    features, centroids = (rng.integers(-9, 10, (count, 3)).astype("f") for count in (rows, 7))
     expected = ((features[:, None] - centroids) ** 2).sum(-1).argmin(1) if rows else []
     assert np.asarray(assign(features, centroids)).tolist() == list(expected)
 
