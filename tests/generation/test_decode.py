@@ -1,3 +1,5 @@
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +11,7 @@ from slm_jax.generation.decode import generate
 from slm_jax.generation.sampling import SamplingConfig
 from slm_jax.sequence_models.presets import gpt2
 from tests.contracts.checks import random_params
+from tests.optimised import XLAS_OWN
 
 MODEL = gpt2(vocabulary=19, layers=2, width=16, heads=2, hidden=24, max_positions=80).make()
 IDS = np.random.default_rng(0).integers(0, 19, (3, 9))
@@ -50,6 +53,18 @@ def test_a_row_gets_the_tokens_it_gets_alone(config):
         np.testing.assert_array_equal(alone.ids[0], together.ids[row])
         np.testing.assert_array_equal(alone.mask[0], together.mask[row])
         np.testing.assert_allclose(alone.log_probs[0], together.log_probs[row], atol=1e-5)
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_the_loop_copies_no_cache(rows):
+    prompts, mask = IDS[:rows].astype(np.int32), MASK[:rows]
+    keys = jax.random.split(jax.random.key(0), rows)
+    lowered = decode._generate.lower(MODEL, GREEDY, 64, PARAMS, prompts, mask, keys)
+    program = lowered.compile(compiler_options=XLAS_OWN).as_text()
+    loop, _ = program.split("\nENTRY ")  # the entry comes last; it may copy the cache into the loop
+    cache = re.escape(f"f32[{rows},2,64,8]")
+    assert re.search(cache, loop)
+    assert not re.findall(rf" = {cache}\S* copy\(", loop)
 
 
 def test_padding_on_the_left_and_garbage_in_it_change_nothing():
