@@ -39,9 +39,8 @@ def main() -> None:
     run(), run()
     with tempfile.TemporaryDirectory() as folder:
         record = Path(folder) / "perf.data"
-        seconds = [sampled(run, arguments.runs, record)]
+        wall, cores = sampled(run, arguments.runs, record)
         kinds = shares(record)
-    wall, cores = seconds[0]
     row = {"case": arguments.case, "side": arguments.side, "runs": arguments.runs}
     print(json.dumps(row | {"seconds": round(wall, 2), "cpu_seconds": round(cores, 2), "percent": kinds}))
 

@@ -37,13 +37,13 @@ def layer(rows: int, inputs: int, outputs: int) -> Ways:
     return ways
 
 
-def centroids(count: int, rows: int = 30_000, width: int = 768, block: int = 512) -> Ways:
-    """Distances: our search, its product of matrices alone in the same blocks, PyTorch's product, and faiss."""
+def centroids(count: int, rows: int = 30_000, width: int = 768, block: int = 500) -> Ways:
+    """Distances: our search, its product of matrices alone in blocks, PyTorch's product, and faiss."""
     import faiss
     import torch
 
     x, c = normal(rows, width), normal(count, width)
-    blocks, tx, tc = x[: rows // block * block].reshape(-1, block, width), torch.tensor(x), torch.tensor(c)
+    blocks, tx, tc = x.reshape(-1, block, width), torch.tensor(x), torch.tensor(c)
     index = faiss.IndexFlatL2(width)
     index.add(c)
     own = jnp.asarray(x), jnp.asarray(c)
