@@ -218,18 +218,25 @@ def make_model(name: str, folder: Path) -> None:
 
 
 def main() -> None:
-    """Make the folders that are not there yet."""
+    """Make the folders that are not there yet; a model that can't be had keeps no other from being made."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="where the model folders go")
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS), help="which models (all)")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
+    failed = {}
     for name in options.models:
         folder = options.folder / name
-        if not folder.exists():
-            make_model(name, options.folder)
+        try:
+            if not folder.exists():
+                make_model(name, options.folder)
+        except SystemExit as error:
+            failed[name] = error
+            continue
         files = ", ".join(f"{file.name} {file.stat().st_size / 1e6:.1f} MB" for file in sorted(folder.iterdir()))
         print(f"{name}: {files}", flush=True)
+    if failed:
+        raise SystemExit("\n".join(f"NOT FETCHED {name}: {error}" for name, error in failed.items()))
 
 
 if __name__ == "__main__":

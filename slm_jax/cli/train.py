@@ -29,6 +29,9 @@ class TrainOptions(HostOptions):
     """Run these stages only."""
     redo: tuple[str, ...] = ()
     """Set these stages, and those that read them, aside and run them again."""
+    profile: str | None = None
+    """FIRST:LAST traces the steps after FIRST, up to LAST, of every stage that trains by gradient, into its folder
+    `profile`; --STAGE.train.profile does it for one stage."""
     dry_run: bool = False
     """Build everything and take one step of every stage on a few examples, in a folder that is then removed."""
     json: bool = False
@@ -48,6 +51,7 @@ def main(argv: list[str]) -> dict[str, Any]:
         raise UserError("--workdir is missing: the folder in which the run is kept")
     if options.dry_run and (options.hosts != "one" or options.coordinator is not None):
         raise UserError("--dry-run works in a folder of this host: take one host for it")
+    config = config if options.profile is None else profiled(config, options.profile)
     stopped: Interrupted | None = None
     with joined(options):
         try:
@@ -57,6 +61,17 @@ def main(argv: list[str]) -> dict[str, Any]:
     if speaks():
         say(str(stopped))
     raise SystemExit(stopped.exit_code) from stopped
+
+
+def profiled(run: Any, window: str) -> Any:
+    """The run with `profile` set in every stage that trains by gradient."""
+    from slm_jax.training.gradient_stage import GradientStageConfig
+
+    def changed(stage: Any) -> Any:
+        trains = isinstance(stage, GradientStageConfig)
+        return stage.replace(train=stage.train.replace(profile=window)) if trains else stage
+
+    return run.replace(stages=tuple(changed(stage) for stage in run.stages))
 
 
 def _train(options: TrainOptions, config: Any) -> dict[str, Any]:

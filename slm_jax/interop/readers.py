@@ -8,6 +8,7 @@ import argparse
 import json
 import pickle
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,8 @@ FOLDER_FILES = (
 SUFFIXES = (".safetensors", ".npz", ".pt", ".pth", ".bin", ".ckpt")
 INNER_NAMES = ("model", "state_dict", "model_state_dict", "generator", "module")
 """Where checkpoints of training scripts keep the weights beside their optimizer and settings."""
+INERT = ("fairseq.data.dictionary.Dictionary",)
+"""Classes in published checkpoints whose objects nobody needs here: fairseq's HuBERT keeps its labels in one."""
 
 
 @dataclass(frozen=True)
@@ -134,21 +137,28 @@ def _read_zip(path: Path) -> dict[str, Entry]:
 
 def _npz_entry(path: Path, member: str) -> Entry:
     """One array of an npz, of which only the header is read now."""
-    with zipfile.ZipFile(path) as archive, archive.open(member) as file:
-        try:
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open(member) as file:
             version = np.lib.format.read_magic(file)
             header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
             shape, _, dtype = header[version](file)
-        except (ValueError, KeyError):
-            raise UserError(f"{path} is damaged: {member} has no header of an array") from None
+    except (ValueError, KeyError, zipfile.BadZipFile, zlib.error, EOFError):
+        raise UserError(f"{path} is damaged: {member} has no header of an array") from None
     if dtype.hasobject or dtype.kind == "V":
         raise UserError(f"{path}: {member} holds {dtype}, not numbers")
 
     def read() -> np.ndarray:
-        with np.load(path, allow_pickle=False) as arrays:
-            return arrays[member.removesuffix(".npy")]
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                return arrays[member.removesuffix(".npy")]
+        except (ValueError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+            raise UserError(f"{path} is damaged: {member} can't be read ({str(error).splitlines()[0]})") from None
 
     return Entry(shape, dtype.name, read)
+
+
+class Inert:
+    """Stands for a class that a checkpoint keeps beside its weights: it takes the fields and does nothing."""
 
 
 def _read_torch(path: Path, mmap: bool) -> dict[str, Entry]:
@@ -157,8 +167,7 @@ def _read_torch(path: Path, mmap: bool) -> dict[str, Entry]:
     except ImportError:
         raise UserError(f"{path} is a PyTorch file: reading it needs torch (pip install 'slm_jax[torch]')") from None
     try:
-        # fairseq keeps its settings in a Namespace: a plain container, safe to build
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        with torch.serialization.safe_globals([argparse.Namespace, *((Inert, name) for name in INERT)]):
             loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:
         wanted = str(error).split("\n")[0]

@@ -1,7 +1,7 @@
 """The next-token objective of language models."""
 
 import dataclasses
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -15,19 +15,24 @@ from slm_jax.objectives.cross_entropy import Terms, chunked_token_sums, token_su
 FIELDS = ("ids", "mask", "segment_ids", "positions", "target_mask")
 """What the objective reads of a batch; other entries are left alone."""
 
+LARGE_VOCABULARY = 8192
+"""From so many words on, logits are made and used up in chunks unless the config says otherwise."""
+CHUNK = 256
+
 
 class NextTokenConfig(Config):
-    """`chunk`: steps of time whose logits exist at once (None: all), for large vocabularies."""
+    """`chunk`: steps of time whose logits exist at once; None: all; "auto": `CHUNK` of a large vocabulary, else all."""
 
     label_smoothing: float = 0.0
     z_loss: float = 0.0
-    chunk: int | None = None
+    chunk: int | Literal["auto"] | None = "auto"
 
     def __post_init__(self) -> None:
         smoothing = self.label_smoothing
         require(0.0 <= smoothing < 1.0, "label_smoothing", smoothing, "must lie in [0, 1)")
         require(self.z_loss >= 0.0, "z_loss", self.z_loss, "must not be negative")
-        require(self.chunk is None or self.chunk >= 1, "chunk", self.chunk, "must be at least 1")
+        known = self.chunk in (None, "auto") or (isinstance(self.chunk, int) and self.chunk >= 1)
+        require(known, "chunk", self.chunk, "must be at least 1, auto or None")
 
     def make(self, model: Any) -> "NextToken":
         """The objective for `model`, a `sequence_models` decoder."""
@@ -72,11 +77,14 @@ class NextToken:
 
     def _sums(self, params: Params, features: jax.Array, targets: jax.Array, counted: jax.Array) -> Any:
         terms = Terms(self.config.label_smoothing, self.config.z_loss)
-        if self.config.chunk is None:
+        chunk = self.config.chunk
+        if chunk == "auto":
+            chunk = CHUNK if self.model.config.vocabulary >= LARGE_VOCABULARY else None
+        if chunk is None:
             logits = self.model.apply({"params": params}, features, method="head")
             return token_sums(logits, targets, counted, terms)
         matrix = self.model.apply({"params": params}, method="head_matrix")
-        return chunked_token_sums(terms, self.config.chunk, features, matrix, targets, counted)
+        return chunked_token_sums(terms, chunk, features, matrix, targets, counted)
 
 
 def counted_targets(

@@ -2,11 +2,11 @@
 
 Sources. TPU: the pages "TPU v4", "v5e", "v5p", "v6e" and "TPU7x (Ironwood)" of the Cloud TPU documentation
 (docs.cloud.google.com/tpu/docs/v5p and its neighbours, 2026): dense bfloat16 peak, memory, its bandwidth, and
-interconnect, whose bidirectional figure is halved here; v4's six links of 50 GB/s: Jouppi et al. 2023, "TPU v4: An
-Optically Reconfigurable Supercomputer"; v5p has 96 GiB, of which the documentation counts 95; v5e's share of the
-data-centre network is that of its pod, 6.4 Tbit/s, over 256 chips. `usable_bytes` is what the TPU compiler
-(libtpu 0.0.42.1) calls available when it refuses a program. NVIDIA: the data sheets of H100 SXM, H200 SXM and A100
-SXM; peaks are without sparsity.
+interconnect, whose bidirectional figure is halved here (slices of whole 4x4x4 cubes are tori, smaller ones are open);
+v4's six links of 50 GB/s: Jouppi et al. 2023, "TPU v4: An Optically Reconfigurable Supercomputer"; v5p has 96 GiB, of
+which the documentation counts 95; v5e's share of the data-centre network is that of its pod, 6.4 Tbit/s, over 256
+chips. `usable_bytes` is what the TPU compiler (libtpu 0.0.42.1) calls available when it refuses a program. NVIDIA: the
+data sheets of H100 SXM, H200 SXM and A100 SXM; peaks are without sparsity.
 """
 
 import dataclasses
@@ -58,12 +58,14 @@ class Chip:
         """What the worst placed chip of a slice of `shape` chips takes in, bytes/s, when all its links are busy.
 
         An axis that closes a ring feeds a chip from both sides; the chips at the ends of an open one have one
-        neighbour on it; an axis of one chip has no links.
+        neighbour on it; an axis of one chip has no links. With six links, rings are closed between whole cubes only.
         """
         if self.links == 1:
             return self.ici_bytes_per_s
         each = self.ici_bytes_per_s / self.links
-        return each * sum(0 if size == 1 else 2 if size % self.torus == 0 else 1 for size in shape)
+        rings = [size % self.torus == 0 for size in shape]
+        rings = [all(rings)] * len(rings) if self.links == 6 else rings
+        return each * sum(0 if size == 1 else 2 if ring else 1 for size, ring in zip(shape, rings, strict=True))
 
 
 _TPU = (

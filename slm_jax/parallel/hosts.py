@@ -137,6 +137,31 @@ def any_host(flag: bool) -> bool:
     return bool(np.any(multihost_utils.process_allgather(np.asarray(flag))))
 
 
+class Meetings:
+    """At which steps the processes talk about stopping and saving: all at the same ones, every few seconds.
+
+    A notice of preemption leaves half a minute, in which steps may be slow; quick steps must not wait for talk each
+    time. A single process may always. `most`: steps between two meetings at most.
+    """
+
+    EVERY_S = 5.0
+
+    def __init__(self, step: int, most: int) -> None:
+        self.most, self.last, self.next, self.since = most, step, step + 1, time.perf_counter()
+
+    def due(self, step: int) -> bool:
+        """Whether this step ends with a meeting; all processes must ask after every step."""
+        if jax.process_count() == 1:
+            return True
+        if step < self.next:
+            return False
+        now = time.perf_counter()
+        each = (now - self.since) / max(step - self.last, 1)
+        steps = from_first_host(max(1, min(self.most, int(self.EVERY_S / max(each, 1e-9)))))
+        self.last, self.next, self.since = step, step + steps, now
+        return True
+
+
 def from_first_host(value: int) -> int:
     """The value that process 0 holds, on every process."""
     if jax.process_count() == 1:

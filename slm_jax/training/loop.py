@@ -18,7 +18,7 @@ from slm_jax.core.contracts import Batch, BatchIterator
 from slm_jax.core.errors import require
 from slm_jax.core.mirror import Mirror
 from slm_jax.core.paths import AnyPath, Place, as_path
-from slm_jax.parallel.hosts import any_host, is_first_host, merged_state
+from slm_jax.parallel.hosts import Meetings, any_host, is_first_host, merged_state
 from slm_jax.parallel.mesh import MeshConfig
 from slm_jax.parallel.sharding import put_batch, shardings_for, unbox, with_shardings
 from slm_jax.training.clock import Clock
@@ -204,7 +204,7 @@ class _Run:
     def loop(self, state: TrainState, step: int, evaluate: Evaluate | None, progress: bool) -> TrainState:
         config = self.config
         bar = Progress(self.folder.name, step, config.steps, progress)
-        profiler = Profiler(self.logs.path, config.profile)
+        profiler, meetings = Profiler(self.logs.path, config.profile), Meetings(step, config.log_every)
         with StopRequest() as stop, MetricsLog(self.logs.path, step) as lines, bar, profiler:
             if step < config.steps:
                 self.ledger.note("ready", step)
@@ -220,7 +220,7 @@ class _Run:
                     bar.show(self._report(step, lines))
                 if evaluate is not None and (last or _due(step, config.evaluate_every)):
                     self._evaluate(state, step, evaluate, lines)
-                agreed = jax.process_count() == 1 or step % config.log_every == 0
+                agreed = meetings.due(step)
                 stopped = agreed and any_host(stop.signum is not None)
                 if last or stopped or _due(step, config.checkpoint_every_steps) or (agreed and self._overdue()):
                     self._save(state, step)

@@ -114,7 +114,8 @@ def make_step(
     """
     # Convolutions inside a scan or a cond run 10 to 20 times slower on CPU than outside. So players rest by being left
     # out of the program, and micro-batches are written out there.
-    unroll = mesh.devices.flat[0].platform == "cpu" if unroll is None else unroll
+    on_cpu = mesh.devices.flat[0].platform == "cpu"
+    unroll = on_cpu if unroll is None else unroll
 
     @placed_on(mesh)
     def step(state: TrainState, batch: Batch, frozen: Any, names: tuple[str, ...]) -> tuple[TrainState, StepOutput]:
@@ -127,7 +128,7 @@ def make_step(
             if player.name not in names:
                 continue
             rng = jax.random.fold_in(key, index)
-            new, own, player_finite = _update(player, total_steps, new, micro, rng, frozen, unroll)
+            new, own, player_finite = _update(player, total_steps, new, micro, rng, frozen, unroll, on_cpu)
             finite = finite & player_finite
             seen[player.name] = {name: own[name][0] / jnp.maximum(own[name][1], 1) for name in MEASURES}
             prefix = f"{player.name}/" if len(players) > 1 else ""
@@ -138,7 +139,9 @@ def make_step(
         if spike is not None and seen:
             verdict, memory = judge(spike, state.spikes, seen, finite)
             new, taken = dataclasses.replace(new, spikes=memory), finite & ~verdict.left_out
-        kept = jax.tree.map(lambda after, before: jnp.where(taken, after, before), _carried(new), _carried(state))
+        settled = ("params", "opt") if on_cpu and len(names) == 1 and spike is None else ()  # by `_moved`
+        after, before = (_carried(each, besides=settled) for each in (new, state))
+        kept = jax.tree.map(lambda after, before: jnp.where(taken, after, before), after, before)
         new = dataclasses.replace(new, **kept, step=state.step + 1)
         return new, StepOutput(sums, finite, verdict)
 
@@ -162,8 +165,8 @@ def split_rows(batch: Batch, parts: int, mesh: Mesh) -> Batch:
     return jax.tree.map(split, batch)
 
 
-def _carried(state: TrainState) -> dict[str, Any]:
-    return {"params": state.params, "opt": state.opt, "mutable": state.mutable, "ema": state.ema}
+def _carried(state: TrainState, besides: Sequence[str]) -> dict[str, Any]:
+    return {name: getattr(state, name) for name in ("params", "opt", "mutable", "ema") if name not in besides}
 
 
 def _average(slow: Params, fast: Params, decay: float) -> Params:
@@ -171,21 +174,49 @@ def _average(slow: Params, fast: Params, decay: float) -> Params:
 
 
 def _update(
-    player: Player, total_steps: int, state: TrainState, micro: Batch, rng: jax.Array, frozen: Any, unroll: bool
+    player: Player,
+    total_steps: int,
+    state: TrainState,
+    micro: Batch,
+    rng: jax.Array,
+    frozen: Any,
+    unroll: bool,
+    branch: bool,
 ) -> tuple[TrainState, Sums, jax.Array]:
     owned, others = partition(state.params, player.owns)
     grads, loss = _gradients(player.objective, owned, others, state.mutable, micro, rng, frozen, unroll)
     count = jnp.maximum(loss.count, 1).astype(jnp.float32)
     grads = jax.tree.map(lambda g: g / count.astype(g.dtype), grads)
     norm = optax.tree.norm(grads)
-    updates, opt = player.transformation(total_steps).update(grads, state.opt[player.name], owned)
-    params = merge(optax.apply_updates(owned, updates), others)
+    finite = jnp.isfinite(loss.total) & jnp.isfinite(norm)
+    owned, opt = _moved(player.transformation(total_steps), owned, state.opt[player.name], grads, finite, branch)
     rate = player.optimizer.schedule_for(player.updates(total_steps))((state.step - player.start) // player.every)
     one = jnp.ones(())
     sums = {"loss": (loss.total, loss.count), **loss.metrics}
     sums |= {"grad_norm": (norm, one), "learning_rate": (jnp.asarray(rate, jnp.float32), one)}
-    state = dataclasses.replace(state, params=params, opt=state.opt | {player.name: opt}, mutable=loss.state)
-    return state, sums, jnp.isfinite(loss.total) & jnp.isfinite(norm)
+    opts = state.opt | {player.name: opt}
+    return dataclasses.replace(state, params=merge(owned, others), opt=opts, mutable=loss.state), sums, finite
+
+
+def _moved(
+    transformation: optax.GradientTransformation,
+    owned: Params,
+    opt: Any,
+    grads: Params,
+    finite: jax.Array,
+    branch: bool,
+) -> tuple[Params, Any]:
+    """Weights and optimizer state after one update; with `branch` they stay as they are where `finite` is False.
+
+    A branch suits the CPU, where XLA writes moments and weights in loops of their own: a choice made element by element
+    has them read what was there before, which costs a copy of both moments. Accelerators do all in one pass.
+    """
+
+    def move() -> tuple[Params, Any]:
+        updates, after = transformation.update(grads, opt, owned)
+        return optax.apply_updates(owned, updates), after
+
+    return jax.lax.cond(finite, move, lambda: (owned, opt)) if branch else move()
 
 
 def _gradients(

@@ -1,4 +1,5 @@
 import json
+import shutil
 from functools import partial
 
 import pytest
@@ -35,6 +36,17 @@ def test_json_has_one_row_per_case(capfd, monkeypatch):
     assert {"case", "ours_ms", "reference", "reference_ms", "ratio", "floor_ms", "machine"} <= row.keys()
     assert row["case"] == "hifigan_v1_10s" and row["equal"] and row["quick"] and row["pairs"] == 1
     assert {"processor", "cores", "load", "versions", "gflop_s", "gbyte_s"} <= row["machine"].keys()
+
+
+@pytest.mark.slow(seconds=60)
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_the_quicker_of_eager_and_compiled_pytorch_is_the_reference(capfd, monkeypatch):
+    monkeypatch.setattr(bench_machine, "fresh_compilation", lambda: None)
+    monkeypatch.setattr(bench_machine, "ceilings", partial(bench_machine.ceilings, repeats=1, size=128, megabytes=4))
+    assert run_verb(bench.main, ["gpt2_small_train", "--quick", "--compile", "--pairs", "1", "--json"]) == 0
+    (row,) = json.loads(capfd.readouterr().out)
+    assert row["equal"] and set(row["tried_ms"]) == {"eager", "torch.compile"}
+    assert row["reference"] == min(row["tried_ms"], key=row["tried_ms"].get)
 
 
 @pytest.mark.parametrize(

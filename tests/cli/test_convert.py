@@ -1,6 +1,7 @@
 """`convert` as a person types it: both ways, from the hub's cache, from a run, and what it refuses."""
 
 import json
+import os
 
 import jax
 import numpy as np
@@ -186,4 +187,88 @@ def test_weights_that_do_not_fit_leave_nothing(hub, capfd, tmp_path):
     (hub / "config.json").write_text(json.dumps(fields | {"intermediate_size": 21, "num_hidden_layers": 1}))
     code, _, err = typed(capfd, hub, tmp_path / "ours")
     assert code == 2 and "model.layers.0.mlp.up_proj.weight" in err and "model.layers.1.mlp.up_proj.weight" in err
+    assert [path.name for path in tmp_path.iterdir()] == ["hub"]
+
+
+class RunsCode:
+    """Unpickling this makes a folder: what a malicious checkpoint would do."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+def rewritten(hub, change):
+    """The folder with its weights changed and written by the reference's own library."""
+    from safetensors.numpy import save_file
+
+    weights = {name: np.array(value) for name, value in numpy_state(hub).items()}
+    change(weights)
+    (hub / "model.safetensors").unlink()
+    save_file(weights, hub / "model.safetensors")
+
+
+def cut(hub):
+    """As a broken download leaves it."""
+    path = hub / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def without_a_shard(hub):
+    """Two shards in the index, one of them there."""
+    places = dict.fromkeys(numpy_state(hub), "model-00001-of-00002.safetensors")
+    places["lm_head.weight"] = "model-00002-of-00002.safetensors"
+    (hub / "model.safetensors").rename(hub / "model-00001-of-00002.safetensors")
+    (hub / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
+
+
+def as_a_pickle_with_code(hub):
+    """Weights that want to make a folder when they are read."""
+    torch = pytest.importorskip("torch")
+    (hub / "model.safetensors").unlink()
+    torch.save({"x": torch.zeros(2), "y": RunsCode(hub.parent / "it_ran")}, hub / "pytorch_model.bin")
+
+
+def as_a_damaged_npz(hub):
+    """One byte of the last array is flipped, which shows when it is read."""
+    weights = numpy_state(hub)
+    (hub / "model.safetensors").unlink()
+    path = hub / "weights.npz"
+    np.savez(path, **weights)
+    data = bytearray(path.read_bytes())
+    start = data.rindex(b"\x93NUMPY")
+    data[start + 200] ^= 0xFF
+    path.write_bytes(data)
+
+
+def of_another_architecture(hub):
+    """The config of another family."""
+    fields = {"model_type": "gpt2", "n_embd": 12, "n_layer": 2, "n_head": 2, "vocab_size": 23}
+    (hub / "config.json").write_text(json.dumps(fields))
+
+
+BROKEN = {
+    "cut short": (cut, "is cut short"),
+    "a missing shard": (without_a_shard, "lacks 1 of 2 shards"),
+    "code": (as_a_pickle_with_code, "it wants to run code"),
+    "a flipped byte": (as_a_damaged_npz, "is damaged"),
+    "another architecture": (of_another_architecture, "is no gpt2 as its config.json says"),
+    "an extra key": (lambda hub: rewritten(hub, lambda w: w.update(spare=np.zeros(2, np.float32))), "'spare'"),
+    "a lost key": (lambda hub: rewritten(hub, lambda w: w.pop("model.norm.weight")), "'model.norm.weight'"),
+    "whole numbers": (
+        lambda hub: rewritten(hub, lambda w: w.update({"model.norm.weight": np.ones(12, np.int32)})),
+        "holds int32",
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", BROKEN)
+def test_a_broken_checkpoint_is_one_error_and_leaves_nothing(hub, capfd, tmp_path, damage):
+    spoil, message = BROKEN[damage]
+    spoil(hub)
+    code, _, err = typed(capfd, hub, tmp_path / "ours")
+    assert code == 2
+    assert err.count("error: ") == 1 and message in err and "Traceback" not in err, err
     assert [path.name for path in tmp_path.iterdir()] == ["hub"]

@@ -9,6 +9,7 @@ import pytest
 from slm_jax.cli.console import Failed, run_verb
 from slm_jax.cli.main import main
 from slm_jax.cli.parity import report
+from slm_jax.workbench import parity
 from slm_jax.workbench.parity import Comparison, Row
 
 KEYS = ["family", "case", "layer", "max_abs", "max_rel", "ref_std", "tolerance", "ok"]
@@ -38,14 +39,20 @@ def test_tables_for_people_and_saved_activations(torch_is_there, capsys, tmp_pat
     assert list(saved) == ["embeddings", "layer_1", "layer_2", "layer_3", "final_norm", "logits"]
 
 
-def test_a_folder_as_json(torch_is_there, capfd, tmp_path):
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A hub folder of a small LLaMA."""
+    pytest.importorskip("torch")
+    pytest.importorskip("transformers")
     from slm_jax.interop.model import export
     from slm_jax.interop.references import builders
-    from slm_jax.workbench.parity import subject_of
 
-    drawn = subject_of(builders()["llama"]["one-layer"](3, "float32"))
-    export(drawn.config, drawn.params, tmp_path / "small", family="llama")
-    assert main(["parity", "--model", str(tmp_path / "small"), "--json"]) == 0
+    drawn = parity.subject_of(builders()["llama"]["one-layer"](3, "float32"))
+    return export(drawn.config, drawn.params, tmp_path_factory.mktemp("hub") / "small", family="llama")
+
+
+def test_a_folder_as_json(torch_is_there, capfd, small, monkeypatch):
+    assert main(["parity", "--model", str(small), "--json"]) == 0
     rows = json.loads(capfd.readouterr().out)
     assert all(list(one) == KEYS for one in rows)
     assert {one["family"] for one in rows} == {"llama"}
@@ -56,6 +63,15 @@ def test_a_folder_as_json(torch_is_there, capfd, tmp_path):
         "logits",
     ]
     assert all(one["ok"] and one["max_abs"] <= 1e-5 for one in rows if "control" not in one["case"])
+    monkeypatch.setitem(parity.TOLERANCES, "float32", 1e-12)  # below float32's own rounding
+    assert main(["parity", "--model", str(small), "--json"]) == 1
+    assert not all(one["ok"] for one in json.loads(capfd.readouterr().out))
+
+
+def test_float64_as_it_is_typed(torch_is_there, small, capfd):
+    assert main(["parity", "--model", str(small), "--dtype", "float64", "--json"]) == 0
+    rows = json.loads(capfd.readouterr().out)
+    assert max(one["max_rel"] for one in rows if "control" not in one["case"]) < 1e-12
 
 
 def test_the_report_points_at_the_first_layer_that_differs():

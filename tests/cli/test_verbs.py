@@ -10,6 +10,8 @@ import pytest
 
 from slm_jax.audio.files import write_wav
 from slm_jax.cli.main import main
+from slm_jax.cli.options import parse_with_config
+from slm_jax.cli.train import TrainOptions, profiled
 
 SMALLEST = str(Path(__file__).parents[1] / "end_to_end" / "smallest.py")
 
@@ -34,6 +36,7 @@ def typed(capsys, *argv):
         (["train", SMALLEST, "--workdir", "w", "--hosts", "auto", "--index", "0"], "leave one of them out"),
         (["train", SMALLEST, "--workdir", "w", "--coordinator", "a:1"], "--processes and --index missing"),
         (["train", SMALLEST, "--dry-run", "--hosts", "auto"], "one host"),
+        (["train", SMALLEST, "--workdir", "w", "--profile", "15"], "10:15"),
         (["prepare", "word"], "world"),
         (["prepare", "folder:nowhere-at-all"], "nowhere-at-all"),
         (["generate", "nowhere-at-all"], "run.json"),
@@ -50,6 +53,12 @@ def test_a_mistake_is_one_line_with_the_way_out(argv, message, capsys, tmp_path,
     assert message in err
     assert err.count("\n") == 1
     assert not (tmp_path / "w").exists()
+
+
+def test_one_window_is_profiled_in_every_stage_that_trains_by_gradient():
+    run = profiled(parse_with_config(TrainOptions, [SMALLEST], "train")[1], "4:7")
+    windows = {stage.name: stage.train.profile for stage in run.stages if hasattr(stage, "train")}
+    assert {"hubert", "lm", "vocoder"} <= windows.keys() and set(windows.values()) == {"4:7"}
 
 
 def test_prepare_accounts_for_every_file(capsys, tmp_path):

@@ -142,6 +142,10 @@ def test_only_the_pinned_file_becomes_a_folder(fetcher, served, tmp_path, monkey
     monkeypatch.setitem(fetcher.MODELS, "needy", needy)
     with pytest.raises(SystemExit, match="pip install no_such_module"):
         fetcher.make_model("needy", tmp_path / "out")
+    monkeypatch.setattr("sys.argv", ["real_weights.py", str(tmp_path / "all"), "--models", "needy", "made"])
+    with pytest.raises(SystemExit, match=r"NOT FETCHED needy: .* pip install no_such_module"):
+        fetcher.main()
+    assert [path.name for path in (tmp_path / "all").iterdir()] == ["made"], "one that fails keeps no other back"
 
 
 def test_sums_and_licences_are_pinned(fetcher):

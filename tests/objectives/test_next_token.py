@@ -1,3 +1,5 @@
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,7 +7,8 @@ import pytest
 
 from slm_jax.core.errors import UserError
 from slm_jax.objectives.cross_entropy import Terms, chunked_token_sums, token_sums
-from slm_jax.objectives.next_token import NextTokenConfig, counted_targets
+from slm_jax.objectives.next_token import CHUNK, LARGE_VOCABULARY, NextTokenConfig, counted_targets
+from slm_jax.parallel.sharding import unbox
 from slm_jax.sequence_models.presets import opt
 from tests.contracts.checks import assert_close, random_params
 
@@ -72,6 +75,30 @@ def test_chunks_equal_the_whole_in_value_and_gradient(chunk):
     (wanted, wanted_out), wanted_gradients = compiled(PARAMS, None)
     assert float(value) == pytest.approx(float(wanted), rel=1e-5)
     jax.tree.map(lambda a, b: assert_close(a, b, 1e-5), (gradients, out), (wanted_gradients, wanted_out))
+
+
+def test_logits_of_a_large_vocabulary_never_exist_at_once():
+    """No array of the program, forwards or backwards, holds all steps of time times all words."""
+    words, length = LARGE_VOCABULARY, 2 * CHUNK
+    ids = jnp.zeros((2, length), jnp.int32)
+
+    def largest(vocabulary: int, **settings) -> int:
+        model = opt(vocabulary=vocabulary, layers=1, width=8, heads=2, hidden=12, max_positions=length).make()
+        params = jax.eval_shape(lambda: model.init(jax.random.key(0), ids[:1, :4]))["params"]
+        objective = NextTokenConfig(**settings).make(model)
+        step = jax.grad(lambda params: objective(params, None, {"ids": ids}, None).total)
+        return largest_array(jax.make_jaxpr(step)(unbox(params)).jaxpr)
+
+    assert largest(words) < 2 * length * words / 1.9
+    assert largest(words, chunk=None) >= 2 * length * words
+    assert largest(words - 1) >= 2 * length * (words - 1), "small ones are made at once"
+
+
+def largest_array(jaxpr) -> int:
+    """Entries of the largest array that a program makes, those inside its loops and calls included."""
+    own = [math.prod(v.aval.shape) for eqn in jaxpr.eqns for v in eqn.outvars]
+    given = [getattr(leaf, "jaxpr", leaf) for eqn in jaxpr.eqns for leaf in jax.tree.leaves(eqn.params)]
+    return max(own + [largest_array(each) for each in given if hasattr(each, "eqns")], default=0)
 
 
 def test_chunks_also_run_without_a_gradient():

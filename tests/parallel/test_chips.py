@@ -42,6 +42,8 @@ def test_links_of_the_worst_placed_chip():
     assert v5e.ring_bytes_per_s((4, 4)) == v5e.ici_bytes_per_s / 2  # a corner has two of four neighbours
     assert v5p.ring_bytes_per_s((4, 4, 4)) == v5p.ici_bytes_per_s
     assert v5p.ring_bytes_per_s((2, 2, 1)) == v5p.ici_bytes_per_s / 3
+    assert v5p.ring_bytes_per_s((2, 4, 4)) == v5p.ici_bytes_per_s / 2  # no whole cube: all axes are open
+    assert v5e.ring_bytes_per_s((8, 16)) == 3 * v5e.ici_bytes_per_s / 4  # its long axis alone is a ring
     assert v5e.ring_bytes_per_s((1, 1)) == 0
 
 

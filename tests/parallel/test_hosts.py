@@ -7,7 +7,9 @@ import sys
 import pytest
 
 from slm_jax.core.errors import UserError
+from slm_jax.parallel import hosts
 from slm_jax.parallel.hosts import (
+    Meetings,
     all_arrived,
     any_host,
     from_first_host,
@@ -28,6 +30,33 @@ def test_one_process_agrees_with_itself():
     assert merged_state({"a": 1}) == {"a": 1}
     assert on_first_host(lambda: [1, "a"]) == [1, "a"]
     all_arrived("here")
+
+
+@pytest.mark.parametrize(
+    ("step_s", "expected"),
+    [
+        (0.01, [11, 21, 31, 41]),  # quick steps: every `most`
+        (1.0, [11, 16, 21, 26, 31, 36, 41]),  # every five seconds
+        (60.0, list(range(11, 42))),  # slow ones: each
+    ],
+)
+def test_processes_meet_every_few_seconds(monkeypatch, step_s, expected):
+    """After the first step, whose time is measured, in steps of the first host's choice."""
+    now = [0.0]
+    monkeypatch.setattr(hosts.jax, "process_count", lambda: 2)
+    monkeypatch.setattr(hosts, "from_first_host", lambda value: value)
+    monkeypatch.setattr(hosts.time, "perf_counter", lambda: now[0])
+    meetings, met = Meetings(10, most=10), []
+    for step in range(11, 42):
+        now[0] += step_s
+        if meetings.due(step):
+            met.append(step)
+    assert met == expected
+
+
+def test_a_single_process_may_stop_after_any_step():
+    meetings = Meetings(0, most=10)
+    assert all(meetings.due(step) for step in range(1, 5))
 
 
 def test_the_machine_is_described(monkeypatch):

@@ -18,6 +18,7 @@ from slm_jax.interop.model import export, load
 from slm_jax.nn.positions import RopeScaling
 from slm_jax.sequence_models.decoder_config import DecoderConfig
 from slm_jax.sequence_models.presets import gpt2, llama, opt, qwen2
+from slm_jax.workbench.parity import compare_folder
 
 V, S = 41, 9
 SHAPE = {"vocab_size": V, "hidden_size": 30, "num_hidden_layers": 2, "num_attention_heads": 3}
@@ -153,6 +154,17 @@ def test_logits_equal_the_reference_under_padding(pair, side):
     ours = np.asarray(pair.run(pair.params, jnp.asarray(IDS, jnp.int32), jnp.asarray(mask)))
     assert np.abs(wanted[mask]).max() > 0.1
     assert np.abs(ours[mask] - wanted[mask]).max() <= 1e-5 * max(1.0, np.abs(wanted[mask]).max())
+
+
+@pytest.mark.parametrize("pair", ["gpt2_odd", "opt_350m", "llama", "qwen2_window"], indirect=True)
+def test_every_layer_equals_the_reference_under_padding(pair):
+    found = list(compare_folder(pair.folder, 0, "float32"))
+    assert [item.case.partition(", ")[2] for item in found[:3]] == ["plain", "right-padded", "left-padded"]
+    layers = [f"layer_{number}" for number in range(1, pair.config.layers + 1)]
+    for item in found[:-1]:
+        assert {"embeddings", *layers, "logits"} <= {row.layer for row in item.rows}
+        assert [row for row in item.rows if not row.ok or row.max_abs > row.tolerance / 10] == []
+    assert found[-1].rows[0].ok, "the negative control is noticed"
 
 
 def test_what_we_write_is_the_same_model_to_transformers(pair, tmp_path):

@@ -1,5 +1,8 @@
 """wav2vec 2.0, HuBERT and WavLM against the transformers classes with random weights: every layer, padded or not."""
 
+import json
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +15,7 @@ from slm_jax.encoders.ssl import SSLEncoderConfig
 from slm_jax.interop.engine import import_params, resolve
 from slm_jax.interop.families import FAMILIES
 from slm_jax.interop.family import Family
+from slm_jax.interop.model import load
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -113,6 +117,46 @@ def test_every_layer_equals_the_reference_row_by_row(variant, rows):
         assert hidden.std() > 0.1
         np.testing.assert_allclose(out.hidden[:, row, :frames], hidden[:, 0], atol=TOLERANCE)
         np.testing.assert_allclose(out.values[row, :frames], last[0], atol=TOLERANCE)
+
+
+FAIRSEQ = (
+    (r"feature_extractor\.conv_layers\.(\d+)\.conv\.", r"feature_extractor.conv_layers.\1.0."),
+    (r"feature_extractor\.conv_layers\.(\d+)\.layer_norm\.", r"feature_extractor.conv_layers.\1.2."),
+    (r"feature_projection\.layer_norm", "layer_norm"),
+    (r"feature_projection\.projection", "post_extract_proj"),
+    (r"masked_spec_embed", "mask_emb"),
+    (r"encoder\.pos_conv_embed\.conv\.bias", "encoder.pos_conv.0.bias"),
+    (r"encoder\.pos_conv_embed\.conv\.parametrizations\.weight\.original0", "encoder.pos_conv.0.weight_g"),
+    (r"encoder\.pos_conv_embed\.conv\.parametrizations\.weight\.original1", "encoder.pos_conv.0.weight_v"),
+    (r"(encoder\.layers\.\d+)\.layer_norm", r"\1.self_attn_layer_norm"),
+    (r"(encoder\.layers\.\d+)\.attention\.rel_attn_embed", r"\1.self_attn.relative_attention_bias"),
+    (r"(encoder\.layers\.\d+)\.attention\.gru_rel_pos_linear", r"\1.self_attn.grep_linear"),
+    (r"(encoder\.layers\.\d+)\.attention\.gru_rel_pos_const", r"\1.self_attn.grep_a"),
+    (r"(encoder\.layers\.\d+)\.attention\.", r"\1.self_attn."),
+    (r"(encoder\.layers\.\d+)\.feed_forward\.intermediate_dense", r"\1.fc1"),
+    (r"(encoder\.layers\.\d+)\.feed_forward\.output_dense", r"\1.fc2"),
+)
+"""What fairseq calls each weight of the transformers classes: written down from its modules, not from our table."""
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_checkpoint_of_fairseq_is_the_same_model(variant, tmp_path):
+    """The reference's weights under fairseq's names, in a file as its trainer writes it: the same parameters."""
+    family, model = family_of_variant(variant), reference(variant)
+    norms_are_inner = model.config.feat_extract_norm == "layer"
+    renamed = {}
+    for name, value in model.state_dict().items():
+        for pattern, new in FAIRSEQ:
+            name = re.sub(f"^{pattern}", new, name)
+        if norms_are_inner:  # between two transpositions
+            name = re.sub(r"(conv_layers\.\d+\.2)\.", r"\1.1.", name)
+        renamed[name] = value
+    torch.save({"model": renamed, "args": None, "epoch": 3}, tmp_path / "checkpoint_best.pt")
+    (tmp_path / "config.json").write_text(json.dumps(model.config.to_diff_dict()))
+    config, params = load(tmp_path)
+    wanted = imported(model, family)
+    assert config == wanted[0]
+    jax.tree.map(np.testing.assert_array_equal, params, jax.tree.map(np.asarray, wanted[1]))
 
 
 CONVS = {"conv_dim": [8] * 7, "conv_kernel": [10, 3, 3, 3, 3, 2, 2], "conv_stride": [5, 2, 2, 2, 2, 2, 2]}

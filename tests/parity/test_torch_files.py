@@ -3,6 +3,8 @@
 import argparse
 import os
 import pickle
+import sys
+import types
 
 import numpy as np
 import pytest
@@ -66,6 +68,32 @@ def test_a_pickle_that_wants_to_run_code_is_refused_unrun(tmp_path, form):
     if form != "bare pickle":  # the control: the file is as bad as it claims
         torch.load(path, weights_only=False)
         assert canary.exists()
+
+
+@pytest.fixture
+def dictionary(monkeypatch):
+    """fairseq's class of that name for as long as a file is written; gone when it is read."""
+    kind = type("Dictionary", (), {"__module__": "fairseq.data.dictionary"})
+    for name in ("fairseq", "fairseq.data", "fairseq.data.dictionary"):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    sys.modules["fairseq.data.dictionary"].Dictionary = kind
+    return kind
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_what_fairseq_keeps_beside_the_weights_is_left_aside(tmp_path, monkeypatch, dictionary, zipped):
+    labels = dictionary()
+    labels.__dict__.update(symbols=["<s>", "0"], count=[1, 7], indices={"<s>": 0, "0": 1})
+    content = {"model": WEIGHTS, "args": argparse.Namespace(lr=0.1), "task_state": {"dictionaries": [labels]}}
+    torch.save(content, tmp_path / "x.pt", _use_new_zipfile_serialization=zipped)
+    labels.symbols.append(RunsCode(tmp_path / "it_ran"))
+    torch.save(content, tmp_path / "bad.pt", _use_new_zipfile_serialization=zipped)
+    monkeypatch.undo()
+    assert "fairseq" not in sys.modules
+    same(open_weights(tmp_path / "x.pt"))
+    with pytest.raises(UserError, match=r"bad\.pt is refused: it wants to run code"):
+        open_weights(tmp_path / "bad.pt")
+    assert not (tmp_path / "it_ran").exists()
 
 
 @pytest.mark.parametrize("zipped", [True, False])
