@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from slm_jax.parallel.placement import by_rows
+
 
 def conv_lax(
     x: Float[Array, "B T D"],
@@ -20,15 +22,15 @@ def conv_lax(
     groups: int,
 ) -> Float[Array, "B T2 O"]:
     """Convolution as one XLA operation."""
-    return jax.lax.conv_general_dilated(
-        x,
-        kernel,
+    convolve = partial(
+        jax.lax.conv_general_dilated,
         window_strides=(stride,),
         padding=(pads,),
         rhs_dilation=(dilation,),
         dimension_numbers=("NWC", "WIO", "NWC"),
         feature_group_count=groups,
     )
+    return convolve(x, kernel) if groups == 1 else by_rows(convolve, x, kernel)
 
 
 def conv_unfold(
@@ -110,13 +112,13 @@ def conv_transpose_lax(
     x: Float[Array, "B T D"], kernel: Float[Array, "K I O"], stride: int, pads: tuple[int, int], groups: int
 ) -> Float[Array, "B T2 O"]:
     """Transposed convolution: zeros between the input frames, then a convolution with the taps reversed."""
-    y = jax.lax.conv_general_dilated(
-        x[:, None],
-        kernel[None, ::-1],
+    convolve = partial(
+        jax.lax.conv_general_dilated,
         window_strides=(1, 1),
         padding=((0, 0), pads),
         lhs_dilation=(1, stride),
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         feature_group_count=groups,
     )
-    return y[:, 0]
+    x, kernel = x[:, None], kernel[None, ::-1]
+    return (convolve(x, kernel) if groups == 1 else by_rows(convolve, x, kernel))[:, 0]

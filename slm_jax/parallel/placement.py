@@ -6,7 +6,7 @@ Outside of it everything is as on one device.
 
 import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 
 import jax
@@ -58,6 +58,19 @@ def activations(x: Array) -> Array:
     if mesh is None:
         return x
     return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, PartitionSpec(*time_spec(mesh, x.shape))))
+
+
+def by_rows(f: Callable[[Array, Array], Array], x: Array, weights: Array) -> Array:
+    """`f(x, weights)` `[B, ...]`, each device on its own rows of `x` `[B, ...]` where the mesh has axes beside those.
+
+    For what XLA's partitioner gets wrong there: it sums the gradient of a grouped convolution's kernel over all
+    devices, also over those that hold copies of the same rows, so that it comes out as many times too large.
+    """
+    mesh = current_mesh()
+    if mesh is None or mesh.size == axis_size(mesh, ROW_AXES):
+        return f(x, weights)
+    rows = PartitionSpec(time_spec(mesh, x.shape)[0])
+    return jax.shard_map(f, mesh=mesh, in_specs=(rows, PartitionSpec()), out_specs=rows)(x, weights)
 
 
 def whole(x: Array) -> Array:

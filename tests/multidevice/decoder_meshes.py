@@ -6,6 +6,7 @@ after two steps under each, and how some weights lay, as JSON.
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 
 from slm_jax.core.trees import flatten_by_path
 from slm_jax.nn import self_attention
+from slm_jax.nn.conv_forms import conv_lax, conv_transpose
 from slm_jax.nn.self_attention import attend_self
 from slm_jax.nn.visibility import Visibility
 from slm_jax.objectives.next_token import NextTokenConfig
@@ -75,24 +77,58 @@ def trained(config: MeshConfig, devices: list, chunk: int | None) -> tuple[dict[
 
 
 def spread_attention() -> dict[str, float]:
-    """Largest difference from one device of both backends over a mesh, forward and in the gradient of the keys."""
+    """Largest difference from one device of both backends over a mesh, forward and in all gradients."""
     keys = jax.random.split(jax.random.key(1), 3)
     q = jax.random.normal(keys[0], (2, 256, 4, 8))
     k, v = (jax.random.normal(key, (2, 256, 2, 8)) for key in keys[1:])
     segments = jnp.where(jnp.arange(256) < jnp.array([[250], [150]]), jnp.arange(256) // 100 + 1, 0)
     sees, real = Visibility(segments), (segments > 0)[..., None, None]
 
-    def loss(backend: str, k: jax.Array) -> jax.Array:
+    def loss(backend: str, q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
         return jnp.square(jnp.where(real, attend_self(q, k, v, sees, backend=backend), 0.0)).sum()
 
-    wanted = jax.jit(jax.value_and_grad(lambda k: loss("xla", k)))(k)
+    def differentiated(backend: str) -> Any:
+        return jax.jit(jax.value_and_grad(partial(loss, backend), argnums=(0, 1, 2)))(q, k, v)
+
+    wanted = differentiated("xla")
     mesh, found = MeshConfig(data=2, sequence=2, tensor=2, rules="tensor").make(), {}
     for backend in ("xla", "splash"):
         with placed_on(mesh):
-            value, gradient = jax.jit(jax.value_and_grad(lambda k, b=backend: loss(b, k)))(k)
-        difference = max(float(abs(value / wanted[0] - 1)), float(jnp.abs(gradient - wanted[1]).max()))
-        found[backend] = difference
+            value, gradients = differentiated(backend)
+        apart = (float(jnp.abs(one - other).max()) for one, other in zip(gradients, wanted[1], strict=True))
+        found[backend] = max(float(abs(value / wanted[0] - 1)), *apart)
     return found
+
+
+def spread_convolution() -> dict[str, float]:
+    """By how much the gradients of grouped convolutions differ from one device's over each mesh, at most."""
+    keys = jax.random.split(jax.random.key(2), 2)
+    x, kernel = jax.random.normal(keys[0], (8, 24, 8)), jax.random.normal(keys[1], (5, 2, 8))
+
+    def loss(form: str, x: jax.Array, kernel: jax.Array) -> jax.Array:
+        if form == "plain":
+            y = conv_lax(x, kernel, (2, 2), 1, 1, 4)
+        else:
+            y = conv_transpose(x, kernel, 2, (2, 3), 4)
+        return jnp.square(y).sum()
+
+    found = {}
+    for form in ("plain", "transposed"):
+        gradients = jax.jit(jax.grad(lambda x, kernel, form=form: loss(form, x, kernel), argnums=(0, 1)))
+        wanted = gradients(x, kernel)
+        for name, config in MESHES.items():
+            mesh = config.make()
+            placed = put_batch({"x": np.asarray(x)}, mesh)["x"]
+            with placed_on(mesh):
+                made = jax.jit(lambda x, kernel, form=form: jax.grad(partial(loss, form), argnums=(0, 1))(x, kernel))
+                pairs = zip(made(placed, kernel), wanted, strict=True)
+                found[f"{form}, {name}"] = max(apart(one, other) for one, other in pairs)
+    return found
+
+
+def apart(one: jax.Array, other: jax.Array) -> float:
+    """Largest difference, as a share of the largest value."""
+    return float(jnp.abs(one - other).max() / jnp.abs(other).max())
 
 
 def main(out: Path, cases: list[str]) -> None:
@@ -105,6 +141,7 @@ def main(out: Path, cases: list[str]) -> None:
         leaves = flatten_by_path(state.params)
         results["shards"][case] = {path: list(leaves[path].addressable_shards[0].data.shape) for path in SHOWN}
     results["attention"] = spread_attention()
+    results["convolution"] = spread_convolution()
     assert self_attention.platform() == "cpu"
     out.write_text(json.dumps(results))
 

@@ -58,6 +58,11 @@ def test_attention_over_spread_time_equals_one_device(quick, backend):
     assert quick["attention"][backend] < 1e-5
 
 
+def test_grouped_convolutions_over_any_mesh_equal_one_device(quick):
+    assert len(quick["convolution"]) == 14
+    assert {name: apart for name, apart in quick["convolution"].items() if apart > 1e-6} == {}
+
+
 @pytest.mark.slow(seconds=100)
 @pytest.mark.parametrize("name", SLOW)
 def test_every_arrangement_equals_one_device(slow, name):

@@ -71,6 +71,21 @@ def test_exchanges_of_fsdp_gather_weights_twice_and_scatter_gradients_once():
     assert moved["collective-permute"] == 0
 
 
+@pytest.mark.parametrize("rules", ["ddp", pytest.param("fsdp", marks=pytest.mark.slow(seconds=40))])
+def test_between_two_slices_each_device_sums_its_share_of_the_gradients(rules):
+    """Over the network goes a part of each sum; under fsdp the table's gradient, a scatter, goes there whole."""
+    mesh = (FSDP if rules == "fsdp" else MeshConfig()).replace(slices=2)
+    run = small_run(batch=2 * BATCH, mesh=mesh)
+    plan = plan_stage(run, run.stage("lm"), topology_for(run.stage("lm"), "v5e:2x2"), silent)
+    table = TABLES / 2
+    shared = LAYERS * PER_LAYER + TABLES - (table if rules == "fsdp" else 0)
+    whole = table if rules == "fsdp" else 0
+    print(plan.compiled.traffic)
+    assert plan.topology.chips == 2 * DEVICES
+    assert sum(plan.compiled.traffic.network.values()) == pytest.approx(4 * (shared / DEVICES + whole), rel=0.2)
+    assert figures(plan)["network_bytes"]["all-reduce"] > 0 and plan.bound.seconds > 0
+
+
 @pytest.mark.slow(seconds=150)
 def test_exchanges_that_go_round_beside_products_are_what_they_are_together():
     width, hidden, devices = 256, 512, 32

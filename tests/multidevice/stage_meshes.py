@@ -1,0 +1,97 @@
+"""The program behind `test_stage_meshes.py`: an encoder and a vocoder with its judges, on one device and on eight.
+
+Arguments: the file to write, then names of stages. Two steps of each, on drawn batches of the shapes that its outline
+tells; into the file go losses and parameters of one device, and by how much those of eight differ, as JSON.
+"""
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from slm_jax.core.trees import flatten_by_path
+from slm_jax.decoders.discriminators import DiscriminatorsConfig
+from slm_jax.parallel.mesh import MeshConfig
+from slm_jax.parallel.sharding import put_batch
+from slm_jax.training.gradient_stage import Outline
+from slm_jax.training.optimizer import OptimizerConfig
+from slm_jax.training.state import abstract_state, new_state
+from slm_jax.training.step import make_step, optimizer_init
+from tests.end_to_end.smallest import UNITS, config
+
+STEPS, ROWS = 2, 8
+JUDGES = DiscriminatorsConfig(
+    periods=(2, 3), period_widths=(8, 16), scales=2, scale_layers=((8, 15, 1, 1), (16, 11, 2, 4)), spectral_first=False
+)
+MESHES = {
+    "fsdp": MeshConfig(data=1, fsdp=8, rules="fsdp"),
+    "fsdp+tensor": MeshConfig(data=1, fsdp=4, tensor=2, rules="fsdp+tensor"),
+}
+
+
+def outline_of(name: str) -> Outline:
+    """The stage with eight rows a batch and plain gradient descent, which does not enlarge rounding."""
+    stage = config.stage(name)
+    if name == "vocoder":
+        stage = stage.replace(discriminators=JUDGES)
+    outline = stage.replace(batches=stage.batches.replace(batch=ROWS)).outline(config)
+    slow = OptimizerConfig(name="sgd", learning_rate=0.05, schedule="constant")
+    players = [dataclasses.replace(each, optimizer=slow, start=0, every=1) for each in outline.players]
+    return dataclasses.replace(outline, players=players)
+
+
+def batches(outline: Outline) -> list[dict[str, np.ndarray]]:
+    """Everything real, labels drawn."""
+    rng = np.random.default_rng(0)
+
+    def drawn(shape: jax.ShapeDtypeStruct) -> np.ndarray:
+        if shape.dtype == bool:
+            return np.arange(shape.shape[-1]) % 5 < 3 if len(shape.shape) == 1 else rng.random(shape.shape) < 0.7
+        if np.issubdtype(shape.dtype, np.integer):
+            return rng.integers(0, UNITS, shape.shape).astype(shape.dtype)
+        return (0.3 * rng.standard_normal(shape.shape)).astype(shape.dtype)
+
+    return [{name: drawn(shape) for name, shape in outline.batch.items()} for _ in range(STEPS)]
+
+
+def trained(outline: Outline, place: MeshConfig, devices: list[Any]) -> tuple[dict[str, np.ndarray], dict[str, list]]:
+    """Parameters and losses after the steps, and how the weights lay."""
+    mesh, names = place.make(devices), tuple(each.name for each in outline.players)
+    opt = optimizer_init(outline.players, STEPS)
+    _, shardings = abstract_state(outline.initialise, opt, ema=False, mesh=mesh, rules=place.rules)
+    state = new_state(outline.initialise, opt, ema=False, key=jax.random.key(0), shardings=shardings)
+    step = make_step(outline.players, STEPS, mesh=mesh, shardings=shardings)
+    found: dict[str, np.ndarray] = {}
+    for number, batch in enumerate(batches(outline)):
+        state, out = step(state, put_batch(batch, mesh), outline.frozen, names)
+        for name, (total, count) in out.sums.items():
+            found[f"{number}/{name}"] = np.asarray(total / count)
+    leaves = flatten_by_path(state.params)
+    shards = {path: list(leaf.addressable_shards[0].data.shape) for path, leaf in leaves.items()}
+    return found | {path: np.asarray(leaf) for path, leaf in leaves.items()}, shards
+
+
+def main(out: Path, stages: list[str]) -> None:
+    devices = jax.devices()
+    assert len(devices) == 8
+    results: dict[str, Any] = {}
+    for stage in stages:
+        outline = outline_of(stage)
+        one, _ = trained(outline, MeshConfig(), devices[:1])
+        for name, place in MESHES.items():
+            many, shards = trained(outline, place, devices)
+            assert many.keys() == one.keys()
+            largest = {path: max(1.0, float(np.abs(value).max())) for path, value in one.items()}
+            apart = {path: float(np.abs(many[path] - one[path]).max()) / largest[path] for path in one}
+            spread = sum(shards[path] != list(one[path].shape) for path in shards)
+            finite = all(np.isfinite(value).all() for value in one.values())
+            results[f"{stage}, {name}"] = {"apart": apart, "spread": spread, "of": len(shards), "finite": finite}
+    out.write_text(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2:])
