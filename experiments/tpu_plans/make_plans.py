@@ -1,9 +1,10 @@
 """Plans of every full-size config, and the weak-scaling table, by the TPU compiler on a CPU.
 
-    python experiments/tpu_plans/make_plans.py [NAME ...] [--list] [--table]
+    python experiments/tpu_plans/make_plans.py [NAME ...] [--list] [--table] [--predict]
 
 One JSON file per plan in `plans/` beside this file; a plan whose file is there is not made again. Each takes minutes.
-With `--table` nothing is planned and the tables of README.md are written anew from the files.
+With `--table` nothing is planned and the tables of README.md are written anew from the files. `--predict` puts what the
+memory model says today of each plan into its file, and compiles nothing; `tries` keeps what it said then.
 """
 
 import argparse
@@ -89,6 +90,28 @@ def make(job: Job) -> None:
     print(f"{job.name}: {time.time() - start:.0f} s", file=sys.stderr)
 
 
+def predict(job: Job) -> None:
+    """The memory model's figure anew, for the settings that the plan ended with."""
+    from slm_jax.cli.main import keep_libtpu_quiet
+
+    keep_libtpu_quiet()
+    from slm_jax.cli.options import parse_with_config
+    from slm_jax.cli.plan import PlanOptions
+    from slm_jax.workbench.plan import topology_for, trace
+
+    plan = json.loads(job.path.read_text(encoding="utf-8"))
+    flags = [part for flag in plan.get("flags", ()) for part in flag.split()]
+    typed = [part for part in plan["command"][4:] if part not in ("--fit", "--json")]
+    options, run = parse_with_config(PlanOptions, [*typed, *flags], "plan")
+    stage = run.stage(options.stage)
+    memory = trace(run, stage, topology_for(stage, options.topology)).memory
+    for told in (plan, *plan["stages"]):
+        told["predicted_peak"] = memory.peak
+    job.path.write_text(json.dumps(plan, indent=1) + "\n", encoding="utf-8")
+    share = memory.peak / plan["bytes_per_device"]["peak"]
+    print(f"{job.name}: {memory.peak / 2**30:.2f} GiB predicted, {share:.2f} of what was compiled", file=sys.stderr)
+
+
 def tables() -> str:
     """Both tables as Markdown, of the plans that are there."""
     there = {job.name: json.loads(job.path.read_text(encoding="utf-8")) for job in jobs() if job.path.is_file()}
@@ -167,12 +190,16 @@ def main() -> None:
     parser.add_argument("names", nargs="*", help="plans to make; all when none is named")
     parser.add_argument("--list", action="store_true", help="show the plans and stop")
     parser.add_argument("--table", action="store_true", help="write the tables and stop")
+    parser.add_argument("--predict", action="store_true", help="bring predictions up to date, compile nothing")
     options = parser.parse_args()
     wanted = [job for job in jobs() if not options.names or job.name in options.names]
     if options.list:
         print("\n".join(f"{job.name:24} {'there' if job.path.is_file() else '-':6}{job.topology}" for job in wanted))
         return
-    for job in [] if options.table else wanted:
+    for job in wanted if options.predict else []:
+        if job.path.is_file():
+            predict(job)
+    for job in [] if options.table or options.predict else wanted:
         if not job.path.is_file():
             make(job)
         write_readme()

@@ -16,6 +16,7 @@ from slm_jax.audio.rates import conv_frames
 from slm_jax.nn.conv import Conv1d
 from slm_jax.nn.mlp import activation
 from slm_jax.nn.norm import GroupNorm, LayerNorm
+from slm_jax.nn.recompute import recomputed
 
 ConvLayers = tuple[tuple[int, int, int], ...]
 """(channels, kernel, stride) of each convolution."""
@@ -65,8 +66,13 @@ class WaveformFrontEnd(nn.Module):
             )
             x = conv(x) if self.reference_padding else conv(x, mask)
             mask = conv.mask_out(mask)
-            x = activation("gelu")(self._normalised(x, mask, i))
+            # The gradient keeps the convolution's output, not what norm and GELU make on their way: several times as
+            # much, in float32, at the first and longest layers.
+            x = recomputed(WaveformFrontEnd._activated, self, x, mask, i)
         return x, mask
+
+    def _activated(self, x: Float[Array, "B T C"], mask: Bool[Array, "B T"], i: int) -> Float[Array, "B T C"]:
+        return activation("gelu")(self._normalised(x, mask, i))
 
     def _normalised(self, x: Float[Array, "B T C"], mask: Bool[Array, "B T"], i: int) -> Float[Array, "B T C"]:
         if self.norm == "layer":

@@ -9,7 +9,7 @@ of the mesh; what depends on the batch is spread over the shares of rows.
 import dataclasses
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
@@ -127,15 +127,16 @@ class Sizes:
         return whole // self.rows if of_batch else whole
 
     def passing(self, step: Step) -> int:
-        """Bytes that weights and their gradients take while a product needs them whole.
+        """Bytes that weights and their gradients take while a product outside of a loop needs them whole.
 
         Weights are gathered in bfloat16, the next ones while these are used; a gradient is summed over the devices
         before each keeps its part.
         """
-        gathered = sum(2 * 2 * math.prod(shape.shape) for shape in step.given if self._is_spread(shape))
-        return gathered + sum(_bytes(shape) for shape in step.shapes if self._is_spread(shape))
+        gathered = sum(2 * 2 * math.prod(shape.shape) for shape in step.given if self.is_spread(shape))
+        return gathered + sum(_bytes(shape) for shape in step.shapes if self.is_spread(shape))
 
-    def _is_spread(self, shape: Any) -> bool:
+    def is_spread(self, shape: Any) -> bool:
+        """A weight, or its gradient, of which each device keeps a part."""
         return self.shares.get(_key(shape.shape), 1) > 1
 
 
@@ -152,21 +153,35 @@ class Live:
         own = listing.inputs[len(listing.inputs) - len(leaves) :]
         return {number for number, leaf in zip(own, leaves, strict=True) if id(leaf) in batch}
 
-    def peak(self, listing: Listing, of_batch: set[int], local: bool = False) -> tuple[int, list[tuple[int, str]]]:
-        """(bytes at the fullest moment beyond the inputs, what lies there then)."""
+    def peak(
+        self, listing: Listing, of_batch: set[int], local: bool = False, turn: bool = False
+    ) -> tuple[int, list[tuple[int, str]]]:
+        """(bytes at the fullest moment beyond the inputs, what lies there then).
+
+        In a turn of a loop over layers (`turn`) weights that lie in parts are gathered in bfloat16 before their first
+        use and stay until their last, and their gradients stay whole until the end, where all are scattered at once.
+        """
         of_batch = spread(listing, of_batch)
-        sizes, roots = self._held(listing, of_batch, local)
+        turn = turn and not local
+        gathered = self._gathered(listing) if turn else {}
+        sizes, roots = self._held(listing, of_batch, local, gathered)
         last = last_uses(listing, roots)
+        if turn:
+            whole = self._gradients(listing)
+            sizes |= whole
+            last |= dict.fromkeys(whole, len(listing.steps))
         labels = {
             number: f"{_named(shape)} {step.label or step.name}"
             for step in listing.steps
             for number, shape in zip(step.outputs, step.shapes, strict=True)
         }
+        labels |= dict.fromkeys(gathered, "a layer's weights, gathered")
         now: dict[int, int] = {}
         best, there = 0, []
         for place, step in enumerate(listing.steps):
             inside, within = self._inside(step, of_batch, local)
-            passing = self.sizes.passing(step) if step.name in PRODUCTS and not local else 0
+            passing = self.sizes.passing(step) if step.name in PRODUCTS and not local and not turn else 0
+            now |= {number: gathered[number] for number in step.inputs if number in gathered}
             now |= {number: sizes[number] for number in step.outputs if number in sizes}
             total = sum(now.values()) + inside + passing
             if total > best:
@@ -174,12 +189,31 @@ class Live:
             now = {number: size for number, size in now.items() if last.get(number, place) > place}
         return best, there
 
+    def _gathered(self, listing: Listing) -> dict[int, int]:
+        """Bytes of the inputs that are weights in parts, whole and in bfloat16."""
+        inputs, found = set(listing.inputs), {}
+        for step in listing.steps:
+            for number, shape in zip(step.inputs, step.given, strict=True):
+                if number in inputs and self.sizes.is_spread(shape):
+                    found[number] = 2 * math.prod(shape.shape)
+        return found
+
+    def _gradients(self, listing: Listing) -> dict[int, int]:
+        """Bytes of the products that are gradients of such weights."""
+        return {
+            number: _bytes(shape)
+            for step in listing.steps
+            if step.name in PRODUCTS
+            for number, shape in zip(step.outputs, step.shapes, strict=True)
+            if self.sizes.is_spread(shape)
+        }
+
     def _held(
-        self, listing: Listing, of_batch: set[int], local: bool
+        self, listing: Listing, of_batch: set[int], local: bool, inputs: Iterable[int] = ()
     ) -> tuple[dict[int, int], dict[int, frozenset[int]]]:
-        """Bytes of the values that take room, and for each value those whose bytes it is made of."""
+        """Bytes of the values that take room, and for each value those (of `inputs`, too) whose bytes it is made of."""
         sizes: dict[int, int] = {}
-        roots: dict[int, frozenset[int]] = {}
+        roots: dict[int, frozenset[int]] = {number: frozenset((number,)) for number in inputs}
         for step in listing.steps:
             read = frozenset().union(*(roots.get(number, frozenset()) for number in step.inputs if number is not None))
             for number, shape in zip(step.outputs, step.shapes, strict=True):
@@ -211,7 +245,8 @@ class Live:
             listing = written_out(jaxpr)
             given = step.inputs[len(step.inputs) - len(listing.inputs) :] if step.name != "cond" else step.inputs[1:]
             tainted = {mine for mine, number in zip(listing.inputs, given, strict=False) if number in of_batch}
-            found.append(self.peak(listing, self._carried(step, listing, tainted), local))
+            carried = self._carried(step, listing, tainted)
+            found.append(self.peak(listing, carried, local, turn=step.name == "scan"))
         return max(found, key=lambda pair: pair[0], default=(0, []))
 
     @staticmethod

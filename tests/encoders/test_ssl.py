@@ -8,6 +8,7 @@ from flax.core import meta
 
 from slm_jax.core.config import from_json
 from slm_jax.core.errors import UserError
+from slm_jax.encoders.feature_extractor import WaveformFrontEnd
 from slm_jax.encoders.positional_conv import PositionalConvConfig
 from slm_jax.encoders.relative_bias import RelativeBiasConfig
 from slm_jax.encoders.ssl import SSLEncoderConfig
@@ -176,3 +177,15 @@ def test_wrong_settings_are_refused_by_name(rows, params):
         SSLEncoderConfig(conv_layers=())
     with pytest.raises(UserError, match="shorter than one frame"):
         CONFIGS["waveform"].make().apply({"params": params["waveform"]}, rows[0][:, :50])
+
+
+@pytest.mark.parametrize("norm", ["group", "layer"])
+def test_the_gradient_keeps_of_each_convolution_what_it_reads_and_makes(norm):
+    """Not what the norm and GELU make on the way: several times as much, in float32, at the longest layers."""
+    front = WaveformFrontEnd(((8, 10, 5), (8, 8, 4)), False, norm, False)
+    samples, mask = jnp.zeros((2, 2000)), jnp.ones((2, 2000), bool)
+    params = jax.eval_shape(front.init, jax.random.key(0), samples, mask)
+    pulled = jax.eval_shape(lambda p: jax.vjp(lambda p: front.apply(p, samples, mask)[0], p)[1], meta.unbox(params))
+    longest = (2000 - 10) // 5 + 1
+    kept = [leaf.shape for leaf in jax.tree.leaves(pulled) if leaf.dtype == jnp.float32]
+    assert kept.count((2, longest, 8)) <= 3, kept  # its output, and what the next one reads, twice
