@@ -105,6 +105,7 @@ class Sizes:
         mesh = program.mesh
         self.rows = row_shards(mesh) * mesh.shape["sequence"]
         self.shares: dict[tuple[int, ...], int] = {}
+        self.stacked: set[tuple[int, ...]] = set()
         self.casts = 0
         for path, leaf in flatten_by_path(program.state.params).items():
             part = leaf.sharding.shard_shape(leaf.shape)
@@ -113,6 +114,7 @@ class Sizes:
                 self.shares[_key(leaf.shape)] = share
             if "layers" in path.split("/") and leaf.ndim > 2:
                 self.shares[_key(leaf.shape[1:])] = share
+                self.stacked.add(_key(leaf.shape))
                 self.casts += math.prod(part) * 2  # matrices are turned to bfloat16 once, before the loop over layers
         self.inner = mesh.shape["tensor"]
 
@@ -138,6 +140,10 @@ class Sizes:
     def is_spread(self, shape: Any) -> bool:
         """A weight, or its gradient, of which each device keeps a part."""
         return self.shares.get(_key(shape.shape), 1) > 1
+
+    def is_gathered(self, shape: Any) -> bool:
+        """Such a weight of one layer; those of all layers stay in parts."""
+        return self.is_spread(shape) and _key(shape.shape) not in self.stacked
 
 
 class Live:
@@ -194,7 +200,7 @@ class Live:
         inputs, found = set(listing.inputs), {}
         for step in listing.steps:
             for number, shape in zip(step.inputs, step.given, strict=True):
-                if number in inputs and self.sizes.is_spread(shape):
+                if number in inputs and self.sizes.is_gathered(shape):
                     found[number] = 2 * math.prod(shape.shape)
         return found
 
