@@ -40,6 +40,7 @@ def undisturbed(tmp_path_factory):
     return digest(start(tmp_path_factory.mktemp("undisturbed"), SETTINGS).trees())
 
 
+@pytest.mark.slow(seconds=20)
 def test_a_run_is_stopped_and_goes_on_to_the_bytes_of_one_on_a_disk(bucket, undisturbed, caplog):
     with pytest.raises(Interrupted, match="saved in gs://"):
         start(bucket, SETTINGS, batches=Stopping(11, 15))
@@ -61,6 +62,7 @@ def test_a_run_is_stopped_and_goes_on_to_the_bytes_of_one_on_a_disk(bucket, undi
     assert files_below(as_path(bucket) / "tensorboard")
 
 
+@pytest.mark.slow(seconds=20)
 def test_kill_9_in_the_middle_of_a_checkpoint_lists_nothing_half_written(bucket, undisturbed):
     folder, variables = as_path(bucket) / "checkpoints", {**os.environ, **environment(), "PYTHONPATH": str(ROOT)}
     if extra := os.environ.get("PYTHONPATH"):
@@ -80,6 +82,7 @@ def test_kill_9_in_the_middle_of_a_checkpoint_lists_nothing_half_written(bucket,
     assert all((path / COMMITTED).exists() for path in entries(folder))
 
 
+@pytest.mark.slow(seconds=10)
 def test_what_is_not_committed_is_neither_listed_nor_kept(bucket):
     checkpoints = fill(bucket, [1, 2, 3])
     (checkpoints.path(3) / COMMITTED).unlink()
@@ -94,6 +97,7 @@ def test_what_is_not_committed_is_neither_listed_nor_kept(bucket):
     assert restore_params(bucket).step == 2
 
 
+@pytest.mark.slow(seconds=5)
 def test_arrays_are_read_in_parts(bucket):
     fill(bucket, [1])
     stored = flatten_by_path(open_params(bucket, "params"))["a/kernel"]
