@@ -56,6 +56,7 @@ def test_a_wrong_name_shows_the_right_form(name, told):
         parse_topology(name)
 
 
+@needs_libtpu
 def test_a_slice_is_no_larger_than_its_pod():
     with pytest.raises(UserError, match="at most 256 chips"):
         make_topology("v5e:32x32")
