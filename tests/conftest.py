@@ -40,7 +40,7 @@ settings.load_profile("house")
 BUDGET_S = {
     "assemblies": 11,
     "audio": 30,
-    "cli": 30,
+    "cli": 40,
     "checkpoints": 5,
     "contracts": 130,
     "core": 3,
@@ -55,17 +55,17 @@ BUDGET_S = {
     "interop": 36,
     "multidevice": 105,
     "nn": 70,
-    "objectives": 55,
+    "objectives": 50,
     "parallel": 5,
     "parity": 105,
-    "quantizers": 17,
+    "quantizers": 16,
     "sequence_models": 9,
     "serving": 16,
     "systems": 7,
     "text": 5,
     "token_compression": 10,
     "training": 198,
-    "workbench": 55,
+    "workbench": 51,
 }
 """Seconds per directory of tests, the slow ones not counted, on two cores with a cold compile cache."""
 DEFAULT_BUDGET_S = 20
