@@ -4,6 +4,7 @@ On XLA's CPU back end a plain convolution is fastest as a one-dimensional one, i
 a transposed one as a plain one that makes all outputs of a frame at once.
 """
 
+from collections.abc import Callable
 from functools import partial, reduce
 
 import jax
@@ -30,6 +31,10 @@ def conv_lax(
         dimension_numbers=("NWC", "WIO", "NWC"),
         feature_group_count=groups,
     )
+    return _applied(convolve, x, kernel, groups)
+
+
+def _applied(convolve: Callable[[Array, Array], Array], x: Array, kernel: Array, groups: int) -> Array:
     return convolve(x, kernel) if groups == 1 else by_rows(convolve, x, kernel)
 
 
@@ -120,5 +125,4 @@ def conv_transpose_lax(
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         feature_group_count=groups,
     )
-    x, kernel = x[:, None], kernel[None, ::-1]
-    return (convolve(x, kernel) if groups == 1 else by_rows(convolve, x, kernel))[:, 0]
+    return _applied(convolve, x[:, None], kernel[None, ::-1], groups)[:, 0]

@@ -124,11 +124,12 @@ def make_step(
         sums: Sums = {}
         seen: dict[str, dict[str, jax.Array]] = {}
         new, finite = state, jnp.array(True)
+        alone = on_cpu and len(names) == 1 and spike is None  # nothing but its own figures decides: a branch will do
         for index, player in enumerate(players):
             if player.name not in names:
                 continue
             rng = jax.random.fold_in(key, index)
-            new, own, player_finite = _update(player, total_steps, new, micro, rng, frozen, unroll, on_cpu)
+            new, own, player_finite = _update(player, total_steps, new, micro, rng, frozen, unroll, alone)
             finite = finite & player_finite
             seen[player.name] = {name: own[name][0] / jnp.maximum(own[name][1], 1) for name in MEASURES}
             prefix = f"{player.name}/" if len(players) > 1 else ""
@@ -139,8 +140,7 @@ def make_step(
         if spike is not None and seen:
             verdict, memory = judge(spike, state.spikes, seen, finite)
             new, taken = dataclasses.replace(new, spikes=memory), finite & ~verdict.left_out
-        settled = ("params", "opt") if on_cpu and len(names) == 1 and spike is None else ()  # by `_moved`
-        after, before = (_carried(each, besides=settled) for each in (new, state))
+        after, before = (_carried(each, besides=("params", "opt") if alone else ()) for each in (new, state))
         kept = jax.tree.map(lambda after, before: jnp.where(taken, after, before), after, before)
         new = dataclasses.replace(new, **kept, step=state.step + 1)
         return new, StepOutput(sums, finite, verdict)

@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from slm_jax.core.trees import flatten_by_path
+from slm_jax.core.trees import flatten_by_path, partition
 from slm_jax.parallel.sharding import row_shards
 from slm_jax.workbench.jaxpr_calls import Listing, Step, written_out
 from slm_jax.workbench.plan_program import Program
@@ -93,9 +93,18 @@ def predict(program: Program, jaxpr: Any) -> Memory:
         optimizer=held_bytes(state.opt),
         ema=held_bytes(state.ema),
         rest=held_bytes((state.mutable, program.frozen, program.batch)),
-        working=working + sizes.casts,
+        working=working + sizes.casts + moved_before(program),
         largest=tuple(sorted(largest, reverse=True)[:LARGEST]),
     )
+
+
+def moved_before(program: Program) -> int:
+    """Bytes of the new weights of all players but the last, which lie beside the old ones until all have moved.
+
+    The players after them read the new ones, and the guard against NaN may want the old ones back.
+    """
+    players = program.outline.players[:-1]
+    return sum(held_bytes(partition(program.state.params, player.owns)[0]) for player in players)
 
 
 class Sizes:

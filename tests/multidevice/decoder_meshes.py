@@ -25,8 +25,8 @@ from slm_jax.parallel.placement import placed_on
 from slm_jax.parallel.sharding import put_batch
 from slm_jax.sequence_models.presets import llama
 from slm_jax.training.optimizer import OptimizerConfig
-from slm_jax.training.state import abstract_state, new_state
-from slm_jax.training.step import Player, make_step, optimizer_init
+from slm_jax.training.step import Player
+from tests.multidevice.steps import shards, take_steps
 
 STEPS, ROWS, LENGTH = 2, 8, 16
 MODEL = llama(
@@ -57,21 +57,14 @@ def batches() -> list[dict[str, np.ndarray]]:
 
 
 def trained(config: MeshConfig, devices: list, chunk: int | None) -> tuple[dict[str, Any], Any]:
-    mesh = config.make(devices)
     objective = NextTokenConfig(chunk=chunk).make(MODEL)
     players = [Player(name="lm", objective=objective, optimizer=OptimizerConfig(learning_rate=1e-2))]
 
     def initialise(key: jax.Array) -> Any:
         return MODEL.init(key, jnp.zeros((1, 2), jnp.int32))
 
-    opt = optimizer_init(players, STEPS)
-    _, shardings = abstract_state(initialise, opt, ema=False, mesh=mesh, rules=config.rules)
-    state = new_state(initialise, opt, ema=False, key=jax.random.key(0), shardings=shardings)
-    step = make_step(players, STEPS, mesh=mesh, shardings=shardings)
-    losses = []
-    for batch in batches():
-        state, out = step(state, put_batch(batch, mesh), None, ("lm",))
-        losses.append(float(out.sums["loss"][0]))
+    state, outputs = take_steps(initialise, players, batches(), config, devices)
+    losses = [float(out.sums["loss"][0]) for out in outputs]
     found = {path: np.asarray(leaf).tolist() for path, leaf in flatten_by_path(state.params).items()}
     return found | {"losses": losses}, state
 
@@ -138,8 +131,8 @@ def main(out: Path, cases: list[str]) -> None:
     for case in cases:
         name, _, chunks = case.partition(", ")
         results[case], state = trained(MESHES[name], devices, 3 if chunks else None)
-        leaves = flatten_by_path(state.params)
-        results["shards"][case] = {path: list(leaves[path].addressable_shards[0].data.shape) for path in SHOWN}
+        lies = shards(state)
+        results["shards"][case] = {path: lies[path] for path in SHOWN}
     results["attention"] = spread_attention()
     results["convolution"] = spread_convolution()
     assert self_attention.platform() == "cpu"

@@ -54,8 +54,8 @@ def said(logs: Path, name: str) -> str:
     return (logs / name).read_text(errors="replace")
 
 
-def finish(commands: Sequence[Sequence[str]], logs: Path, devices: int = 1) -> None:
+def finish(commands: Sequence[Sequence[str]], logs: Path, devices: int = 1, patience_s: float = PATIENCE_S) -> None:
     """Run to the end; every process must end well."""
-    codes = wait(launch(commands, logs, devices))
+    codes = wait(launch(commands, logs, devices), patience_s)
     shown = "\n".join(said(logs, f"err{index}")[-3000:] for index in range(len(codes)))
     assert codes == [0] * len(codes), shown

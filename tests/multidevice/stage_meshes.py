@@ -16,12 +16,10 @@ import numpy as np
 from slm_jax.core.trees import flatten_by_path
 from slm_jax.decoders.discriminators import DiscriminatorsConfig
 from slm_jax.parallel.mesh import MeshConfig
-from slm_jax.parallel.sharding import put_batch
 from slm_jax.training.gradient_stage import Outline
 from slm_jax.training.optimizer import OptimizerConfig
-from slm_jax.training.state import abstract_state, new_state
-from slm_jax.training.step import make_step, optimizer_init
 from tests.end_to_end.smallest import UNITS, config
+from tests.multidevice.steps import shards, take_steps
 
 STEPS, ROWS = 2, 8
 JUDGES = DiscriminatorsConfig(
@@ -60,19 +58,11 @@ def batches(outline: Outline) -> list[dict[str, np.ndarray]]:
 
 def trained(outline: Outline, place: MeshConfig, devices: list[Any]) -> tuple[dict[str, np.ndarray], dict[str, list]]:
     """Parameters and losses after the steps, and how the weights lay."""
-    mesh, names = place.make(devices), tuple(each.name for each in outline.players)
-    opt = optimizer_init(outline.players, STEPS)
-    _, shardings = abstract_state(outline.initialise, opt, ema=False, mesh=mesh, rules=place.rules)
-    state = new_state(outline.initialise, opt, ema=False, key=jax.random.key(0), shardings=shardings)
-    step = make_step(outline.players, STEPS, mesh=mesh, shardings=shardings)
-    found: dict[str, np.ndarray] = {}
-    for number, batch in enumerate(batches(outline)):
-        state, out = step(state, put_batch(batch, mesh), outline.frozen, names)
-        for name, (total, count) in out.sums.items():
-            found[f"{number}/{name}"] = np.asarray(total / count)
-    leaves = flatten_by_path(state.params)
-    shards = {path: list(leaf.addressable_shards[0].data.shape) for path, leaf in leaves.items()}
-    return found | {path: np.asarray(leaf) for path, leaf in leaves.items()}, shards
+    state, outputs = take_steps(outline.initialise, outline.players, batches(outline), place, devices)
+    found = {path: np.asarray(leaf) for path, leaf in flatten_by_path(state.params).items()}
+    for number, out in enumerate(outputs):
+        found |= {f"{number}/{name}": np.asarray(total / count) for name, (total, count) in out.sums.items()}
+    return found, shards(state)
 
 
 def main(out: Path, stages: list[str]) -> None:
@@ -83,13 +73,13 @@ def main(out: Path, stages: list[str]) -> None:
         outline = outline_of(stage)
         one, _ = trained(outline, MeshConfig(), devices[:1])
         for name, place in MESHES.items():
-            many, shards = trained(outline, place, devices)
+            many, lies = trained(outline, place, devices)
             assert many.keys() == one.keys()
             largest = {path: max(1.0, float(np.abs(value).max())) for path, value in one.items()}
             apart = {path: float(np.abs(many[path] - one[path]).max()) / largest[path] for path in one}
-            spread = sum(shards[path] != list(one[path].shape) for path in shards)
+            spread = sum(lies[path] != list(one[path].shape) for path in lies)
             finite = all(np.isfinite(value).all() for value in one.values())
-            results[f"{stage}, {name}"] = {"apart": apart, "spread": spread, "of": len(shards), "finite": finite}
+            results[f"{stage}, {name}"] = {"apart": apart, "spread": spread, "of": len(lies), "finite": finite}
     out.write_text(json.dumps(results))
 
 

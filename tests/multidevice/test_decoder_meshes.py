@@ -1,29 +1,20 @@
 """A decoder on eight devices, however they are arranged, trains as on one; the model's file knows nothing of it."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.multidevice.processes import finish
+
 QUICK = ("all, chunks",)
 SLOW = ("ddp", "fsdp", "tensor", "fsdp+tensor", "slices", "sequence", "all", "fsdp, chunks")
 
 
 def run(out: Path, cases: tuple[str, ...]) -> dict:
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(ROOT),
-        "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8",
-    }
-    command = [sys.executable, str(ROOT / "tests" / "multidevice" / "decoder_meshes.py"), str(out), *cases]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
-    assert done.returncode == 0, done.stderr[-4000:]
+    command = ["tests/multidevice/decoder_meshes.py", str(out), *cases]
+    finish([command], out.parent / "logs", devices=8, patience_s=900)
     return json.loads(out.read_text())
 
 
