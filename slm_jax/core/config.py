@@ -15,6 +15,8 @@ from slm_jax.core.errors import UserError, nearest
 FORMAT_VERSION = 1
 RENAMED_TYPES: dict[str, str] = {}
 """Old type path -> new one: a class that moves leaves an entry here, so that old checkpoints load."""
+RENAMED_FIELDS: dict[str, dict[str, str]] = {"data.corpora.settings.TFDSConfig": {"rate_hz": "source_rate_hz"}}
+"""Type path -> old field -> new one. A field is renamed where JSON lacks the new name."""
 
 PACKAGE = "slm_jax."
 C = TypeVar("C", bound="Config")
@@ -69,7 +71,8 @@ def from_json(data: dict[str, Any]) -> Config:
     """The config that `Config.to_json` wrote; raises `UserError` for an unknown type or field."""
     cls = _resolve(data.get("type", ""))
     known = {f.name for f in dataclasses.fields(cls)}
-    given = {name: value for name, value in data.items() if name != "type"}
+    renamed = {old: new for old, new in RENAMED_FIELDS.get(type_path(cls), {}).items() if new not in data}
+    given = {renamed.get(name, name): value for name, value in data.items() if name != "type"}
     for name in given:
         if name not in known:
             raise UserError(f"{data['type']} has no field {name!r}{nearest(name, known)}")

@@ -3,12 +3,13 @@
 Parts need not inherit from these; the tests under `tests/contracts` hold every part to its contract.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 from jaxtyping import Array, Bool
 
+from slm_jax.core.messages import Conversation, Message
 from slm_jax.core.types import Codes, Frames, Spans, Streams
 
 Params = Any
@@ -98,10 +99,57 @@ class BatchIterator(Protocol):
     def close(self) -> None: ...
 
 
+class Reply(NamedTuple):
+    """What a system answers to one conversation.
+
+    `trace` holds what a curious reader may want to see (ids, log-probabilities, units), by name, as plain values or
+    arrays; what is in it is the system's own affair.
+    """
+
+    messages: tuple[Message, ...]
+    trace: dict[str, Any]
+
+
+@runtime_checkable
+class Session(Protocol):
+    """A batch of streams that are served together. Rows start, rest, stop and are reset alone.
+
+    `push(samples [B, hop], active [B])` takes the next stretch of every active row and gives what came out of it: a
+    row that rests hears nothing, says nothing and does not change.
+    """
+
+    batch: int
+    hop: int
+    rate_hz: int
+
+    def push(self, samples: Any, active: Any) -> Any: ...
+    def reset(self, rows: Any) -> None: ...
+
+
 @runtime_checkable
 class System(Protocol):
-    """A named system of the survey: a short composition of parts."""
+    """A named system of the survey, trained: conversations in, replies out.
 
-    def encode(self, waveform: Any) -> Any: ...
-    def generate(self, prompt: Any, key: jax.Array) -> Any: ...
-    def decode(self, tokens: Any) -> Any: ...
+    `reads` and `writes`: subsets of {"speech", "text"}. A pure speech LM goes on with the only message. `key` is one
+    key, split over the conversations, or one for each; `decoding` is the system's own config, None for its default. A
+    reply does not depend on what else is in the batch.
+    """
+
+    reads: frozenset[str]
+    writes: frozenset[str]
+
+    def respond(self, conversations: Sequence[Conversation], decoding: Any, key: jax.Array) -> list[Reply]: ...
+
+
+@runtime_checkable
+class Scores(Protocol):
+    """A system that can say how likely a conversation is: ln p of every token of its last message."""
+
+    def log_prob(self, conversations: Sequence[Conversation]) -> list[Any]: ...
+
+
+@runtime_checkable
+class Opens(Protocol):
+    """A system that streams."""
+
+    def open(self, batch: int) -> Session: ...

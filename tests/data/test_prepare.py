@@ -124,7 +124,7 @@ def tiny(tmp_path_factory):
 
 
 def test_a_tfds_set(tiny, tmp_path):
-    config = TFDSConfig(name=str(tiny), rate_hz=8000, processes=1, test_share=0.1, dev_share=0.0)
+    config = TFDSConfig(name=str(tiny), source_rate_hz=8000, processes=1, test_share=0.1, dev_share=0.0)
     report = prepare_corpus(config, tmp_path, progress=False)
     assert report.rejected == {"silent": 2} and report.warnings == {"null_text": 2}
     assert sum(report.accepted.values()) == 41 and report.accepted["dev"] == 2 and report.accepted["test"] == 0
@@ -137,7 +137,7 @@ def test_a_tfds_set(tiny, tmp_path):
 
 
 def test_what_a_tfds_set_lacks_is_said(tiny, tmp_path):
-    with pytest.raises(UserError, match=r"does not declare the rate of 'speech': set rate_hz"):
+    with pytest.raises(UserError, match=r"does not declare the rate of 'speech': set source_rate_hz"):
         prepare_corpus(TFDSConfig(name=str(tiny)), tmp_path, progress=False)
     with pytest.raises(UserError, match=r"audio_key is 'speach'.*did you mean 'speech'"):
         prepare_corpus(TFDSConfig(name=str(tiny), audio_key="speach"), tmp_path, progress=False)
@@ -151,7 +151,7 @@ def test_a_tfds_set_without_random_access_is_refused(tiny, tmp_path):
     info = json.loads((folder / "dataset_info.json").read_text())
     (folder / "dataset_info.json").write_text(json.dumps(info | {"fileFormat": "tfrecord"}))
     with pytest.raises(UserError, match="is stored as tfrecord: only array_record"):
-        prepare_corpus(TFDSConfig(name=str(folder), rate_hz=8000), tmp_path / "data", progress=False)
+        prepare_corpus(TFDSConfig(name=str(folder), source_rate_hz=8000), tmp_path / "data", progress=False)
 
 
 def test_tfds_says_that_it_needs_tensorflow(tmp_path):

@@ -19,6 +19,7 @@ FLOORS = (
     ("data", "objectives", "generation"),
     ("evaluation",),
     ("training", "serving"),
+    ("judges",),
     ("systems",),
     ("workbench",),
     ("cli",),

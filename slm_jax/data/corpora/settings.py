@@ -3,28 +3,40 @@
 import dataclasses
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from slm_jax.core.config import Config
 from slm_jax.core.errors import UserError, nearest, require
 
 RATE_HZ = 16_000
-"""Every corpus is stored at this rate."""
+"""The rate at which a corpus is stored unless its `rate_hz` says otherwise."""
+SPLIT_BY = ("id", "speaker", "text")
 
 
 class CorpusConfig(Config):
     """What all corpora share.
 
-    A split is a function of the item's id alone: `dev_share` and `test_share` are the shares of the ids that go to
-    those splits. `processes`: workers that make or read the items, 0 for one per core; the result does not depend
-    on it, so it is left out of `identity`.
+    `rate_hz` (samples per second) and `channels` (1, or one per speaker) are those in which items are stored.
+    A split is a function of what `split_by` names: the item's "id", its "speaker" (nobody is heard in two splits) or
+    its "text" (nothing is said in two). `dev_share` and `test_share` are the shares that go to those splits.
+    `processes`: workers that make or read the items, 0 for one per core; the result does not depend on it, so it is
+    left out of `identity`.
     """
+
+    # Fields that came after corpora had been prepared: at their default they are left out of `identity`.
+    LATER: ClassVar[tuple[str, ...]] = ("rate_hz", "channels", "split_by")
 
     dev_share: float = 0.05
     test_share: float = 0.1
     processes: int = 0
+    rate_hz: int = RATE_HZ
+    channels: int = 1
+    split_by: str = "id"
 
     def __post_init__(self) -> None:
+        require(4_000 <= self.rate_hz <= 192_000, "rate_hz", self.rate_hz, "samples per second, 4,000 to 192,000")
+        require(1 <= self.channels <= 16, "channels", self.channels, "between 1 and 16")
+        require(self.split_by in SPLIT_BY, "split_by", self.split_by, f"must be one of {', '.join(SPLIT_BY)}")
         for name in ("dev_share", "test_share"):
             require(0.0 <= getattr(self, name) < 1.0, name, getattr(self, name), "a share lies in [0, 1)")
         total = self.dev_share + self.test_share
@@ -33,7 +45,9 @@ class CorpusConfig(Config):
 
     def identity(self) -> dict[str, Any]:
         """The settings that determine the content, as JSON."""
-        return {name: value for name, value in self.to_json().items() if name != "processes"}
+        defaults = {field.name: field.default for field in dataclasses.fields(self) if field.name in self.LATER}
+        fields = self.to_json().items()
+        return {name: value for name, value in fields if name != "processes" and defaults.get(name, ...) != value}
 
     def default_kinds(self) -> tuple[str, ...] | None:
         """The kinds of records that `open_corpus` gives unless asked otherwise; None for all."""
@@ -118,8 +132,8 @@ class FolderConfig(RecordingsConfig):
 class TFDSConfig(RecordingsConfig):
     """A speech set of TensorFlow Datasets: `name` as `tfds.builder` takes it, or the folder of a prepared set.
 
-    `audio_key`, `text_key`, `speaker_key`: the features to read, empty to look for the usual names. `rate_hz`: the
-    rate of the audio, 0 to take the one that the set declares. `tfds_dir`: where prepared sets lie, empty for the
+    `audio_key`, `text_key`, `speaker_key`: the features to read, empty to look for the usual names. `source_rate_hz`:
+    the rate of the set's audio, 0 to take the one that the set declares. `tfds_dir`: where prepared sets lie, empty for the
     default of TFDS.
     """
 
@@ -128,11 +142,17 @@ class TFDSConfig(RecordingsConfig):
     audio_key: str = ""
     text_key: str = ""
     speaker_key: str = ""
-    rate_hz: int = 0
+    source_rate_hz: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(bool(self.name), "tfds", self.name, "the name of a TFDS set is missing")
+
+    def identity(self) -> dict[str, Any]:
+        # `source_rate_hz` was called `rate_hz` when it was the only rate
+        found = super().identity()
+        stored = {"stored_hz": found.pop("rate_hz")} if "rate_hz" in found else {}
+        return {**found, "rate_hz": found.pop("source_rate_hz"), **stored}
 
 
 class NamedCorpusConfig(Config):

@@ -111,11 +111,11 @@ def find_keys(config: TFDSConfig, features: Any) -> Keys:
         known = ", ".join(features)
         raise UserError(f"tfds:{config.name} has no audio under a usual name: set audio_key to one of {known}")
     declared = getattr(features[audio], "sample_rate", None)
-    if not (config.rate_hz or declared):
-        raise UserError(f"tfds:{config.name} does not declare the rate of {audio!r}: set rate_hz (Hz)")
+    if not (config.source_rate_hz or declared):
+        raise UserError(f"tfds:{config.name} does not declare the rate of {audio!r}: set source_rate_hz (Hz)")
     text = _key(config.text_key, TEXT_KEYS, features, "text_key")
     return Keys(
-        audio, text, _key(config.speaker_key, SPEAKER_KEYS, features, "speaker_key"), config.rate_hz or int(declared)
+        audio, text, _key(config.speaker_key, SPEAKER_KEYS, features, "speaker_key"), config.source_rate_hz or int(declared)
     )
 
 
