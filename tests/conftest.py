@@ -51,6 +51,7 @@ BUDGET_S = {
     "evaluation": 16,
     "faults": 145,
     "generation": 16,
+    "golden": 25,
     "house": 11,
     "interop": 36,
     "multidevice": 105,
