@@ -4,6 +4,9 @@ Units             phone purity, cluster purity, PNMI, frame labels from spans   
 Language model    n-gram baselines, unit statistics of continuations            (`evaluation.language_model`)
 Resynthesis       STOI, log-mel distance, voiced share, F0 error                (`evaluation.resynthesis`)
 Comparison        features clustered after equal treatments                     (`evaluation.unit_comparison`)
+Transcription     word and character errors after the normaliser of Whisper   (`evaluation.transcription`)
+Answers           exact match, token F1, how many could not be parsed      (`evaluation.answers`)
+Latency           percentiles of times, real-time factors                 (`evaluation.latency`)
 Scoring           how likely a language model finds given sequences             (`evaluation.scoring`)
 Phone classifier  softmax classifier from log-mel to phones, its posterior      (`evaluation.phone_classifier`)
 """
