@@ -63,7 +63,9 @@ class Attention(nn.Module):
         q = self._project("query", x, self.heads, "heads")
         if self.qk_norm is not None:
             q = self._norm("query_norm")(q)
-        k = v = None
+        k: Any = None
+        v: Any = None
+        seen: Any = mask
         if context is not None or not isinstance(cache, ContextCache):
             source = x if context is None else context
             k = self._project("key", source, self.kv_heads or self.heads, "kv_heads")
@@ -76,14 +78,14 @@ class Attention(nn.Module):
         if isinstance(mask, Visibility) and bias is None:
             return self._out(attend_self(q, k, v, mask, drop), x.shape[-1]), None
         if cache is not None:
-            cache = context_cache(k, v, mask, cache.keys.dtype) if context is not None else cache
+            cache = cache if context is None else context_cache(k, v, seen, cache.keys.dtype)
             real = jnp.ones(x.shape[:2], bool) if real is None else real
-            cache, k, v, mask = cache.append(k, v, real)
+            cache, k, v, seen = cache.append(k, v, real)
             k, v = k.astype(self.dtype), v.astype(self.dtype)
         else:
             k, v = jnp.swapaxes(k, 1, 2), jnp.swapaxes(v, 1, 2)
-            mask = mask.dense(x.shape[1]) if isinstance(mask, Visibility) else _by_query(mask)
-        y = attend_by_head(q, k, v, bias, mask, dropout=drop)
+            seen = mask.dense(x.shape[1]) if isinstance(mask, Visibility) else _by_query(mask)
+        y = attend_by_head(q, k, v, bias, seen, dropout=drop)
         return self._out(y, x.shape[-1]), cache
 
     def _norm(self, name: str) -> RMSNorm:

@@ -63,9 +63,10 @@ class Stack(nn.Module):
     ) -> StackOutput:
         depth = self.layers if depth is None else depth
         require(0 <= depth <= self.layers, "depth", depth, f"must lie within the {self.layers} layers")
-        if isinstance(self.block, tuple) and len(self.block) > 1:
-            return self._patterned(x, caches, shared, depth, collect, static)
-        block = (self.block[0] if isinstance(self.block, tuple) else self.block)(name="layers")
+        pattern = self.block if isinstance(self.block, tuple) else (self.block,)
+        if len(pattern) > 1:
+            return self._patterned(pattern, x, caches, shared, depth, collect, static)
+        block = pattern[0](name="layers")
 
         def body(block: nn.Module, x: jax.Array, cache: Any, shared: tuple) -> tuple:
             y, cache = block(activations(x), cache, *shared, **static)
@@ -79,21 +80,21 @@ class Stack(nn.Module):
         return self._scanned(body, block, x, caches, shared)
 
     def _patterned(
-        self, x: jax.Array, caches: Any, shared: tuple, depth: int, collect: bool, static: dict[str, Any]
+        self, pattern: tuple, x: jax.Array, caches: Any, shared: tuple, depth: int, collect: bool, static: dict
     ) -> StackOutput:
         """A stack of groups, then what is left of the pattern."""
-        size = len(self.block)
+        size = len(pattern)
         groups, ends = self.layers // size, depth % size == 0 or depth == self.layers
         require(ends, "depth", depth, f"must end with a group of {size} or with the last of the {self.layers} layers")
         by_layer, static = (None,) * self.layers if caches is None else caches, {**static, "keep": collect}
         parts: tuple = ()
         if groups:
             unroll = resolve_unroll(self.unroll, self.layers)
-            stack = Stack(partial(Group, self.block, self.remat), groups, unroll, name="groups")
+            stack = Stack(partial(Group, pattern, self.remat), groups, unroll, name="groups")
             grouped = tuple(by_layer[i * size : (i + 1) * size] for i in range(groups))
             x, parts, _ = stack(x, grouped, shared, depth=min(depth // size, groups), **static)
         if depth == self.layers and self.layers % size:
-            rest = Group(self.block[: self.layers % size], self.remat, name="rest")
+            rest = Group(pattern[: self.layers % size], self.remat, name="rest")
             x, part = rest(x, by_layer[groups * size :], *shared, **static)
             parts = (*parts, part)
         new_caches = tuple(cache for part in parts for cache in part[0])

@@ -49,7 +49,7 @@ class Visibility:
         sees = None
         if self.causal:
             sees = within_window(self._times(query)[:, :, None], self._times(key)[:, None, :], self.window)
-        if self.prefix is not None:
+        if self.prefix is not None and sees is not None:
             sees = sees | (jnp.take(self.prefix, query, axis=1)[:, :, None] & self.prefix[:, None, :])
         if self.segments is None:
             return sees
@@ -64,8 +64,8 @@ class Visibility:
 
     def apart(self, length: int) -> tuple["Visibility", "Visibility"]:
         """With a prefix: what entries behind it see, and what those in it see, each without a prefix of its own."""
-        rows = self.prefix.shape[0]
-        segments = jnp.zeros((rows, length), jnp.int32) if self.segments is None else self.segments
+        assert self.prefix is not None  # for the type checker: asked with a prefix only
+        segments = jnp.zeros((self.prefix.shape[0], length), jnp.int32) if self.segments is None else self.segments
         return Visibility(self.segments, window=self.window), Visibility(2 * segments + self.prefix, causal=False)
 
 
