@@ -11,6 +11,7 @@ from slm_jax.core.types import pytree_dataclass, static
 class Visibility:
     """An entry sees those of its own segment; with `causal` none that comes later; of these the last `window` only.
 
+    A window counts all entries of the row, those of padding between real ones too (caches count real ones only).
     `segments`: equal numbers belong together; None puts all in one. Padding is a segment of its own (0 by custom).
     `prefix`: the first entries of each segment, which see each other both ways and whatever the window (prefix LM);
     `first_entries` makes it. `block`, `blocks`: time runs in blocks, not in entries: an entry sees all of its own

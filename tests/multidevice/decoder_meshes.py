@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from slm_jax.core.errors import UserError
 from slm_jax.core.trees import flatten_by_path
 from slm_jax.nn import self_attention
 from slm_jax.nn.conv_forms import conv_lax, conv_transpose
@@ -98,6 +99,17 @@ def spread_attention() -> dict[str, float]:
     return found
 
 
+def refused_over_spread_time() -> str:
+    """What is said of blocks that the splash kernel cannot do over spread time."""
+    q, sees = jnp.zeros((2, 256, 4, 8)), Visibility(block=self_attention.LANES)
+    with placed_on(MeshConfig(data=2, sequence=2, tensor=2, rules="tensor").make()):
+        try:
+            jax.eval_shape(partial(attend_self, sees=sees, backend="splash"), q, q, q)
+        except UserError as error:
+            return str(error)
+    return ""
+
+
 def spread_convolution() -> dict[str, float]:
     """By how much the gradients of grouped convolutions differ from one device's over each mesh, at most."""
     keys = jax.random.split(jax.random.key(2), 2)
@@ -139,6 +151,7 @@ def main(out: Path, cases: list[str]) -> None:
         lies = shards(state)
         results["shards"][case] = {path: lies[path] for path in SHOWN}
     results["attention"] = spread_attention()
+    results["refused"] = refused_over_spread_time()
     results["convolution"] = spread_convolution()
     assert self_attention.platform() == "cpu"
     out.write_text(json.dumps(results))

@@ -51,6 +51,10 @@ def test_attention_over_spread_time_equals_one_device(quick, backend):
     assert max(found.values()) < 1e-5, found
 
 
+def test_blocks_that_no_tile_of_the_kernel_cuts_are_refused_over_spread_time(quick):
+    assert "over spread time knows none of multiples of 128; take xla" in quick["refused"]
+
+
 def test_grouped_convolutions_over_any_mesh_equal_one_device(quick):
     assert len(quick["convolution"]) == 14
     assert {name: apart for name, apart in quick["convolution"].items() if apart > 1e-6} == {}
