@@ -1,8 +1,9 @@
 """Attention of a sequence over itself: the fused kernel of the platform, and rows, time and heads over a mesh.
 
-    xla      the plain equation, everywhere
-    splash   Pallas kernel for TPU; never holds scores (Dao et al. 2022 in form)
-    cudnn    NVIDIA's fused kernel, half precision only
+    xla      the plain equation, everywhere, for all that `Visibility` can say
+    splash   Pallas kernel for TPU; never holds scores (Dao et al. 2022 in form). A prefix takes two passes, blocks of
+             one size a mask of their own; blocks numbered by data are left to xla
+    cudnn    NVIDIA's fused kernel, half precision only, heads of up to 128 channels, without prefix and blocks
 
 Fused kernels cannot be cut by XLA's partitioner, so they run under `shard_map`. Time that is spread over the axis
 `sequence` is attended from where it lies: each device gathers the keys of its rows and keeps its own queries.
@@ -19,6 +20,7 @@ from jaxtyping import Array, Float, Int
 
 from slm_jax.core.errors import require
 from slm_jax.nn.attend import Dropout, attend
+from slm_jax.nn.splash_masks import block_mask
 from slm_jax.nn.visibility import Visibility
 from slm_jax.parallel.placement import axis_size, current_mesh, platform, time_spec
 
@@ -26,6 +28,8 @@ Backend = Literal["xla", "splash", "cudnn"]
 LANES = 128
 """Splash works in blocks of multiples of this many entries."""
 BLOCKS = (512, 256, 128)
+CUDNN_WIDTH = 128
+"""Channels of a head up to which every NVIDIA generation since Ampere has a fused kernel."""
 
 
 def attend_self(
@@ -40,63 +44,74 @@ def attend_self(
 
     What a padded entry gets means nothing. With `dropout` (on the weights) only the plain equation will do.
     """
-    backend = backend or preferred(q, dropout)
+    backend = backend or preferred(q, dropout, sees)
     mesh = current_mesh()
     if backend == "xla" and (dropout is not None or axis_size(mesh, ("sequence",)) == 1):
         return attend(q, k, v, mask=sees.dense(q.shape[1]), dropout=dropout)  # XLA's partitioner does the rest
     require(dropout is None, "backend", backend, "drops no weights; take xla")
     if backend == "splash":
+        rule = f"numbers no blocks, and over spread time knows none of multiples of {LANES}; take xla"
+        require(_splash_knows(sees, mesh), "backend", backend, rule)
+        if sees.prefix is not None:
+            behind, within = (_splash(q, k, v, part, mesh) for part in sees.apart(q.shape[1]))
+            return jnp.where(sees.prefix[:, :, None, None], within, behind)
         return _splash(q, k, v, sees, mesh)
-    return _over_mesh(partial(_local, backend, sees), mesh, q, k, v, sees.segments)
+    require(backend == "xla" or sees.plain, "backend", backend, "knows no prefix and no blocks; take xla")
+    return _over_mesh(partial(_local, backend), mesh, q, k, v, sees)
 
 
-def preferred(q: Float[Array, "B T H C"], dropout: Dropout | None = None) -> Backend:
-    """The quickest backend that can do it on the platform of the step being traced."""
+def preferred(q: Float[Array, "B T H C"], dropout: Dropout | None = None, sees: Visibility | None = None) -> Backend:
+    """The quickest backend that can do it on the platform of the step being traced; `sees` None: nothing special."""
     if dropout is not None:
         return "xla"
     if platform() == "tpu":
-        return "splash"
-    half = q.dtype in (jnp.bfloat16, jnp.float16)
-    return "cudnn" if platform() == "gpu" and half and q.shape[-1] % 8 == 0 else "xla"
+        return "splash" if sees is None or _splash_knows(sees, current_mesh()) else "xla"
+    width = q.shape[-1]
+    fits = q.dtype in (jnp.bfloat16, jnp.float16) and width % 8 == 0 and width <= CUDNN_WIDTH
+    return "cudnn" if platform() == "gpu" and fits and (sees is None or sees.plain) else "xla"
+
+
+def _splash_knows(sees: Visibility, mesh: Mesh | None) -> bool:
+    """Not blocks that come as data. Nor, over spread time, those that no tile cuts: JAX 0.10.2 fails on such a mask."""
+    aligned = sees.block is not None and sees.block % LANES == 0
+    return sees.blocks is None and not (aligned and axis_size(mesh, ("sequence",)) > 1)
 
 
 def _local(
     backend: Backend,
-    sees: Visibility,
     q: Float[Array, "B Q H C"],
     k: Float[Array, "B T G C"],
     v: Float[Array, "B T G C"],
-    segments: Int[Array, "B T"] | None,
+    sees: Visibility,
     first: Int[Array, ""] | int,
 ) -> Float[Array, "B Q H C"]:
     """The queries from entry `first` on, on one device."""
-    here = Visibility(segments, causal=sees.causal, window=sees.window)
     whole = q.shape[1] == k.shape[1]
     if backend == "cudnn":
-        mask = None if segments is None and whole else here.dense(k.shape[1], first, q.shape[1])
+        mask = None if sees.segments is None and whole else sees.dense(k.shape[1], first, q.shape[1])
         causal = sees.causal and mask is None
         window = (sees.window - 1, 0) if causal and sees.window is not None else None
         mask = None if mask is None else mask[:, None]
         return jax.nn.dot_product_attention(
             q, k, v, mask=mask, is_causal=causal, local_window_size=window, implementation="cudnn"
         )
-    return attend(q, k, v, mask=here.dense(k.shape[1], first, q.shape[1]))
+    return attend(q, k, v, mask=sees.dense(k.shape[1], first, q.shape[1]))
 
 
 def _over_mesh(
-    local: Callable[..., Array], mesh: Mesh | None, q: Any, k: Any, v: Any, segments: Any
+    local: Callable[..., Array], mesh: Mesh | None, q: Any, k: Any, v: Any, sees: Visibility
 ) -> Float[Array, "B T H C"]:
-    """`local(q, k, v, segments, first)` on every device, with its rows, queries and heads and all keys of its rows."""
+    """`local(q, k, v, sees, first)` on every device, with its rows, queries and heads and all keys of its rows."""
     if mesh is None:
-        return local(q, k, v, segments, 0)
+        return local(q, k, v, sees, 0)
     specs = _specs(mesh, q, k)
 
-    def run(q: Array, k: Array, v: Array, segments: Any) -> Array:
+    def run(q: Array, k: Array, v: Array, sees: Visibility) -> Array:
         first = jax.lax.axis_index("sequence") * q.shape[1] if specs[0][1] else 0
-        return local(q, k, v, segments, first)
+        return local(q, k, v, sees, first)
 
     rows = PartitionSpec(specs[0][0])
-    return _mapped(run, mesh, (specs[0], specs[1], specs[1], rows), specs[0])(q, k, v, segments)
+    return _mapped(run, mesh, (specs[0], specs[1], specs[1], rows), specs[0])(q, k, v, sees)
 
 
 def _specs(mesh: Mesh, q: Any, k: Any) -> tuple[PartitionSpec, PartitionSpec]:
@@ -118,7 +133,8 @@ def _splash(q: Any, k: Any, v: Any, sees: Visibility, mesh: Mesh | None) -> Floa
     q, k, v, segments = _padded(q * q.shape[-1] ** -0.5, k, v, sees.segments, LANES * shards)
     specs = (PartitionSpec(), PartitionSpec()) if mesh is None else _specs(mesh, q, k)
     heads = q.shape[2] // (axis_size(mesh, ("tensor",)) if len(specs[0]) > 2 and specs[0][2] else 1)
-    kernel = _kernel(sees, q.shape[1], heads, shards)
+    full = not sees.causal or (sees.block is not None and sees.block >= q.shape[1])
+    kernel = _kernel(sees, q.shape[1], heads, shards, full)
 
     def run(kernel: Any, q: Array, k: Array, v: Array, of_q: Any, of_k: Any) -> Array:
         ids = None if of_q is None else SegmentIds(of_q, of_k)
@@ -127,7 +143,7 @@ def _splash(q: Any, k: Any, v: Any, sees: Visibility, mesh: Mesh | None) -> Floa
 
     if mesh is not None:
         by_rows = (PartitionSpec(*specs[0][:2]), PartitionSpec(specs[0][0]))
-        place = kernel.manual_sharding_spec(NamedSharding(mesh, PartitionSpec(None, "sequence")))
+        place = kernel.manual_sharding_spec(NamedSharding(mesh, PartitionSpec(None, None if full else "sequence")))
         run = _mapped(run, mesh, (place, specs[0], specs[1], specs[1], *by_rows), specs[0])
     return run(kernel, q, k, v, segments, segments)[:, :length]
 
@@ -142,13 +158,16 @@ def _padded(q: Array, k: Array, v: Array, segments: Any, multiple: int) -> tuple
     return q, k, v, jnp.pad(segments, ((0, 0), (0, missing)), constant_values=-1)
 
 
-def _kernel(sees: Visibility, length: int, heads: int, shards: int) -> Any:
+def _kernel(sees: Visibility, length: int, heads: int, shards: int, full: bool) -> Any:
+    """The kernel for queries and keys of `length`, or for the queries of one of `shards` devices where all see all."""
     from jax.experimental.pallas.ops.tpu import splash_attention as splash
 
     shape = (length, length)
     mask: Any
-    if not sees.causal:
-        mask = splash.FullMask(shape)
+    if full:
+        mask = splash.FullMask((length // shards, length))  # the same for each: JAX 0.10.2 fails on its parts
+    elif sees.block is not None:
+        mask = block_mask(shape, sees.block, sees.window)
     elif sees.window is None:
         mask = splash.CausalMask(shape, shard_count=shards)
     else:
@@ -170,6 +189,6 @@ def _kernel(sees: Visibility, length: int, heads: int, shards: int) -> Any:
             splash.MultiHeadMask([mask] * heads),
             block_sizes=blocks,
             head_shards=1,
-            q_seq_shards=shards,
+            q_seq_shards=1 if full else shards,
             interpret=platform() != "tpu",
         )

@@ -1,11 +1,16 @@
-"""The one stack of equal layers: scanned or unrolled over the same stacked parameters, with or without remat.
+"""The one stack of layers: scanned or unrolled over the same stacked parameters, with or without remat.
 
 Scan compiles one layer whatever the depth; unrolled code runs faster on CPU and in decoding. Both read the tree
 `layers/...` with a leading axis L, so a checkpoint fits both. Inside a decoding loop XLA does not hoist the slices
 `kernel[i]` out of the loop: call `unstack` on the parameters before it.
+
+Layers may follow a pattern of blocks, such as recurrent, recurrent, attention. What is scanned then is a group of one
+block of each: `groups/layers/block_0/...` has the groups as its leading axis, and the layers after the last whole group
+lie in `rest/block_0/...`, without one.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -14,6 +19,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from slm_jax.core.errors import require
+from slm_jax.nn.pattern import Group
 from slm_jax.parallel.placement import activations, platform
 
 LIFTED = ("params", "lora")
@@ -32,12 +38,14 @@ class StackOutput(NamedTuple):
 class Stack(nn.Module):
     """`layers` copies of the module that `block()` makes, one after the other.
 
-    A block is called as `block(x, cache, *shared, **static)` and returns `(x, cache)`; `shared` are arrays that every
-    layer reads (masks, rotations), `static` Python values. Sub-module name and parameter path: `layers`. `caches` is
-    a tuple with one entry per layer, or None. Layers after the first `depth` are not run.
+    With a tuple of factories, layer i is made by number i modulo their count. A block is called as
+    `block(x, cache, *shared, **static)` and returns `(x, cache)`; `shared` are arrays that every layer reads (masks,
+    rotations), `static` Python values. Sub-module name and parameter path: `layers`. `caches` is a tuple with one entry
+    per layer, in order, or None; those of one kind of block are alike. Layers after the first `depth` are not run; in
+    a pattern `depth` ends with a group.
     """
 
-    block: Callable[..., nn.Module]
+    block: Callable[..., nn.Module] | tuple[Callable[..., nn.Module], ...]
     layers: int
     unroll: str | bool = "auto"
     remat: bool = False
@@ -55,7 +63,10 @@ class Stack(nn.Module):
     ) -> StackOutput:
         depth = self.layers if depth is None else depth
         require(0 <= depth <= self.layers, "depth", depth, f"must lie within the {self.layers} layers")
-        block = self.block(name="layers")
+        pattern = self.block if isinstance(self.block, tuple) else (self.block,)
+        if len(pattern) > 1:
+            return self._patterned(pattern, x, caches, shared, depth, collect, static)
+        block = pattern[0](name="layers")
 
         def body(block: nn.Module, x: jax.Array, cache: Any, shared: tuple) -> tuple:
             y, cache = block(activations(x), cache, *shared, **static)
@@ -67,6 +78,28 @@ class Stack(nn.Module):
         if unroll:
             return self._unrolled(body, block, x, caches, shared, depth)
         return self._scanned(body, block, x, caches, shared)
+
+    def _patterned(
+        self, pattern: tuple, x: jax.Array, caches: Any, shared: tuple, depth: int, collect: bool, static: dict
+    ) -> StackOutput:
+        """A stack of groups, then what is left of the pattern."""
+        size = len(pattern)
+        groups, ends = self.layers // size, depth % size == 0 or depth == self.layers
+        require(ends, "depth", depth, f"must end with a group of {size} or with the last of the {self.layers} layers")
+        by_layer, static = (None,) * self.layers if caches is None else caches, {**static, "keep": collect}
+        parts: tuple = ()
+        if groups:
+            unroll = resolve_unroll(self.unroll, self.layers)
+            stack = Stack(partial(Group, pattern, self.remat), groups, unroll, name="groups")
+            grouped = tuple(by_layer[i * size : (i + 1) * size] for i in range(groups))
+            x, parts, _ = stack(x, grouped, shared, depth=min(depth // size, groups), **static)
+        if depth == self.layers and self.layers % size:
+            rest = Group(pattern[: self.layers % size], self.remat, name="rest")
+            x, part = rest(x, by_layer[groups * size :], *shared, **static)
+            parts = (*parts, part)
+        new_caches = tuple(cache for part in parts for cache in part[0])
+        hidden = jnp.concatenate([part[1] for part in parts]) if collect and parts else None
+        return StackOutput(x, None if caches is None else new_caches, hidden)
 
     def _scanned(self, body: Callable, block: nn.Module, x: jax.Array, caches: Any, shared: tuple) -> StackOutput:
         if self.remat:

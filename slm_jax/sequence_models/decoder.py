@@ -10,7 +10,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from slm_jax.core.errors import require
-from slm_jax.nn.attention import Attention, KVCache, empty_cache, reset_cache
+from slm_jax.nn.attention import Attention
+from slm_jax.nn.caches import KVCache, RingCache, empty_cache, empty_ring
 from slm_jax.nn.dtypes import at_least_float32, compute_dtype
 from slm_jax.nn.linear import Embed, Linear, logits_float32
 from slm_jax.nn.mlp import MLP
@@ -20,7 +21,7 @@ from slm_jax.nn.stack import Stack, StackOutput
 from slm_jax.nn.visibility import Visibility, visible
 from slm_jax.sequence_models.decoder_config import DecoderConfig
 
-State = tuple[KVCache, ...]
+State = tuple[KVCache | RingCache, ...]
 
 
 class DecoderLayer(nn.Module):
@@ -32,13 +33,13 @@ class DecoderLayer(nn.Module):
     def __call__(
         self,
         x: Float[Array, "B T D"],
-        cache: KVCache | None,
+        cache: KVCache | RingCache | None,
         mask: Visibility | None,
         by: Rotation | None,
         real: Bool[Array, "B T"] | None,
         *,
         deterministic: bool,
-    ) -> tuple[Float[Array, "B T D"], KVCache | None]:
+    ) -> tuple[Float[Array, "B T D"], KVCache | RingCache | None]:
         config = self.config
         pre = config.norm_order == "pre"
         norms = make_norm(config, "attention_norm"), make_norm(config, "mlp_norm")
@@ -60,7 +61,6 @@ class DecoderLayer(nn.Module):
             kv_heads=config.groups,
             qkv_bias=config.qkv_bias,
             out_bias=config.out_bias,
-            window=config.window,
             qk_norm=config.norm_epsilon if config.qk_norm else None,
             dropout=config.attention_dropout,
             kernel_init=nn.initializers.normal(config.init_scale),
@@ -193,12 +193,23 @@ class Decoder(nn.Module):
         """The matrix of `head`, for losses that never hold all logits at once."""
         return self.tokens.embedding.T if self.config.tied_head else self.head_kernel
 
-    def initial_state(self, batch: int, capacity: int, dtype: Any = None) -> State:
-        """Empty caches for rows of up to `capacity` entries; no parameters needed."""
+    def initial_state(self, batch: int, capacity: int | None, dtype: Any = None) -> State:
+        """Empty caches for rows of up to `capacity` entries (None: without end); no parameters needed.
+
+        With a window shorter than that, rings of the window's size: memory and programs do not depend on how long a
+        session lasts. Without end needs a window, and positions that are no table.
+        """
         config = self.config
-        self._require_room(capacity)
+        if capacity is None:
+            endless = config.window is not None and config.positions != "learned"
+            require(endless, "capacity", None, "a session without end needs a window and no table of positions")
+        else:
+            self._require_room(capacity)
         dtype = compute_dtype(config.dtype) if dtype is None else dtype
-        make = partial(empty_cache, batch, capacity, config.groups, config.channels, dtype)
+        if config.window is not None and (capacity is None or capacity > config.window):
+            make = partial(empty_ring, batch, config.window, config.groups, config.channels, dtype)
+        else:
+            make = partial(empty_cache, batch, capacity, config.groups, config.channels, dtype, config.window)
         return tuple(make() for _ in range(config.layers))
 
     def step(
@@ -222,13 +233,13 @@ class Decoder(nn.Module):
     ) -> tuple[Float[Array, "B T E"], State]:
         """`step` from vectors to what the head reads."""
         real = jnp.ones(x.shape[:2], bool) if mask is None else mask
-        x, by = self._place(x, state[0].slots(real), True)
+        x, by = self._place(x, state[0].positions(real), True)
         out = self.blocks(x, state, (None, by, real), deterministic=True)
         return self._finish(out.values), out.caches
 
     def reset(self, state: State, rows: Bool[Array, "B"]) -> State:
         """With the given rows emptied."""
-        return tuple(reset_cache(cache, rows) for cache in state)
+        return tuple(cache.reset(rows) for cache in state)
 
     def _positions(self, x: jax.Array, segment_ids: Any, mask: Any) -> jax.Array:
         if segment_ids is not None:

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from slm_jax.core.errors import UserError
 from slm_jax.core.trees import flatten_by_path
 from slm_jax.nn import self_attention
 from slm_jax.nn.conv_forms import conv_lax, conv_transpose
@@ -75,22 +76,38 @@ def spread_attention() -> dict[str, float]:
     q = jax.random.normal(keys[0], (2, 256, 4, 8))
     k, v = (jax.random.normal(key, (2, 256, 2, 8)) for key in keys[1:])
     segments = jnp.where(jnp.arange(256) < jnp.array([[250], [150]]), jnp.arange(256) // 100 + 1, 0)
-    sees, real = Visibility(segments), (segments > 0)[..., None, None]
+    real, prefix = (segments > 0)[..., None, None], jnp.arange(256) % 100 < jnp.array([[70], [30]])
+    rules = {
+        "prefix": Visibility(segments, prefix=prefix),
+        "blocks": Visibility(segments, block=48, window=2),
+    }
 
-    def loss(backend: str, q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
-        return jnp.square(jnp.where(real, attend_self(q, k, v, sees, backend=backend), 0.0)).sum()
+    def differentiated(sees: Visibility, backend: str) -> Any:
+        def loss(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+            return jnp.square(jnp.where(real, attend_self(q, k, v, sees, backend=backend), 0.0)).sum()
 
-    def differentiated(backend: str) -> Any:
-        return jax.jit(jax.value_and_grad(partial(loss, backend), argnums=(0, 1, 2)))(q, k, v)
+        return jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2)))(q, k, v)
 
-    wanted = differentiated("xla")
     mesh, found = MeshConfig(data=2, sequence=2, tensor=2, rules="tensor").make(), {}
-    for backend in ("xla", "splash"):
-        with placed_on(mesh):
-            value, gradients = differentiated(backend)
-        apart = (float(jnp.abs(one - other).max()) for one, other in zip(gradients, wanted[1], strict=True))
-        found[backend] = max(float(abs(value / wanted[0] - 1)), *apart)
+    for name, sees in rules.items():
+        wanted = differentiated(sees, "xla")
+        for backend in ("xla", "splash"):
+            with placed_on(mesh):
+                value, gradients = differentiated(sees, backend)
+            apart = (float(jnp.abs(one - other).max()) for one, other in zip(gradients, wanted[1], strict=True))
+            found[f"{backend}, {name}"] = max(float(abs(value / wanted[0] - 1)), *apart)
     return found
+
+
+def refused_over_spread_time() -> str:
+    """What is said of blocks that the splash kernel cannot do over spread time."""
+    q, sees = jnp.zeros((2, 256, 4, 8)), Visibility(block=self_attention.LANES)
+    with placed_on(MeshConfig(data=2, sequence=2, tensor=2, rules="tensor").make()):
+        try:
+            jax.eval_shape(partial(attend_self, sees=sees, backend="splash"), q, q, q)
+        except UserError as error:
+            return str(error)
+    return ""
 
 
 def spread_convolution() -> dict[str, float]:
@@ -134,6 +151,7 @@ def main(out: Path, cases: list[str]) -> None:
         lies = shards(state)
         results["shards"][case] = {path: lies[path] for path in SHOWN}
     results["attention"] = spread_attention()
+    results["refused"] = refused_over_spread_time()
     results["convolution"] = spread_convolution()
     assert self_attention.platform() == "cpu"
     out.write_text(json.dumps(results))

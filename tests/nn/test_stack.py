@@ -6,8 +6,11 @@ import pytest
 from flax.core import meta
 
 from slm_jax.core.errors import UserError
+from slm_jax.nn.attention import Attention
+from slm_jax.nn.caches import empty_cache, empty_context
 from slm_jax.nn.linear import Linear
 from slm_jax.nn.stack import Stack, resolve_unroll, unstack
+from slm_jax.nn.visibility import Visibility
 from tests.contracts.checks import random_params
 
 
@@ -52,6 +55,34 @@ def test_every_form_gives_outputs_hidden_states_and_caches(form, params):
         np.testing.assert_allclose(out.hidden, hidden, atol=1e-6)
         np.testing.assert_allclose(out.values, hidden[-1], atol=1e-6)
         np.testing.assert_allclose(out.caches, np.add(sums, (1.0, 2.0, 3.0)), atol=1e-5)
+
+
+class Reading(nn.Module):
+    """A layer of a decoder over a context: what it keeps is a pair of caches."""
+
+    @nn.compact
+    def __call__(self, x, caches, sees, context, real):
+        own, other = (None, None) if caches is None else caches
+        y, own = Attention(2, 2, name="attention")(x, mask=sees, cache=own)
+        y, other = Attention(2, 2, name="reading")(x + y, context, mask=real, cache=other)
+        return x + y, None if caches is None else (own, other)
+
+
+@pytest.mark.parametrize("unroll", [False, True])
+def test_caches_of_a_sequence_and_of_a_context_go_through_the_layers_together(unroll):
+    """The context is read with the first piece and kept; later pieces come without it."""
+    stack, context = Stack(Reading, 3, unroll=unroll), jax.random.normal(jax.random.key(2), (2, 5, 6))
+    real = jnp.arange(5) < jnp.array([5, 2])[:, None]
+    params = {"params": random_params(stack, jax.random.key(1), X, None, (Visibility(), context, real))}
+    whole = jax.jit(lambda x: stack.apply(params, x, None, (Visibility(), context, real)).values)
+    pair = empty_cache(2, 3, 2, 2, jnp.float32), empty_context(2, 5, 2, 2, jnp.float32)
+    first = jax.jit(lambda x, caches: stack.apply(params, x, caches, (None, context, real))[:2])
+    later = jax.jit(lambda x, caches: stack.apply(params, x, caches, (None, None, None))[:2])
+    y, caches = first(X[:, :1], (pair,) * 3)
+    rest, caches = later(X[:, 1:], caches)
+    np.testing.assert_allclose(jnp.concatenate([y, rest], axis=1), whole(X), atol=1e-5)
+    assert [own.length.tolist() for own, _ in caches] == [[3, 3]] * 3
+    assert all(other.mask.tolist() == real.tolist() for _, other in caches)
 
 
 def test_stops_after_the_wanted_depth(params):
