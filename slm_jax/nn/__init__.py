@@ -8,6 +8,7 @@ Attention    Attention, KVCache                                 (`nn.attention`)
              attend_self: the fused kernel of a platform        (`nn.self_attention`)
              attend: the equation; Visibility: who sees whom    (`nn.attend`, `nn.visibility`)
 Stack        Stack, unstack: scan or unroll, remat              (`nn.stack`)
+Adapters    LoRA from outside, merged, in int8 bases            (`nn.lora`, `nn.int8`, `nn.linear_sites`)
 Recompute    recomputed: made again for the gradient            (`nn.recompute`)
 Dtypes       compute_dtype                                      (`nn.dtypes`)
 """
