@@ -8,6 +8,7 @@ exactly, and scales what comes out. Weights only: activations stay as they are.
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from flax.core import meta
 from jaxtyping import Array, Float
 
@@ -28,7 +29,7 @@ def is_int8(kernel: Any) -> bool:
     return isinstance(kernel, dict) and set(kernel) == {"q", "scale"}
 
 
-def as_stored(kernel: Any, dtype: Any) -> tuple[Array, Array | None]:
+def as_stored(kernel: Any, dtype: Any) -> tuple[Array | np.ndarray, Array | np.ndarray | None]:
     """The kernel to multiply by in `dtype`, and the scale of what comes out (None for a kernel kept in floats)."""
     if is_int8(kernel):
         return kernel["q"].astype(dtype), kernel["scale"]
@@ -38,7 +39,7 @@ def as_stored(kernel: Any, dtype: Any) -> tuple[Array, Array | None]:
 def dequantised(params: Any) -> Any:
     """The tree with a float32 array in place of every kernel kept in int8."""
     if is_int8(params):
-        return params["q"].astype(jnp.float32) * params["scale"]
+        return jnp.asarray(params["q"], jnp.float32) * params["scale"]
     if not isinstance(params, dict):
         return params
     return {name: dequantised(tree) for name, tree in params.items()}

@@ -214,7 +214,7 @@ def quantise_int8(params: Any, sites: Sites, targets: str = ".*") -> Any:
         kernel = kernel_at(params, path)
         lead = len(leading_axes(kernel, site)[0])
         inputs = tuple(range(lead, lead + len(site.inputs)))
-        stored = boxed_like(kernel, quantised(meta.unbox(kernel), inputs), inputs)
+        stored = boxed_like(kernel, quantised(jnp.asarray(meta.unbox(kernel)), inputs), inputs)
         params = _replaced(params, (*path.split("/"), "kernel"), stored)
     return params
 
@@ -246,18 +246,18 @@ def _new(kernel: Any, site: LinearSite, rank: int, key: jax.Array) -> dict[str, 
     }
 
 
-def _multiplied(a: jax.Array, b: jax.Array, axes: int) -> jax.Array:
+def _multiplied(a: Any, b: Any, axes: int) -> jax.Array:
     """`a @ b` as a kernel with so many axes, layer by layer in a stack."""
     multiply = partial(jnp.tensordot, axes=1, precision="highest")
     return jax.vmap(multiply)(a, b) if a.ndim + b.ndim == axes + 3 else multiply(a, b)
 
 
 def _changed(params: dict[str, Any], path: tuple[str, ...], change: jax.Array) -> dict[str, Any]:
-    old = params
+    old: Any = params
     for part in path:
         old = old[part]
     require(old.shape == change.shape, "adapter at " + "/".join(path), change.shape, f"the kernel is {old.shape}")
-    new = (old.astype(jnp.float32) + change).astype(old.dtype)  # type: ignore[attr-defined]
+    new = (jnp.asarray(old, jnp.float32) + change).astype(old.dtype)
     return _replaced(params, path, new)
 
 

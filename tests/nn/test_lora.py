@@ -69,17 +69,26 @@ def by_hand(params, lora):
     return MODEL.apply({"params": {**params, "blocks": blocks}}, IDS)
 
 
+@partial(jax.jit, static_argnums=0)
+def applied_to(model, variables):
+    return model.apply(variables, IDS)
+
+
 def logits(variables, configs=BOTH, model=MODEL, **factors):
     adapted = with_lora(model, configs)
-    adapted = adapted.at(**factors) if factors else adapted
-    return jax.jit(lambda variables: adapted.apply(variables, IDS))(variables)
+    return applied_to(adapted.at(**factors) if factors else adapted, variables)
+
+
+def plain(params):
+    """Logits of the model without adapters."""
+    return applied_to(MODEL, {"params": params})
 
 
 def test_base_is_as_without_and_new_adapters_change_nothing():
     made = meta.unbox(lora_initialise(initialise, BOTH)(jax.random.key(0)))
-    plain = meta.unbox(initialise(jax.random.key(0)))
-    assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), made["params"], plain["params"]))
-    np.testing.assert_array_equal(logits(made), MODEL.apply(plain, IDS))
+    base = meta.unbox(initialise(jax.random.key(0)))["params"]
+    assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), made["params"], base))
+    np.testing.assert_array_equal(logits(made), plain(base))
     query = made["lora"]["blocks"]["layers"]["attention"]["query"]["speech"]
     assert query["a"].shape == (2, 32, 4)
     assert query["b"].shape == (2, 4, 4, 8)
@@ -98,7 +107,7 @@ def test_axes_are_named_so_that_a_mesh_can_cut_them():
 def test_scanned_is_the_equation(variables):
     found = logits(variables)
     np.testing.assert_allclose(found, by_hand(**variables), atol=1e-5)
-    assert np.abs(found - MODEL.apply({"params": variables["params"]}, IDS)).max() > 0.1, "no effect"
+    assert np.abs(found - plain(variables["params"])).max() > 0.1, "no effect"
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -113,15 +122,15 @@ def test_layers_cut_apart_and_decoding_step_by_step_apply_them(variables):
     wanted = by_hand(**variables)
     np.testing.assert_allclose(logits(cut), wanted, atol=1e-5)
     np.testing.assert_allclose(logits({"params": cut["params"], "lora": variables["lora"]}), wanted, atol=1e-5)
-    last, state = model.apply(cut, IDS[:, :5], model.initial_state(2, 8), method="prefill")
+    prefill = jax.jit(partial(model.apply, method="prefill"))
+    last, state = prefill(cut, IDS[:, :5], model.initial_state(2, 8))
     np.testing.assert_allclose(last, wanted[:, 4], atol=1e-5)
     stepped, _ = jax.jit(partial(model.apply, method="step"))(cut, IDS[:, 5:], state)
     np.testing.assert_allclose(stepped, wanted[:, 5:], atol=1e-5)
 
 
 def test_factors_choose_and_weigh_at_run_time(variables):
-    plain = MODEL.apply({"params": variables["params"]}, IDS)
-    np.testing.assert_array_equal(logits(variables, speech=0.0, style=0.0), plain)
+    np.testing.assert_array_equal(logits(variables, speech=0.0, style=0.0), plain(variables["params"]))
     without = {"params": variables["params"], "lora": jax.tree.map(jnp.copy, variables["lora"])}
     del without["lora"]["blocks"]["layers"]["mlp"]
     np.testing.assert_array_equal(logits(variables, speech=0.5), logits(without, SPEECH, speech=0.5))
@@ -135,13 +144,13 @@ def test_factors_choose_and_weigh_at_run_time(variables):
 
 def test_merged_is_unmerged_and_comes_apart_again(variables):
     params = merge_lora(**variables, configs=BOTH)
-    np.testing.assert_allclose(MODEL.apply({"params": params}, IDS), logits(variables), atol=1e-5)
+    np.testing.assert_allclose(plain(params), logits(variables), atol=1e-5)
     cut = merge_lora(**unstack(variables), configs=BOTH)
-    np.testing.assert_allclose(MODEL.apply({"params": cut}, IDS), logits(variables), atol=1e-5)
+    np.testing.assert_allclose(plain(cut), logits(variables), atol=1e-5)
     back = unmerge_lora(params, variables["lora"], BOTH)
     assert jax.tree.all(jax.tree.map(lambda a, b: bool(jnp.allclose(a, b, atol=1e-6)), back, variables["params"]))
     half = merge_lora(**variables, configs=BOTH, factors={"speech": 0.5})
-    np.testing.assert_allclose(MODEL.apply({"params": half}, IDS), logits(variables, speech=0.5), atol=1e-5)
+    np.testing.assert_allclose(plain(half), logits(variables, speech=0.5), atol=1e-5)
 
 
 @pytest.mark.parametrize("unroll", [False, True])
@@ -153,23 +162,25 @@ def test_one_step_of_optax_moves_the_adapters_alone(unroll, variables):
         matrix = model.apply({"params": variables["params"], "lora": lora}, method="head_matrix")
         return optax.softmax_cross_entropy_with_integer_labels(features[:, :-1] @ matrix, IDS[:, 1:]).mean()
 
-    before, gradients = jax.jit(jax.value_and_grad(loss))(variables["lora"])
+    stepped = jax.jit(jax.value_and_grad(loss))
+    before, gradients = stepped(variables["lora"])
     assert all(float(jnp.abs(leaf).max()) > 1e-6 for leaf in jax.tree.leaves(gradients))
     updates, _ = optimizer.update(gradients, optimizer.init(variables["lora"]))
-    assert loss(optax.apply_updates(variables["lora"], updates)) < before - 1e-3
+    after, _ = stepped(optax.apply_updates(variables["lora"], updates))
+    assert after < before - 1e-3
 
 
 @pytest.mark.parametrize("unroll", [False, True])
 def test_dropout_acts_in_training_only_and_differs_between_layers(unroll, variables):
     model = with_lora(CONFIG.replace(unroll=unroll).make(), SPEECH.replace(dropout=0.5))
-    plain = logits(variables, SPEECH)
-    np.testing.assert_array_equal(model.apply(variables, IDS), logits(variables, SPEECH, model=model.model))
+    undropped = logits(variables, SPEECH, model=model.model)
+    np.testing.assert_array_equal(applied_to(model, variables), undropped)
 
     def dropped(variables, seed):
         return model.apply(variables, IDS, deterministic=False, rngs={"dropout": jax.random.key(seed)})
 
     dropped = jax.jit(dropped)
-    assert np.abs(dropped(variables, 0) - plain).max() > 1e-3
+    assert np.abs(dropped(variables, 0) - undropped).max() > 1e-3
     assert np.abs(dropped(variables, 0) - dropped(variables, 1)).max() > 1e-3
     np.testing.assert_array_equal(dropped(variables, 0), dropped(variables, 0))
 
@@ -202,10 +213,10 @@ def test_base_in_int8_is_small_near_and_left_alone(variables):
     np.testing.assert_allclose(logits(unstack(low)), logits(low), atol=1e-5)
     assert 0 < np.abs(logits(low) - logits(variables)).max() < 0.1
     merged = merge_lora(stored, variables["lora"], BOTH)
-    np.testing.assert_allclose(MODEL.apply({"params": merged}, IDS), logits(low), atol=1e-5)
+    np.testing.assert_allclose(plain(merged), logits(low), atol=1e-5)
 
     model = with_lora(MODEL, BOTH)
-    gradients = jax.grad(lambda lora: jnp.square(model.apply({**low, "lora": lora}, IDS)).mean())(low["lora"])
+    gradients = jax.jit(jax.grad(lambda lora: jnp.square(model.apply({**low, "lora": lora}, IDS)).mean()))(low["lora"])
     assert all(float(jnp.abs(leaf).max()) > 0 for leaf in jax.tree.leaves(gradients))
 
 
@@ -219,7 +230,7 @@ def test_int8_keeps_logical_names_and_can_be_born_under_a_jit():
 
 
 def test_what_is_missing_or_misspelt_is_named(variables):
-    with pytest.raises(UserError, match="module path is 'blocks/layers/attention/query': .*'speech'"):
+    with pytest.raises(UserError, match=r"module path is 'blocks/layers/attention/query': .*'speech'"):
         with_lora(MODEL, SPEECH).apply({"params": variables["params"]}, IDS)
     sites = linear_sites(initialise)
     with pytest.raises(UserError, match=r"targets is '.*/q_proj'.*blocks/layers/attention/query"):
@@ -238,3 +249,12 @@ def test_configs_travel_as_json_and_models_are_static_arguments():
     assert from_json(SPEECH.to_json()) == SPEECH
     assert hash(with_lora(MODEL, BOTH).at(speech=0.5)) == hash(with_lora(MODEL, BOTH).at(speech=0.5))
     assert with_lora(MODEL, BOTH).config is MODEL.config
+
+
+def test_numpy_trees_as_files_give_them_will_do(variables):
+    held = jax.tree.map(np.asarray, variables)
+    np.testing.assert_allclose(
+        logits({**held, "params": merge_lora(**held, configs=BOTH)}, speech=0.0), by_hand(**held), atol=1e-5
+    )
+    stored, wanted = (quantise_int8(tree, linear_sites(initialise)) for tree in (held["params"], variables["params"]))
+    assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), stored, wanted))
