@@ -1,6 +1,7 @@
 """Layers: what every module with weights is built of, and the only place that lifts over Flax scopes.
 
 Dense        Linear, Embed, MLP                                 (`nn.linear`, `nn.mlp`)
+Adapters    LoRA from outside, merged, in int8 bases            (`nn.lora`, `nn.int8`, `nn.linear_sites`)
 Norms        LayerNorm, RMSNorm, GroupNorm                      (`nn.norm`)
 Convolution  Conv1d, transposed, weight norm, step forms        (`nn.conv`, `nn.streaming_conv`)
 Positions    sinusoids, rotations, positions from masks         (`nn.positions`)
@@ -8,7 +9,6 @@ Attention    Attention, KVCache                                 (`nn.attention`)
              attend_self: the fused kernel of a platform        (`nn.self_attention`)
              attend: the equation; Visibility: who sees whom    (`nn.attend`, `nn.visibility`)
 Stack        Stack, unstack: scan or unroll, remat              (`nn.stack`)
-Adapters    LoRA from outside, merged, in int8 bases            (`nn.lora`, `nn.int8`, `nn.linear_sites`)
 Recompute    recomputed: made again for the gradient            (`nn.recompute`)
 Dtypes       compute_dtype                                      (`nn.dtypes`)
 """
