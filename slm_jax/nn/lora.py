@@ -42,6 +42,8 @@ from slm_jax.nn.linear_sites import (
 )
 
 COLLECTION = "lora"
+WITHOUT_ADAPTERS = ("bind", "init_with_output", "lazy_init", "tabulate")
+"""What Linen models offer and an adapted one does not: it would run the model alone."""
 
 
 class LoRAConfig(Config):
@@ -135,9 +137,15 @@ class LoRAModel:
         _require_known(factors, self.configs)
         return dataclasses.replace(self, factors=tuple(factors.items()))
 
+    def clone(self, **changes: Any) -> "LoRAModel":
+        """With other fields of the model, and the same adapters."""
+        return dataclasses.replace(self, model=self.model.clone(**changes))
+
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or name == "model":  # asked for while a copy has no fields yet
             raise AttributeError(name)
+        if name in WITHOUT_ADAPTERS:
+            raise AttributeError(f"{name} would leave the adapters out: use init and apply")
         return getattr(self.model, name)
 
 

@@ -41,6 +41,10 @@ CONFIGS = (
 )
 ADAPTED = with_lora(MODEL, CONFIGS)
 MESHES = {
+    "ddp": MeshConfig(),
+    "tensor": MeshConfig(data=4, tensor=2, rules="tensor"),
+    "slices": MeshConfig(slices=2, data=1, fsdp=4, rules="fsdp"),
+    "sequence": MeshConfig(data=2, sequence=4),
     "fsdp": MeshConfig(data=2, fsdp=4, rules="fsdp"),
     "fsdp+tensor": MeshConfig(data=1, fsdp=4, tensor=2, rules="fsdp+tensor"),
     "all": MeshConfig(data=1, fsdp=2, sequence=2, tensor=2, rules="fsdp+tensor"),

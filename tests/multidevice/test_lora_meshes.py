@@ -9,7 +9,8 @@ import pytest
 from tests.multidevice.processes import finish
 
 QUICK = ("fsdp+tensor, float", "fsdp+tensor, int8")
-SLOW = ("fsdp, float", "all, float", "all, int8")
+FLOAT = ("ddp, float", "fsdp, float", "tensor, float", "slices, float", "sequence, float", "all, float")
+SLOW = (*FLOAT, "all, int8")
 LAYERS = "blocks/layers"
 
 
@@ -54,7 +55,7 @@ def test_no_device_holds_more_than_its_share(quick):
         assert quick["shards"][case][f"lora/{LAYERS}/mlp/up/style/b"] == [2, 3, 16]
 
 
-@pytest.mark.slow(seconds=60)
+@pytest.mark.slow(seconds=80)
 @pytest.mark.parametrize("name", SLOW)
 def test_every_arrangement_equals_one_device(slow, name):
     assert_equal_to_one_device(slow, name)

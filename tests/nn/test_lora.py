@@ -48,9 +48,13 @@ def drawn(tree, seed, scale=0.2):
 
 
 @pytest.fixture(scope="module")
-def variables():
-    made = meta.unbox(jax.jit(lora_initialise(initialise, BOTH))(jax.random.key(0)))
-    return {"params": made["params"], "lora": drawn(made["lora"], 1)}
+def born():
+    return meta.unbox(jax.jit(lora_initialise(initialise, BOTH))(jax.random.key(0)))
+
+
+@pytest.fixture(scope="module")
+def variables(born):
+    return {"params": born["params"], "lora": drawn(born["lora"], 1)}
 
 
 @jax.jit
@@ -86,12 +90,11 @@ def plain(params):
     return applied_to(MODEL, {"params": params})
 
 
-def test_base_is_as_without_and_new_adapters_change_nothing():
-    made = meta.unbox(jax.jit(lora_initialise(initialise, BOTH))(jax.random.key(0)))
+def test_base_is_as_without_and_new_adapters_change_nothing(born):
     base = meta.unbox(jax.jit(initialise)(jax.random.key(0)))["params"]
-    assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), made["params"], base))
-    np.testing.assert_array_equal(logits(made), plain(base))
-    query = made["lora"]["blocks"]["layers"]["attention"]["query"]["speech"]
+    assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), born["params"], base))
+    np.testing.assert_array_equal(logits(born), plain(base))
+    query = born["lora"]["blocks"]["layers"]["attention"]["query"]["speech"]
     assert query["a"].shape == (2, 32, 4)
     assert query["b"].shape == (2, 4, 4, 8)
     assert 0.15 < float(jnp.abs(query["a"]).max()) < 32**-0.5
@@ -275,10 +278,18 @@ def test_configs_travel_as_json_and_models_are_static_arguments():
     assert with_lora(MODEL, BOTH).config is MODEL.config
 
 
+def test_what_would_leave_the_adapters_out_is_not_offered(variables):
+    with pytest.raises(AttributeError, match="leave the adapters out"):
+        with_lora(MODEL, BOTH).bind(variables)
+    cloned = with_lora(MODEL, BOTH).clone(config=CONFIG.replace(unroll=True))
+    assert cloned.config.unroll is True and cloned.configs == BOTH
+
+
 def test_numpy_trees_as_files_give_them_will_do(variables):
     held = jax.tree.map(np.asarray, variables)
     np.testing.assert_allclose(
         logits({**held, "params": merge_lora(**held, configs=BOTH)}, speech=0.0), by_hand(**held), atol=1e-5
     )
-    stored, wanted = (quantise_int8(tree, linear_sites(initialise)) for tree in (held["params"], variables["params"]))
-    assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), stored, wanted))
+    sites, at = linear_sites(initialise), "blocks/layers/attention/out/kernel/q"
+    stored, wanted = (quantise_int8(tree, sites, ".*/out") for tree in (held["params"], variables["params"]))
+    np.testing.assert_array_equal(flatten_by_path(stored)[at], flatten_by_path(wanted)[at])
