@@ -83,7 +83,7 @@ def resolve(table: Table, sources: Mapping[str, Shape], targets: Any, dtypes: Ma
 def recognised(table: Table, sources: Iterable[str]) -> int:
     """How many of these names the table has a rule for: which spelling a checkpoint is written in."""
     patterns = [_pattern(source) for rule in table.rules for source in rule.sources]
-    names = {_renamed(table, source) for source in sources}
+    names = {renamed(table, source) for source in sources}
     return sum(any(pattern.fullmatch(name) for pattern in patterns) for name in names)
 
 
@@ -152,7 +152,8 @@ def _writers(table: Table, leaves: Mapping[str, Any]) -> list[Job]:
     return sorted(jobs, key=lambda job: -1 if job.layer is None else job.layer)
 
 
-def _renamed(table: Table, name: str) -> str:
+def renamed(table: Table, name: str) -> str:
+    """The table's spelling of a source name."""
     for pattern, replacement in table.renames:
         name = re.sub(pattern, replacement, name)
     return name
@@ -163,7 +164,7 @@ def _canonical_names(table: Table, sources: Iterable[str]) -> tuple[dict[str, st
     names: dict[str, str] = {}
     faults = []
     for source in sources:
-        name = _renamed(table, source)
+        name = renamed(table, source)
         if name in names:
             faults.append(f"sources {names[name]!r} and {source!r} are both {name!r}")
         names[name] = source

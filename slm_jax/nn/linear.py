@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int
 
 from slm_jax.core.errors import require
 from slm_jax.nn.dtypes import at_least_float32
+from slm_jax.nn.int8 import as_stored
 from slm_jax.parallel.placement import current_mesh, whole
 
 Names = tuple[str | None, ...]
@@ -21,7 +22,8 @@ class Linear(nn.Module):
     """`x @ kernel + bias` over the last `len(in_names)` axes of `x`, giving the axes `features`.
 
     The kernel has shape `[*in, *features]` and the logical names `in_names + out_names`; the sum runs in float32 on
-    devices that offer it. `features` may be a tuple: `(H, C)` for the heads of an attention.
+    devices that offer it. `features` may be a tuple: `(H, C)` for the heads of an attention. A kernel that `nn.lora`
+    or `nn.int8` adapts or stores otherwise is read as it lies.
     """
 
     features: int | tuple[int, ...]
@@ -44,7 +46,10 @@ class Linear(nn.Module):
         kernel = self.param(
             "kernel", nn.with_logical_partitioning(init, (*self.in_names, *out_names)), shape, self.param_dtype
         )
-        y = product(x.astype(self.dtype), kernel.astype(self.dtype), contracted)
+        kernel, scale = as_stored(kernel, self.dtype)
+        y = product(x.astype(self.dtype), kernel, contracted)
+        if scale is not None:
+            y = (y * scale.reshape(features)).astype(self.dtype)
         if not self.use_bias:
             return y
         bias = self.param("bias", nn.with_logical_partitioning(self.bias_init, out_names), features, self.param_dtype)
