@@ -146,3 +146,16 @@ def test_prompts_of_one_bucket_share_a_program_and_keys_matter():
 def test_prompts_that_cannot_be_continued_are_refused(prompts, mask, message):
     with pytest.raises(UserError, match=message):
         generate(MODEL, PARAMS, prompts, mask, jax.random.key(0), GREEDY)
+
+
+@pytest.mark.parametrize(
+    "more, message",
+    [
+        ({"forced": np.full((3, 15), -1)}, "at most 14 steps"),
+        ({"forced": np.full((3, 2), 19)}, "-1 or lie in the sizes"),
+        ({"unconditional": (IDS, MASK)}, "guidance"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(more, message):
+    with pytest.raises(UserError, match=message):
+        generate(MODEL, PARAMS, IDS, MASK, jax.random.key(0), GREEDY, **more)
