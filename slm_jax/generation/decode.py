@@ -73,12 +73,7 @@ def generate(
     guided = config.guidance is not None
     require(guided == (unconditional is not None), "guidance", config.guidance, "goes with prompts without condition")
     ready, mask = prepared(model, (prompts, prompt_mask), unconditional)
-    rows, longest = len(ready) // (2 if guided else 1), int(mask.sum(1).max())
-    limit = getattr(model.config, "max_positions", None)
-    room = limit is None or longest + config.max_new <= limit
-    require(room, "prompt length + max_new", longest + config.max_new, f"this model has {limit} positions")
-    capacity = round_up(longest + config.max_new, CAPACITY_BUCKET)
-    capacity = capacity if limit is None else min(capacity, limit)
+    rows, capacity = len(ready) // (2 if guided else 1), capacity_for(model, mask, config.max_new)
     keys = key if key.ndim == 1 else jax.random.split(key, rows)
     require(len(keys) == rows, "keys", len(keys), f"must be one, or one for each of the {rows} prompts")
     inputs = (ready, mask, keys, None if forced is None else _forced(forced, rows, config.max_new, model))
@@ -87,6 +82,15 @@ def generate(
         inputs = jax.device_put(inputs, batch_sharding(mesh))
     made = _generate(decoding(model, config, rules), capacity, mesh, params, *inputs)
     return made if mesh is None else jax.tree.map(lambda x: x[:rows], made)
+
+
+def capacity_for(model: Any, mask: np.ndarray, new: int) -> int:
+    """Entries of a cache for these prompts and so many new tokens; raises `UserError` where the model has no room."""
+    longest, limit = int(mask.sum(1).max()), getattr(model.config, "max_positions", None)
+    room = limit is None or longest + new <= limit
+    require(room, "prompt length + max_new", longest + new, f"this model has {limit} positions")
+    capacity = round_up(longest + new, CAPACITY_BUCKET)
+    return capacity if limit is None else min(capacity, limit)
 
 
 def _forced(forced: Any, rows: int, steps: int, model: Any) -> np.ndarray:
