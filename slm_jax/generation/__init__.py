@@ -1,5 +1,9 @@
 """Decoding loops.
 
-Sampling  SamplingConfig, shape_logits, draw   (`generation.sampling`)
-Decoding  generate, Generated                  (`generation.decode`)
+Sampling  SamplingConfig, shape_logits, draw                           (`generation.sampling`)
+Rules     legal tokens by phase, and ends, as arrays                   (`generation.rules`)
+Step      advance: one step of any decoder, forced or free             (`generation.advance`)
+Decoding  generate, Generated: a loop over advance                     (`generation.decode`)
+Beams     beam_search, BeamConfig: the likeliest sequences             (`generation.beam`)
+Prompts   ids or vectors, checked and packed                           (`generation.prompts`)
 """

@@ -1,143 +1,183 @@
 """The decoding loop: one jitted program from prompts to finished rows."""
 
+import contextlib
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from slm_jax.core.errors import require
 from slm_jax.core.types import pytree_dataclass
-from slm_jax.generation.sampling import SamplingConfig, draw, shape_logits
+from slm_jax.generation.advance import Decoding, State, StepIn, StepOut, decoding, has_streams, mark, stream_sizes
+from slm_jax.generation.prompts import Prompts, padded_rows, prepared, round_up
+from slm_jax.generation.rules import Rules
+from slm_jax.generation.sampling import SamplingConfig
 from slm_jax.nn.stack import unstack
+from slm_jax.parallel.placement import placed_on
+from slm_jax.parallel.rules import ROW_AXES
+from slm_jax.parallel.sharding import batch_sharding, row_shards
 
-PROMPT_BUCKET, CAPACITY_BUCKET = 32, 64
-"""Prompt lengths and cache capacities are rounded up to multiples of these, so that few programs are compiled."""
-
-
-class StepModel(Protocol):
-    """What the loop asks of a model: three methods reached through `apply`, and hashable fields."""
-
-    def initial_state(self, batch: int, capacity: int, dtype: Any = None) -> Any: ...
-    def prefill(self, ids: Any, state: Any, mask: Any) -> tuple[Any, Any]: ...
-    def step(self, ids: Any, state: Any, mask: Any) -> tuple[Any, Any]: ...
+CAPACITY_BUCKET = 64
+"""Cache capacities are rounded up to multiples of this, so that few programs are compiled."""
 
 
 @pytree_dataclass
 class Generated:
-    """New tokens of each row, without its prompt.
+    """New tokens of each row, without its prompt; with an axis K1 at the end where the model has several streams.
 
     `mask` is True up to and with the end token; ids after it are 0. `log_probs` are those of the model itself, before
     temperature and the other rules.
     """
 
-    ids: Int[Array, "B S"]
+    ids: Int[Array, "B S *K1"]
     mask: Bool[Array, "B S"]
-    log_probs: Float[Array, "B S"]
+    log_probs: Float[Array, "B S *K1"]
 
 
 class _Loop(NamedTuple):
     count: jax.Array
-    token: jax.Array
-    done: jax.Array
-    seen: jax.Array | None
     out: Generated
-    state: Any
+    state: State
 
 
 def generate(
     model: Any,
     params: Any,
-    prompts: Int[Array | np.ndarray, "B L"],
+    prompts: Int[Array | np.ndarray, "B L *K1"] | Float[Array | np.ndarray, "B L D"],
     prompt_mask: Bool[Array | np.ndarray, "B L"],
     key: Key[Array, ""] | Key[Array, "B"],
     config: SamplingConfig,
+    *,
+    forced: Int[Array | np.ndarray, "B S *K1"] | None = None,
+    rules: Rules | None = None,
+    unconditional: Prompts | None = None,
+    mesh: Mesh | None = None,
 ) -> Generated:
     """Continues every prompt until its end token or `config.max_new` tokens.
 
-    Prompts may have different lengths; padding may stand on either side and has no effect: a row's tokens are those
-    it gets alone with the same key. `key` is one key, split over the rows, or one key per row. Raises `UserError`
-    for an empty prompt, for ids outside the vocabulary and for prompts that leave no room for `max_new` tokens.
+    Prompts are ids or vectors of the stack's width, and may have different lengths; padding may stand on either side
+    and has no effect: a row's tokens are those it gets alone with the same key. `key` is one key, split over the rows,
+    or one key per row. `params` may be all variables, `{"params": ..., "lora": ...}`.
+
+    `forced` ids stand where they are given among the new ones, -1 where the model is free. `rules` take the place of
+    `end`, `ends` and `forbidden`. `unconditional`: with `config.guidance`, the same prompts without the condition and
+    their mask. `mesh`: rows are spread over its row axes, weights lie as they are.
+
+    Raises `UserError` for an empty prompt, for ids outside the vocabulary and for prompts that leave no room for
+    `max_new` tokens.
     """
-    prompts, prompt_mask = _packed(prompts, prompt_mask)
-    longest = int(prompt_mask.sum(1).max())
-    vocabulary = model.config.vocabulary
-    outside = prompts[(prompts < 0) | (prompts >= vocabulary)]
-    require(outside.size == 0, "prompt ids", outside[:5].tolist(), f"must lie in [0, {vocabulary})")
-    end = config.end
-    require(end is None or 0 <= end < vocabulary, "end", end, f"must lie in [0, {vocabulary})")
-    limit = getattr(model.config, "max_positions", None)
-    room = limit is None or longest + config.max_new <= limit
-    require(room, "prompt length + max_new", longest + config.max_new, f"this model has {limit} positions")
-    capacity = _round_up(longest + config.max_new, CAPACITY_BUCKET)
-    capacity = capacity if limit is None else min(capacity, limit)
-    keys = key if key.ndim == 1 else jax.random.split(key, len(prompts))
-    require(len(keys) == len(prompts), "keys", len(keys), f"must be one, or one for each of the {len(prompts)} prompts")
-    return _generate(model, config, capacity, params, prompts, prompt_mask, keys)
+    guided = config.guidance is not None
+    require(guided == (unconditional is not None), "guidance", config.guidance, "goes with prompts without condition")
+    ready, mask = prepared(model, (prompts, prompt_mask), unconditional)
+    rows, capacity = len(ready) // (2 if guided else 1), capacity_for(model, mask, config.max_new)
+    keys = key if key.ndim == 1 else jax.random.split(key, rows)
+    require(len(keys) == rows, "keys", len(keys), f"must be one, or one for each of the {rows} prompts")
+    inputs = (ready, mask, keys, None if forced is None else _forced(forced, rows, config.max_new, model))
+    if mesh is not None:
+        inputs = padded_rows(inputs, rows, row_shards(mesh))
+        inputs = jax.device_put(inputs, batch_sharding(mesh))
+    made = _generate(decoding(model, config, rules), capacity, mesh, params, *inputs)
+    return made if mesh is None else jax.tree.map(lambda x: x[:rows], made)
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2))
+def capacity_for(model: Any, mask: np.ndarray, new: int) -> int:
+    """Entries of a cache for these prompts and so many new tokens; raises `UserError` where the model has no room."""
+    longest, limit = int(mask.sum(1).max()), getattr(model.config, "max_positions", None)
+    room = limit is None or longest + new <= limit
+    require(room, "prompt length + max_new", longest + new, f"this model has {limit} positions")
+    capacity = round_up(longest + new, CAPACITY_BUCKET)
+    return capacity if limit is None else min(capacity, limit)
+
+
+def _forced(forced: Any, rows: int, steps: int, model: Any) -> np.ndarray:
+    """Forced ids as `[B, max_new, K1]`, -1 behind those given."""
+    forced = np.asarray(forced, np.int32)
+    forced = forced if has_streams(model) else forced[..., None]
+    sizes = stream_sizes(model)
+    fits = forced.ndim == 3 and forced.shape[::2] == (rows, len(sizes)) and forced.shape[1] <= steps
+    require(fits, "forced", forced.shape, f"at most {steps} steps for each of {rows} rows and {len(sizes)} streams")
+    outside = forced[(forced < -1) | (forced >= np.array(sizes))]
+    require(outside.size == 0, "forced ids", outside[:5].tolist(), f"must be -1 or lie in the sizes {sizes}")
+    return np.pad(forced, ((0, 0), (0, steps - forced.shape[1]), (0, 0)), constant_values=-1)
+
+
+@partial(jax.jit, static_argnums=(1, 2))
 def _generate(
-    model: Any, config: SamplingConfig, capacity: int, params: Any, prompts: Any, mask: Any, keys: Any
+    steps: Decoding, capacity: int, mesh: Mesh | None, params: Any, prompts: Any, mask: Any, keys: Any, forced: Any
 ) -> Generated:
-    variables = {"params": unstack(params)}  # sliced here, outside the loop: XLA would slice in every step
+    variables = layers_apart(params)  # sliced here, outside the loop: XLA would slice in every step
+    rows, everyone = len(keys), jnp.ones(len(keys), bool)
+    streams = len(stream_sizes(steps.model))
 
-    def choose(logits: jax.Array, seen: jax.Array | None, count: jax.Array) -> tuple[jax.Array, jax.Array]:
-        row_keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, count)
-        token = draw(shape_logits(logits, seen, count, config), row_keys, config)
-        log_probs = jax.nn.log_softmax(logits, axis=-1)
-        return token, jnp.take_along_axis(log_probs, token[:, None], axis=-1)[:, 0]
-
-    def advance(loop: _Loop, logits: jax.Array, state: Any) -> _Loop:
-        """Draws the token after `logits` and writes it, for the rows that are not done."""
-        token, log_prob = choose(logits, loop.seen, loop.count)
-        token = jnp.where(loop.done, 0, token)
-        out = Generated(
-            loop.out.ids.at[:, loop.count].set(token),
-            loop.out.mask.at[:, loop.count].set(~loop.done),
-            loop.out.log_probs.at[:, loop.count].set(jnp.where(loop.done, 0.0, log_prob)),
-        )
-        seen = None if loop.seen is None else loop.seen.at[jnp.arange(len(token)), token].max(~loop.done)
-        done = loop.done if config.end is None else loop.done | (token == config.end)
-        return _Loop(loop.count + 1, token, done, seen, out, state)
+    def told(count: jax.Array) -> StepIn:
+        free = jnp.full((rows, streams), -1, jnp.int32)
+        ids = free if forced is None else jax.lax.dynamic_index_in_dim(forced, count, 1, keepdims=False)
+        return StepIn(ids, everyone)
 
     def body(loop: _Loop) -> _Loop:
-        logits, state = model.apply(variables, loop.token[:, None], loop.state, ~loop.done[:, None], method="step")
-        return advance(loop, logits[:, 0], state)
+        step, state = steps.advance(variables, told(loop.count), loop.state, keys)
+        return _Loop(loop.count + 1, _recorded(loop.out, loop.count, step), state)
 
     def unfinished(loop: _Loop) -> jax.Array:
-        return (loop.count < config.max_new) & ~loop.done.all()
+        return (loop.count < steps.config.max_new) & ~loop.state.ended.all()
 
-    state = model.initial_state(len(prompts), capacity)
-    logits, state = model.apply(variables, prompts, state, mask, method="prefill")
-    seen = _seen(prompts, mask, logits.shape[-1]) if config.repetition_penalty != 1.0 else None
-    start = _Loop(jnp.int32(0), prompts[:, 0], jnp.zeros(len(prompts), bool), seen, _blank(len(prompts), config), None)
-    return jax.lax.while_loop(unfinished, body, advance(start, logits, state)).out
-
-
-def _packed(prompts: Any, mask: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Prompts moved to the left of a bucket-sized array, zeros after them."""
-    prompts, mask = np.asarray(prompts), np.asarray(mask, bool)
-    require(prompts.ndim == 2 and prompts.shape == mask.shape, "prompts", prompts.shape, "must be [B, L] as their mask")
-    lengths = mask.sum(1)
-    require(bool(np.all(lengths > 0)), "prompt lengths", lengths.tolist(), "every prompt needs at least one token")
-    packed = np.zeros((len(prompts), _round_up(int(lengths.max()), PROMPT_BUCKET)), np.int32)
-    packed_mask = np.arange(packed.shape[1]) < lengths[:, None]
-    packed[packed_mask] = prompts[mask]
-    return packed, packed_mask
+    with contextlib.nullcontext() if mesh is None else placed_on(mesh):
+        logits, state = read_prompts(steps, variables, prompts, mask, capacity, mesh)
+        step, state = steps.write(logits, told(jnp.int32(0)), state, keys)
+        out = _recorded(_blank(rows, steps.config.max_new, streams), jnp.int32(0), step)
+        out = jax.lax.while_loop(unfinished, body, _Loop(jnp.int32(1), out, state)).out
+    return out if has_streams(steps.model) else Generated(out.ids[..., 0], out.mask, out.log_probs[..., 0])
 
 
-def _round_up(value: int, multiple: int) -> int:
-    return -(-value // multiple) * multiple
+def layers_apart(params: Any) -> Any:
+    """The variables of a model from its `params` or from all of them, with the weights of its layers cut apart."""
+    return unstack(params if "params" in params else {"params": params})
 
 
-def _blank(batch: int, config: SamplingConfig) -> Generated:
-    shape = (batch, config.max_new)
-    return Generated(jnp.zeros(shape, jnp.int32), jnp.zeros(shape, bool), jnp.zeros(shape, jnp.float32))
+def read_prompts(
+    steps: Decoding, variables: Any, prompts: Any, mask: Any, capacity: int, mesh: Mesh | None = None
+) -> tuple[jax.Array, State]:
+    """Logits after the last entry of each prompt (`[N, V]` or `[N, K1, V]`, N rows of the model), and the state."""
+    state = steps.initial_state(len(prompts) // steps.copies, capacity)
+    caches = state.caches if mesh is None else jax.tree.map(partial(_by_rows, mesh), state.caches)
+    given, real = prompts[:: steps.copies], mask[:: steps.copies]
+    if jnp.issubdtype(prompts.dtype, jnp.floating):
+        logits, caches = _read_vectors(steps.model, variables, prompts, caches, mask)
+        # of the stream nothing is written yet; 0 only says that the rows have begun
+        return logits, State(caches, jnp.zeros_like(state.last), state.written, state.drawn, state.seen, state.ended)
+    logits, caches = steps.model.apply(variables, prompts, caches, mask, method="prefill")
+    ids = given if has_streams(steps.model) else given[..., None]
+    seen = None if state.seen is None else mark(state.seen, ids, real)
+    written = real.sum(1, dtype=jnp.int32)
+    return logits, State(caches, ids[:, 0], written, state.drawn, seen, state.ended)
 
 
-def _seen(ids: jax.Array, mask: jax.Array, vocabulary: int) -> jax.Array:
-    rows = jnp.arange(len(ids))[:, None]
-    return jnp.zeros((len(ids), vocabulary), bool).at[rows, ids].max(mask)
+def _read_vectors(model: Any, variables: Any, x: Any, caches: Any, mask: Any) -> tuple[jax.Array, Any]:
+    features, caches = model.apply(variables, x, caches, mask, method="extend")
+    last = x.shape[1] - 1 - jnp.argmax(mask[:, ::-1], axis=1)
+    features = jnp.take_along_axis(features, last[:, None, None], axis=1)[:, 0]
+    return model.apply(variables, features, method="head"), caches
+
+
+def _by_rows(mesh: Mesh, leaf: jax.Array) -> jax.Array:
+    """A leaf of the caches with its rows spread; XLA may spread its other axes as the weights ask."""
+    free = (PartitionSpec.UNCONSTRAINED,) * (leaf.ndim - 1)
+    return jax.lax.with_sharding_constraint(leaf, NamedSharding(mesh, PartitionSpec(ROW_AXES, *free)))
+
+
+def _recorded(out: Generated, count: jax.Array, step: StepOut) -> Generated:
+    wrote = step.ids[:, 0] >= 0
+    return Generated(
+        out.ids.at[:, count].set(jnp.maximum(step.ids, 0)),
+        out.mask.at[:, count].set(wrote),
+        out.log_probs.at[:, count].set(step.log_probs),
+    )
+
+
+def _blank(rows: int, steps: int, streams: int) -> Generated:
+    shape = (rows, steps, streams)
+    return Generated(jnp.zeros(shape, jnp.int32), jnp.zeros(shape[:2], bool), jnp.zeros(shape, jnp.float32))

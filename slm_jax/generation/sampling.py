@@ -13,7 +13,9 @@ class SamplingConfig(Config):
 
     `temperature` 0 takes the likeliest token. `top_k` keeps the k likeliest, `top_p` the smallest set whose
     probability reaches p. `repetition_penalty` above 1 makes tokens of the prompt and the output less likely.
-    `end` stops a row once it is drawn, not before `min_new` tokens. `forbidden` ids are never drawn.
+    `end` and each of `ends` stop a row once they are drawn, not before `min_new` tokens. `forbidden` ids are never
+    drawn. `guidance` g draws from u + g (c - u), log-probabilities c with and u without the condition (Ho and Salimans
+    2022; MusicGen takes 3): the decoder then needs a prompt without the condition for each row.
     """
 
     max_new: int = 256
@@ -24,6 +26,8 @@ class SamplingConfig(Config):
     min_new: int = 0
     end: int | None = None
     forbidden: tuple[int, ...] = ()
+    ends: tuple[int, ...] = ()
+    guidance: float | None = None
 
     def __post_init__(self) -> None:
         require(self.max_new >= 1, "max_new", self.max_new, "must be at least 1")
@@ -34,29 +38,53 @@ class SamplingConfig(Config):
         require(penalty > 0, "repetition_penalty", penalty, "must be positive")
         require(0 <= self.min_new <= self.max_new, "min_new", self.min_new, f"must lie in [0, {self.max_new}]")
 
+    @property
+    def all_ends(self) -> tuple[int, ...]:
+        """Every id that stops a row."""
+        return self.ends if self.end is None else (self.end, *self.ends)
+
 
 def shape_logits(
-    logits: Float[Array, "B V"], seen: Bool[Array, "B V"] | None, count: Int[Array, ""], config: SamplingConfig
+    logits: Float[Array, "B V"], seen: Bool[Array, "B V"] | None, count: Int[Array, "..."], config: SamplingConfig
 ) -> Float[Array, "B V"]:
     """Logits after every rule of `config`, in the order of `transformers`; `-inf` for what may not be drawn.
 
     `seen` marks tokens of the prompt and the output so far (needed with a repetition penalty only); `count` is the
-    number of tokens generated so far.
+    number of tokens generated so far, one for all rows or one for each.
     """
+    legal = jnp.ones((1, logits.shape[-1]), bool)
+    if config.all_ends and config.min_new > 0:
+        early = jnp.atleast_1d(count)[:, None] < config.min_new
+        legal = legal & ~(early & ~legal.at[:, jnp.array(config.all_ends)].set(False))
+    if config.forbidden:
+        legal = legal & jnp.ones_like(legal[:1]).at[:, jnp.array(config.forbidden)].set(False)
+    return narrowed(logits, seen, legal if config.all_ends or config.forbidden else None, config)
+
+
+def narrowed(
+    logits: Float[Array, "B V"],
+    seen: Bool[Array, "B V"] | None,
+    legal: Bool[Array, "#B V"] | None,
+    config: SamplingConfig,
+) -> Float[Array, "B V"]:
+    """`shape_logits` where what is `legal` was decided elsewhere (None: everything)."""
     logits = logits.astype(jnp.float32)
     if config.repetition_penalty != 1.0:
         logits = jnp.where(seen, penalised(logits, config.repetition_penalty), logits)
-    if config.end is not None and config.min_new > 0:
-        early = count < config.min_new
-        logits = logits.at[:, config.end].set(jnp.where(early, -jnp.inf, logits[:, config.end]))
-    if config.forbidden:
-        logits = logits.at[:, jnp.array(config.forbidden)].set(-jnp.inf)
+    if legal is not None:
+        logits = jnp.where(legal, logits, -jnp.inf)
     if config.temperature == 0:
         return logits
     logits = logits / config.temperature
     if config.top_k is not None:
         logits = keep_top_k(logits, config.top_k)
     return logits if config.top_p is None else keep_top_p(logits, config.top_p)
+
+
+def guided(with_it: Float[Array, "B V"], without: Float[Array, "B V"], guidance: float) -> Float[Array, "B V"]:
+    """Log-probabilities without the condition, moved `guidance` times the way to those with it."""
+    conditioned, free = (jax.nn.log_softmax(x.astype(jnp.float32), axis=-1) for x in (with_it, without))
+    return free + guidance * (conditioned - free)
 
 
 def draw(logits: Float[Array, "B V"], keys: Key[Array, "B"], config: SamplingConfig) -> Int[Array, "B"]:

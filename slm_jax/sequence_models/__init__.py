@@ -3,4 +3,5 @@
 Decoder  one configurable causal transformer, whole and step by step   (`sequence_models.decoder`)
 Config   its fields and their rules                                    (`sequence_models.decoder_config`)
 Presets  GPT-2, OPT, LLaMA, Qwen2 and GSLM shapes                      (`sequence_models.presets`)
+Streams  the smallest decoder over several streams               (`sequence_models.multi_stream`)
 """

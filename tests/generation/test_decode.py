@@ -7,6 +7,7 @@ import pytest
 
 from slm_jax.core.errors import UserError
 from slm_jax.generation import decode
+from slm_jax.generation.advance import decoding
 from slm_jax.generation.decode import generate
 from slm_jax.generation.sampling import SamplingConfig
 from slm_jax.sequence_models.presets import gpt2
@@ -42,6 +43,42 @@ def test_greedy_takes_the_likeliest_token_of_the_whole_row_each_time():
             assert float(out.log_probs[row, n]) == pytest.approx(wanted, abs=1e-4)
 
 
+WARM = SamplingConfig(max_new=14, temperature=3.0, end=4, min_new=3, forbidden=(2, 7))
+RECORDED = {
+    "greedy": (
+        GREEDY,
+        [[9] * 14, [9, 9, 9, 9, 5, 18, *[9] * 8], [9, 9, 9, 5, 16, 17, 5, 18, 16, *[9] * 5]],
+        [-6.4599, -7.3573, -12.0619],
+    ),
+    "sampled": (
+        SAMPLED,
+        [
+            [9, 17, 7, 17, 16, 10, 5, 7, 2, 16, 8, 17, 9, 9],
+            [9, 9, 12, 5, 0, 2, 18, 9, 10, 17, 1, 16, 16, 14],
+            [9, 9, 9, 5, 1, 9, 0, 0, 0, 16, 9, 5, 18, 7],
+        ],
+        [-22.1767, -20.0519, -19.0719],
+    ),
+    "warm": (
+        WARM,
+        [
+            [13, 17, 10, 3, 6, 10, 13, 16, 12, 0, 8, 4, 0, 0],
+            [12, 15, 16, 14, 17, 16, 14, 9, 9, 9, 1, 16, 16, 14],
+            [17, 17, 17, 3, 17, 1, 17, 16, 3, 17, 9, 5, 18, 11],
+        ],
+        [-48.6005, -41.6587, -33.9620],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_tokens_are_those_of_the_loop_before_advance(name):
+    config, ids, log_probs = RECORDED[name]
+    out = generate(MODEL, PARAMS, IDS, MASK, jax.random.key(5), config)
+    assert np.asarray(out.ids).tolist() == ids
+    np.testing.assert_allclose(np.asarray(out.log_probs).sum(1), log_probs, atol=2e-3)
+
+
 @pytest.mark.parametrize("config", [GREEDY, SAMPLED], ids=["greedy", "sampled"])
 def test_a_row_gets_the_tokens_it_gets_alone(config):
     keys = jax.random.split(jax.random.key(3), 3)
@@ -59,7 +96,7 @@ def test_a_row_gets_the_tokens_it_gets_alone(config):
 def test_the_loop_copies_no_cache(rows):
     prompts, mask = IDS[:rows].astype(np.int32), MASK[:rows]
     keys = jax.random.split(jax.random.key(0), rows)
-    lowered = decode._generate.lower(MODEL, GREEDY, 64, PARAMS, prompts, mask, keys)
+    lowered = decode._generate.lower(decoding(MODEL, GREEDY), 64, None, PARAMS, prompts, mask, keys, None)
     program = lowered.compile(compiler_options=XLAS_OWN).as_text()
     loop, _ = program.split("\nENTRY ")  # the entry comes last; it may copy the cache into the loop
     cache = re.escape(f"f32[{rows},2,64,8]")
@@ -109,3 +146,16 @@ def test_prompts_of_one_bucket_share_a_program_and_keys_matter():
 def test_prompts_that_cannot_be_continued_are_refused(prompts, mask, message):
     with pytest.raises(UserError, match=message):
         generate(MODEL, PARAMS, prompts, mask, jax.random.key(0), GREEDY)
+
+
+@pytest.mark.parametrize(
+    "more, message",
+    [
+        ({"forced": np.full((3, 15), -1)}, "at most 14 steps"),
+        ({"forced": np.full((3, 2), 19)}, "-1 or lie in the sizes"),
+        ({"unconditional": (IDS, MASK)}, "guidance"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(more, message):
+    with pytest.raises(UserError, match=message):
+        generate(MODEL, PARAMS, IDS, MASK, jax.random.key(0), GREEDY, **more)

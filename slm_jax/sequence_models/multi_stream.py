@@ -1,0 +1,147 @@
+"""The smallest decoder over several streams: their vectors are summed, one stack reads them, each has a head."""
+
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from slm_jax.core.config import Config
+from slm_jax.core.errors import require
+from slm_jax.nn.dtypes import compute_dtype
+from slm_jax.nn.linear import Embed, logits_float32
+from slm_jax.sequence_models.decoder import Decoder, State
+from slm_jax.sequence_models.decoder_config import DecoderConfig
+
+
+class MultiStreamConfig(Config):
+    """`streams`: how many ids each has. `body`: the stack; its own table and head are not there, so neither is used.
+
+    Weights beside the stack: for every stream a table and a head of its size times the width.
+    """
+
+    streams: tuple[int, ...]
+    body: DecoderConfig
+
+    def __post_init__(self) -> None:
+        require(len(self.streams) >= 1, "streams", self.streams, "at least one")
+        require(all(size >= 1 for size in self.streams), "streams", self.streams, "each has at least one id")
+        require(self.body.tied_head, "body.tied_head", False, "the streams have heads of their own")
+        require(
+            self.body.embed_width is None, "body.embed_width", self.body.embed_width, "tables have the stack's width"
+        )
+
+    @property
+    def vocabulary(self) -> int:
+        """Ids of the largest stream."""
+        return max(self.streams)
+
+    @property
+    def max_positions(self) -> int | None:
+        """Longest row; None: no bound."""
+        return self.body.max_positions
+
+    def make(self) -> "MultiStream":
+        """The decoder of this shape."""
+        return MultiStream(self)
+
+
+class MultiStream(nn.Module):
+    """Ids of K1 streams, one vector of them per step, to the logits of each stream's next id.
+
+    An id of -1 is an empty entry and adds nothing. Logits of streams that are smaller than the largest are `-inf`
+    beyond their size, so that all have one shape. Methods are those of `Decoder`.
+    """
+
+    config: MultiStreamConfig
+
+    stride = 1
+    latency = 0
+
+    @property
+    def receptive_field(self) -> int | None:
+        """Steps that can reach one output; None: all before it."""
+        return self._decoder().receptive_field
+
+    def setup(self) -> None:
+        body, normal = self.config.body, nn.initializers.normal(self.config.body.init_scale)
+        table = partial(Embed, features=body.width, embedding_init=normal, dtype=compute_dtype(body.dtype))
+        self.tables = [table(size) for size in self.config.streams]
+        self.body = Decoder(body)
+        init = nn.with_logical_partitioning(normal, ("embed", "vocab"))
+        self.heads = [
+            self.param(f"head_{k}", init, (body.width, size), jnp.float32) for k, size in enumerate(self.config.streams)
+        ]
+
+    def __call__(
+        self,
+        ids: Int[Array, "B S K1"],
+        positions: Int[Array, "B S"] | None = None,
+        segment_ids: Int[Array, "B S"] | None = None,
+        mask: Bool[Array, "B S"] | None = None,
+        *,
+        deterministic: bool = True,
+    ) -> Float[Array, "B S K1 V"]:
+        """Float32 logits of what follows each step. `mask`: which steps are real (None: all)."""
+        return self.head(self.hidden(ids, positions, segment_ids, mask, deterministic=deterministic))
+
+    def hidden(
+        self,
+        ids: Int[Array, "B S K1"],
+        positions: Int[Array, "B S"] | None = None,
+        segment_ids: Int[Array, "B S"] | None = None,
+        mask: Bool[Array, "B S"] | None = None,
+        *,
+        deterministic: bool = True,
+    ) -> Float[Array, "B S D"]:
+        """What the heads read."""
+        return self.body.run(self.embed(ids), positions, segment_ids, mask, deterministic=deterministic)
+
+    def embed(self, ids: Int[Array, "B S K1"]) -> Float[Array, "B S D"]:
+        """The sum of the vectors of all streams, scaled."""
+        vectors = [jnp.where(ids[..., k, None] >= 0, table(ids[..., k]), 0) for k, table in enumerate(self.tables)]
+        return sum(vectors[1:], vectors[0]) * self.config.body.embed_scale
+
+    def head(self, features: Float[Array, "*B D"]) -> Float[Array, "*B K1 V"]:
+        """Float32 logits of every stream from what `hidden` returns."""
+        return jnp.stack([self._of_stream(features, kernel) for kernel in self.heads], axis=-2)
+
+    def _of_stream(self, features: Float[Array, "*B D"], kernel: Float[Array, "D _"]) -> Float[Array, "*B V"]:
+        logits = logits_float32(features, kernel.astype(features.dtype))
+        missing = self.config.vocabulary - kernel.shape[1]
+        return jnp.pad(logits, [(0, 0)] * (logits.ndim - 1) + [(0, missing)], constant_values=-jnp.inf)
+
+    def initial_state(self, batch: int, capacity: int, dtype: Any = None) -> State:
+        """Empty caches for rows of up to `capacity` steps; no parameters needed."""
+        return self._decoder().initial_state(batch, capacity, dtype)
+
+    def step(
+        self, ids: Int[Array, "B T K1"], state: State, mask: Bool[Array, "B T"] | None = None
+    ) -> tuple[Float[Array, "B T K1 V"], State]:
+        """Logits after each of the next steps (any number T) and the new state; masked ones leave no trace."""
+        features, state = self.extend(self.embed(ids), state, mask)
+        return self.head(features), state
+
+    def prefill(
+        self, ids: Int[Array, "B T K1"], state: State, mask: Bool[Array, "B T"] | None = None
+    ) -> tuple[Float[Array, "B K1 V"], State]:
+        """Logits after the last real step of each row and the new state; padding may stand on either side."""
+        features, state = self.extend(self.embed(ids), state, mask)
+        mask = jnp.ones(ids.shape[:2], bool) if mask is None else mask
+        last = ids.shape[1] - 1 - jnp.argmax(mask[:, ::-1], axis=1)
+        return self.head(jnp.take_along_axis(features, last[:, None, None], axis=1)[:, 0]), state
+
+    def extend(
+        self, x: Float[Array, "B T D"], state: State, mask: Bool[Array, "B T"] | None = None
+    ) -> tuple[Float[Array, "B T D"], State]:
+        """`step` from vectors to what the heads read."""
+        return self.body.extend(x, state, mask)
+
+    def reset(self, state: State, rows: Bool[Array, "B"]) -> State:
+        """With the given rows emptied."""
+        return self._decoder().reset(state, rows)
+
+    def _decoder(self) -> Decoder:
+        """The stack without its weights: states are made outside of `apply`, where there are no sub-modules."""
+        return Decoder(self.config.body, parent=None)
