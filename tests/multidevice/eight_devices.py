@@ -15,7 +15,7 @@ from slm_jax.core.trees import flatten_by_path
 from slm_jax.parallel.mesh import MeshConfig
 from slm_jax.parallel.sharding import put_batch, unbox
 from slm_jax.training.state import abstract_state, new_state
-from slm_jax.training.step import make_step, optimizer_init
+from slm_jax.training.step import everything, make_step, optimizer_init
 from tests.training.small_run import CONFIG as RUN
 from tests.training.small_run import OPTIMIZER, SeededBatches, initialise, objective, plain_objective, player, start
 
@@ -31,8 +31,8 @@ def trained(config: MeshConfig, devices: list, loss: Any, accumulate: int = 1) -
     """Parameters after the steps, and the state they are from."""
     players, mesh = [player(objective=loss)], config.make(devices)
     opt = optimizer_init(players, STEPS)
-    _, shardings = abstract_state(initialise, opt, ema=True, mesh=mesh, rules=config.rules)
-    state = new_state(initialise, opt, ema=True, key=jax.random.key(0), shardings=shardings)
+    _, shardings = abstract_state(initialise, opt, ema=everything, mesh=mesh, rules=config.rules)
+    state = new_state(initialise, opt, ema=everything, key=jax.random.key(0), shardings=shardings)
     step = make_step(players, STEPS, mesh=mesh, accumulate=accumulate, ema_decay=0.5, shardings=shardings)
     for batch in batches():
         state, _ = step(state, put_batch(batch, mesh), None, ("net",))
@@ -51,8 +51,8 @@ def by_pmap() -> dict[str, Any]:
 
     def step(params: Any, opt: Any, batch: Any) -> tuple[Any, Any]:
         def total(params: Any) -> Any:
-            loss = plain_objective(params, averages, batch, jax.random.key(0))
-            return loss.total, loss.count
+            term = plain_objective({"params": params, **averages}, batch, jax.random.key(0)).terms["square"]
+            return term.total, term.count
 
         grads, count = jax.grad(total, has_aux=True)(params)
         grads = jax.tree.map(lambda g: g / jax.lax.psum(count, "devices"), jax.lax.psum(grads, "devices"))
@@ -90,7 +90,7 @@ def main(out: Path) -> None:
     results["plain_ddp"], _ = trained(ddp, devices, plain_objective)
     results["plain_fsdp_accumulated"], _ = trained(fsdp, devices, plain_objective, accumulate=2)
     results["pmap"] = by_pmap()
-    kernels = {"params": state.params, "mu": state.opt["net"][1].mu, "ema": state.ema, "ddp": spread.params}
+    kernels = {"params": state.params, "mu": state.opt["net"][1].mu, "ema": state.ema["params"], "ddp": spread.params}
     results["shards"] = {n: list(t["first"]["kernel"].addressable_shards[0].data.shape) for n, t in kernels.items()}
     results.update(resumed_elsewhere(out.parent))
     out.write_text(json.dumps(results))
