@@ -62,6 +62,32 @@ def test_unwanted_targets_do_not_count():
     assert counted[0].tolist() == [False] * 3 + [True] * 6
 
 
+@pytest.mark.parametrize("chunk", [None, 4])
+def test_float_weights_weigh_and_those_of_one_and_zero_are_flags(chunk):
+    flags = jax.random.bernoulli(jax.random.key(5), 0.6, IDS.shape)
+    weights = jax.random.uniform(jax.random.key(6), IDS.shape) * flags
+
+    def sums(**batch):
+        def value(params):
+            out = loss(params, {"ids": IDS, "mask": MASK, **batch}, chunk=chunk)
+            return out.terms["tokens"].total, out
+
+        return jax.jit(jax.grad(value, has_aux=True))(PARAMS)
+
+    whole = sums(target_mask=flags)
+    jax.tree.map(lambda a, b: assert_close(a, b, 1e-6), sums(target_weight=flags.astype(jnp.float32)), whole)
+    grads, out = sums(target_weight=weights)
+    logits = np.asarray(MODEL.apply({"params": PARAMS}, IDS, mask=MASK), np.float64)[:, :-1]
+    nll = np.logaddexp.reduce(logits, -1) - np.take_along_axis(logits, np.asarray(IDS)[:, 1:, None], -1)[..., 0]
+    each = np.asarray(weights * MASK)[:, 1:]
+    assert float(out.terms["tokens"].total) == pytest.approx(float((nll * each).sum()), rel=1e-5)
+    assert float(out.terms["tokens"].count) == pytest.approx(float(each.sum()), rel=1e-5)
+    right = (logits.argmax(-1) == np.asarray(IDS)[:, 1:]) * each
+    assert float(out.metrics["accuracy"][0]) == pytest.approx(float(right.sum()), rel=1e-5)
+    doubled, _ = sums(target_weight=2 * weights)
+    jax.tree.map(lambda a, b: assert_close(2 * a, b, 1e-5), grads, doubled)
+
+
 @pytest.mark.parametrize("chunk", [4, 100])
 def test_chunks_equal_the_whole_in_value_and_gradient(chunk):
     settings = {"label_smoothing": 0.1, "z_loss": 1e-2}
