@@ -13,6 +13,8 @@ from slm_jax.core.trees import map_by_path, matching
 NAMES = ("adamw", "adam", "lion", "sgd", "adafactor")
 SCHEDULES = ("constant", "cosine", "inverse_sqrt", "linear", "polynomial", "exponential")
 NO_DECAY = r"(.*/)?((bias|scale|gain|embedding_bias)$|[^/]*(norm|ln_)[^/]*/)"
+REST = ""
+"""In place of a group's name: leaves that no group matches."""
 
 
 class GroupConfig(Config):
@@ -101,24 +103,23 @@ class OptimizerConfig(Config):
         """Clip, optimizer, decay and rate as one transformation over the leaves a player owns."""
         parts = [] if self.clip is None else [optax.clip_by_global_norm(self.clip)]
         parts.append(self._direction())
-        if self.groups:
-            kinds = {None: self, **{group.name: self.of_group(group) for group in self.groups}}
-            movers = {str(name): optax.chain(*kind._move(total_steps)) for name, kind in kinds.items()}
-            parts.append(
-                optax.multi_transform(movers, lambda tree: map_by_path(lambda path, _: str(self.group_of(path)), tree))
-            )
-        else:
-            parts += self._move(total_steps)
-        return optax.chain(*parts)
+        if not self.groups:
+            return optax.chain(*parts, *self._move(total_steps))
+        movers = {group.name: optax.chain(*self.of_group(group)._move(total_steps)) for group in self.groups}
+        movers[REST] = optax.chain(*self._move(total_steps))
+        return optax.chain(*parts, optax.multi_transform(movers, self._labels))
+
+    def _labels(self, variables: Any) -> Any:
+        return map_by_path(lambda path, _: self.group_of(path), variables)
 
     def of_group(self, group: GroupConfig) -> "OptimizerConfig":
         """The settings of a group."""
         given = {name: getattr(group, name) for name in ("learning_rate", "weight_decay")}
         return self.replace(groups=(), **{name: value for name, value in given.items() if value is not None})
 
-    def group_of(self, path: str) -> str | None:
-        """The name of the group that a leaf belongs to, None for one of the rest."""
-        return next((group.name for group in self.groups if matching(group.match)(path)), None)
+    def group_of(self, path: str) -> str:
+        """The name of the group that a leaf belongs to, `REST` where there is none."""
+        return next((group.name for group in self.groups if matching(group.match)(path)), REST)
 
     def check_groups(self, paths: Iterable[str], player: str) -> None:
         """Raise `UserError` for a group that none of the leaves of `player` belongs to."""

@@ -9,7 +9,7 @@ from jaxtyping import TypeCheckError
 
 from slm_jax.core.errors import UserError
 from slm_jax.core.trees import flatten_by_path
-from slm_jax.training.optimizer import GroupConfig, OptimizerConfig
+from slm_jax.training.optimizer import REST, GroupConfig, OptimizerConfig
 
 PARAMS = {
     "layer": {"kernel": jnp.full((3, 2), 2.0), "bias": jnp.full((2,), 2.0)},
@@ -128,7 +128,7 @@ def test_the_first_group_that_matches_wins_and_one_without_leaves_is_refused():
     paths = [f"params/{name}" for name in flatten_by_path(PARAMS)]
     config = OptimizerConfig(groups=GROUPS)
     assert config.group_of("params/layers/bias") == "stack"
-    assert config.group_of("params/layer/bias") is None
+    assert config.group_of("params/layer/bias") == REST
     config.check_groups(paths, "lm")
     late = GroupConfig(name="late", match="params/layers/bias", learning_rate=1.0)
     with pytest.raises(UserError, match=r"match of group 'late' is 'params/layers/bias': no leaf of player 'lm'"):
