@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
+from slm_jax.checkpoints.lazy import LazyArray, load_leaf
 from slm_jax.core.errors import UserError, require
 from slm_jax.core.trees import flatten_by_path, map_by_path
 from slm_jax.core.types import pytree_dataclass
@@ -130,7 +131,7 @@ def new_state(
 
 
 def overlay(params: Any, given: Any, shardings: Any) -> Any:
-    """`params` with the leaves of `given` (by path) put in their place.
+    """`params` with the leaves of `given` (by path) put in their place; of lazy ones every device reads its share.
 
     Raises `UserError` for a path that `params` lacks or a shape that differs.
     """
@@ -143,6 +144,8 @@ def overlay(params: Any, given: Any, shardings: Any) -> Any:
     places = flatten_by_path(shardings)
 
     def choose(path: str, leaf: Any) -> Any:
-        return jax.device_put(jnp.array(values[path], leaf.dtype), places[path]) if path in values else leaf
+        if isinstance(value := values.get(path), LazyArray):
+            return load_leaf(value, places[path], leaf.dtype)
+        return leaf if value is None else jax.device_put(jnp.array(value, leaf.dtype), places[path])
 
     return map_by_path(choose, params)
