@@ -46,13 +46,18 @@ class LazyArray:
         """Bytes of the whole array."""
         return prod(self.shape) * self.dtype.itemsize
 
+    def __getitem__(self, index: Index) -> np.ndarray:
+        return self.reader()(index)
+
     def reader(self) -> Callable[[Index], np.ndarray]:
         """Reads what an index (one slice per axis) asks for, into an array of its own; holds the part it read last."""
         part = lru_cache(maxsize=1)(self.part)
 
         def read(index: Index) -> np.ndarray:
             spans = [range(*cut.indices(size)) for cut, size in zip(index, self.shape, strict=True)]
-            inside = tuple(slice(span.start, span.stop) for span in spans)  # a stored array takes no bounds beyond its own
+            inside = tuple(
+                slice(span.start, span.stop) for span in spans
+            )  # a stored array takes no bounds beyond its own
             found = np.empty([len(span) for span in spans], self.dtype)
             if not self.layered:
                 found[...] = np.asarray(part(None)[inside])
@@ -83,9 +88,15 @@ def lazy(leaf: Any, dtype: Any = None) -> LazyArray:
     if isinstance(leaf, LazyArray):
         return dataclasses.replace(leaf, dtype=wanted)
     if isinstance(leaf, StoredArray):
-        part: Part = leaf.__getitem__ if leaf.parts_apart else lambda _: leaf.opened(held=True)
-        return LazyArray(tuple(leaf.shape), wanted, part, leaf.parts_apart)
+        return LazyArray(tuple(leaf.shape), wanted, _stored_part(leaf), leaf.parts_apart)
     return LazyArray(tuple(leaf.shape), wanted, lambda _: leaf)
+
+
+def _stored_part(leaf: StoredArray) -> Part:
+    def part(entry: int | None) -> Any:
+        return leaf.opened(held=True) if entry is None else leaf[entry]
+
+    return part
 
 
 def load_part(tree: Any, shardings: Any, dtype: Any = None) -> Any:
@@ -114,9 +125,11 @@ def _layer_by_layer(source: LazyArray, sharding: Sharding) -> jax.Array:
     empty, put = _filling(source.shape, source.dtype, sharding)
     read, array = source.reader(), empty()
     for layer in range(source.shape[0]):
-        here = slice(layer, layer + 1)
-        piece = _assembled((1, *source.shape[1:]), sharding, lambda index, here=here: read((here, *index[1:])))
-        array = put(array, piece, layer)
+
+        def read_layer(index: Index, layer: int = layer) -> np.ndarray:
+            return read((slice(layer, layer + 1), *index[1:]))
+
+        array = put(array, _assembled((1, *source.shape[1:]), sharding, read_layer), layer)
         array.block_until_ready()  # or the host would run ahead and hold many
     return array
 
@@ -136,7 +149,8 @@ def _filling(shape: tuple[int, ...], dtype: np.dtype, sharding: Sharding) -> tup
 def _assembled(shape: tuple[int, ...], sharding: Sharding, read: Callable[[Index], np.ndarray]) -> jax.Array:
     """The array of which each device here gets its share; equal shares are read once, one share after the other."""
     holders: dict[str, tuple[Index, list[Any]]] = {}
-    for device, index in sharding.addressable_devices_indices_map(shape).items():
+    places: Any = sharding.addressable_devices_indices_map(shape)
+    for device, index in places.items():
         holders.setdefault(str(index), (index, []))[1].append(device)
     shares = []
     for index, devices in holders.values():
@@ -150,12 +164,13 @@ def _assembled(shape: tuple[int, ...], sharding: Sharding, read: Callable[[Index
 def part_hash(params: Any) -> str:
     """16 hex digits over names, shapes and values (as float32) of all leaves, lazy or not, read in runs.
 
-    The same weights in any form of file and any floating-point format that holds them give the same.
+    Of lazy leaves the values count as their source holds them: the same weights in any form of file, and loaded in
+    whatever dtype, give the same.
     """
     digest = hashlib.sha256()
     for path, leaf in sorted(flatten_by_path(params).items()):
-        source = lazy(leaf)
+        source = lazy(leaf, np.float32)
         digest.update(f"{path} {source.shape or (1,)}".encode())
         for run in source.runs():
-            digest.update(np.ascontiguousarray(run, np.float32).data)
+            digest.update(np.ascontiguousarray(run).data)
     return digest.hexdigest()[:16]

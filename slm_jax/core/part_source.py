@@ -10,7 +10,7 @@ DTYPES = ("float32", "bfloat16", "float16")
 class PartSource(Config):
     """The weights at `path` of a model's variables are those in `source`.
 
-    `path`: the collection and the place in it, `params/encoder` or `frozen/lm`. `source`: a folder (a hub's, or one
+    `path`: the collection and the place in it, `params/encoder`, `frozen/lm`, or `params` for all of it. `source`: a folder (a hub's, or one
     that `convert` wrote), `hub:NAME`, or `stage:NAME` for what an earlier stage of the run trained. `dtype`: float32,
     bfloat16 or float16, None as the part's own config says. A `frozen` part enters no checkpoint, no optimizer and no
     slow copy; one that is not is where training starts. `expect`: the config that the weights must fit, whose dropout
@@ -25,7 +25,7 @@ class PartSource(Config):
 
     def __post_init__(self) -> None:
         names = self.path.split("/")
-        require(len(names) > 1 and all(names), "path", self.path, "must be COLLECTION/NAME, such as params/encoder")
+        require(all(names), "path", self.path, "must be COLLECTION or COLLECTION/NAME, such as params/encoder")
         self._require_source()
         known = self.dtype is None or self.dtype in DTYPES
         require(known, "dtype", self.dtype, f"must be None or one of {', '.join(DTYPES)}")

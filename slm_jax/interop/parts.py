@@ -15,7 +15,8 @@ from slm_jax.checkpoints.model_folder import MODEL, open_stored, read_config
 from slm_jax.core.config import Config, flatten
 from slm_jax.core.errors import UserError, require
 from slm_jax.core.part_source import HUB, PartSource
-from slm_jax.core.trees import flatten_by_path
+from slm_jax.core.paths import AnyPath
+from slm_jax.core.trees import flatten_by_path, map_by_path
 from slm_jax.interop.engine import Job, Plan, made_by, nested
 from slm_jax.interop.families import FAMILIES
 from slm_jax.interop.hub import snapshot
@@ -31,11 +32,15 @@ RUNNING = ("unroll", "remat", "dtype")
 
 @dataclasses.dataclass(frozen=True)
 class OpenedPart:
-    """A part that fits: its config, and its weights as `LazyArray` in the boxes that hold their logical axes."""
+    """A part that fits: its config, its weights as `LazyArray` in the boxes that hold their logical axes.
+
+    `place`: the folder in which it was found.
+    """
 
     source: PartSource
     config: Config
     params: Any
+    place: AnyPath
 
 
 def open_source(source: str, field: str = "source") -> tuple[Config, dict[str, Any]]:
@@ -84,11 +89,14 @@ def lazy_params(model: HubModel) -> dict[str, Any]:
 def _lazy_leaf(path: str, jobs: dict[int | None, Job], plan: Plan, weights: WeightSource) -> LazyArray:
     target = plan.targets[path]
     return LazyArray(
-        tuple(target.shape), target.dtype, lambda entry: made_by(jobs[entry], plan, weights.read)[path], None not in jobs
+        tuple(target.shape),
+        target.dtype,
+        lambda entry: made_by(jobs[entry], plan, weights.read)[path],
+        None not in jobs,
     )
 
 
-def opened(source: PartSource, config: Config, params: Any) -> OpenedPart:
+def opened(source: PartSource, config: Config, params: Any, place: AnyPath) -> OpenedPart:
     """The part that `source` says, from the config and the lazy weights that were found there.
 
     Raises `UserError` when they do not fit what is expected of them, or each other.
@@ -97,7 +105,7 @@ def opened(source: PartSource, config: Config, params: Any) -> OpenedPart:
     require_params(meta.unbox(boxed), params)
     dtypes = flatten_by_path(meta.unbox(boxed))
     leaves = {path: lazy(leaf, dtypes[path].dtype) for path, leaf in flatten_by_path(params).items()}
-    return OpenedPart(source, fitting(source, config), reboxed(boxed, leaves.__getitem__))
+    return OpenedPart(source, fitting(source, config), reboxed(boxed, leaves.__getitem__), place)
 
 
 def boxed_shapes(config: Config, dtype: str | None = None) -> Any:
@@ -131,7 +139,7 @@ def _cast(boxed: Any, dtype: str) -> Any:
 
 def reboxed(boxed: Any, leaf_at: Callable[[str], Any]) -> Any:
     """`boxed` with `leaf_at(path)` in the place of every leaf, in the same box."""
-    paths = jax.tree_util.tree_structure(meta.unbox(boxed)).unflatten(flatten_by_path(meta.unbox(boxed)))
+    paths = map_by_path(lambda path, _: path, meta.unbox(boxed))
 
     def put(box: Any, path: str) -> Any:
         return box.replace_boxed(leaf_at(path)) if isinstance(box, meta.AxisMetadata) else leaf_at(path)

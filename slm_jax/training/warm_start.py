@@ -7,7 +7,6 @@ stage's checkpoints, so that a run goes on, and is judged, without it.
 import dataclasses
 import json
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal
 
 import jax
