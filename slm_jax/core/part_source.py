@@ -10,11 +10,11 @@ DTYPES = ("float32", "bfloat16", "float16")
 class PartSource(Config):
     """The weights at `path` of a model's variables are those in `source`.
 
-    `path`: the collection and the place in it, `params/encoder`, `frozen/lm`, or `params` for all of it. `source`: a folder (a hub's, or one
-    that `convert` wrote), `hub:NAME`, or `stage:NAME` for what an earlier stage of the run trained. `dtype`: float32,
-    bfloat16 or float16, None as the part's own config says. A `frozen` part enters no checkpoint, no optimizer and no
-    slow copy; one that is not is where training starts. `expect`: the config that the weights must fit, whose dropout
-    and ways of running are then kept; None takes the source's.
+    `path`: the collection and the place in it, `params/encoder`, `frozen/lm`, or `params` for all of it. `source`: a
+    folder (a hub's, or one that `convert` wrote), `hub:NAME`, or `stage:NAME` for what an earlier stage of the run
+    trained. `dtype`: float32, bfloat16 or float16, None as the part's own config says. A `frozen` part enters no
+    checkpoint, no optimizer and no slow copy; one that is not is where training starts. `expect`: the config that the
+    weights must fit, whose dropout and ways of running are then kept; None takes the source's.
     """
 
     path: str

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,118 +13,27 @@ from slm_jax.checkpoints.manager import Checkpoints, restore_params
 from slm_jax.checkpoints.model_folder import save_model
 from slm_jax.core.config import from_json
 from slm_jax.core.errors import UserError
-from slm_jax.core.part_source import PartSource, stages_of
+from slm_jax.core.part_source import stages_of
 from slm_jax.core.trees import count_bytes, flatten_by_path
 from slm_jax.data.corpus import WorldConfig
 from slm_jax.data.pipeline import PipelineConfig
-from slm_jax.interop.families import family_for
 from slm_jax.interop.model import export
-from slm_jax.objectives.next_token import NextTokenConfig
 from slm_jax.parallel.sharding import unbox
-from slm_jax.sequence_models.presets import llama
-from slm_jax.training.gradient_stage import CHECKPOINTS, GradientStageConfig, Outline, Plan
+from slm_jax.training.gradient_stage import CHECKPOINTS
 from slm_jax.training.loop import TrainConfig
-from slm_jax.training.optimizer import OptimizerConfig
 from slm_jax.training.part_record import RECORD, recorded
-from slm_jax.training.parts import check_parts, load_frozen, open_part, open_parts, outlined
+from slm_jax.training.parts import check_parts, load_frozen, open_part, open_parts
 from slm_jax.training.pre.unit_lm import UnitLMConfig
 from slm_jax.training.run_folder import RunFolder
-from slm_jax.training.stages import RunConfig, StageContext
-from slm_jax.training.step import Player
+from slm_jax.training.stages import RunConfig
 from slm_jax.workbench.plan_memory import held_bytes
 from slm_jax.workbench.plan_program import make_program
-
-TEXT = llama("7b", vocabulary=24, layers=2, width=16, heads=2, kv_heads=1, hidden=24, max_positions=32)
-FROZEN = PartSource(path="frozen/lm", source="set by the test", dtype="bfloat16")
-
-
-class Rows:
-    """The same rows of ids at every step."""
-
-    def __init__(self, rows: int) -> None:
-        self.rows = rows
-
-    def __iter__(self) -> "Rows":
-        return self
-
-    def __next__(self) -> dict[str, np.ndarray]:
-        ids = np.arange(self.rows * 8, dtype=np.int32).reshape(self.rows, 8) % 24
-        kept = {"mask": np.ones_like(ids, bool), "segment": np.ones_like(ids), "position": np.arange(8) + 0 * ids}
-        return {"ids": ids, "example": np.arange(self.rows), **kept}
-
-    def close(self) -> None:
-        """Nothing is open."""
-
-    def get_state(self) -> dict[str, Any]:
-        return {}
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        """Every batch is the same."""
-
-
-class DeltaConfig(GradientStageConfig):
-    """Trains what is added to the weights of a frozen text model, or the model itself when nothing is frozen."""
-
-    parts: tuple[PartSource, ...]
-
-    def plan(self, folder, context):
-        parts = open_parts(self.parts, folder)
-        model = parts.configs[self.parts[0].path].make()
-        return Plan(*self.learner(model), batches=Rows(self.batches.batch), parts=parts)
-
-    def outline(self, run):
-        configs, frozen = outlined(self.parts, run)
-        shapes = {name: jax.ShapeDtypeStruct(value.shape, value.dtype) for name, value in next(Rows(8)).items()}
-        learner = self.learner(configs[self.parts[0].path].make())
-        return Outline(*learner, batch=shapes, tokens=64, speech_s=1.0, frozen=frozen)
-
-    def learner(self, model):
-        inner, frozen = NextTokenConfig().make(model), self.parts[0].frozen
-
-        def objective(first, *rest):
-            if not frozen:
-                return inner(first, *rest)
-            bare = "params" not in first
-            delta = first if bare else first["params"]
-            whole = jax.tree.map(
-                jnp.add, delta, jax.tree.map(lambda x: x.astype(jnp.float32), rest[-1]["frozen"]["lm"])
-            )
-            return inner(whole if bare else {"params": whole}, *rest[:-1], None)
-
-        def initialise(key):
-            return jax.tree.map(lambda x: 0 * x, model.init(key, jnp.zeros((1, 2), jnp.int32)))
-
-        return initialise, [Player(name="delta", objective=objective, optimizer=self.optimizer)]
-
-
-def text_params(seed=1):
-    draws = np.random.default_rng(seed)
-    shapes = family_for(TEXT).abstract(TEXT)
-    return jax.tree.map(lambda leaf: 0.1 * draws.normal(size=leaf.shape).astype(np.float32), shapes)
+from tests.training.small_parts import FROZEN, TEXT, carry_out, delta, text_params
 
 
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory):
     return export(TEXT, text_params(), tmp_path_factory.mktemp("weights") / "text")
-
-
-def delta(source, rate=1e-3, **changes):
-    return DeltaConfig(
-        name="delta",
-        parts=(FROZEN.replace(source=str(source), **changes),),
-        train=TrainConfig(steps=2, checkpoint_every_steps=1, ema_decay=0.5),
-        batches=PipelineConfig(batch=2),
-        optimizer=OptimizerConfig(learning_rate=rate),
-    )
-
-
-def carry_out(stage, folder):
-    run = RunFolder(folder)
-    context = StageContext(run, WorldConfig(hours=0.01), folder / "data", progress=False)
-    place = run.stage(stage.name)
-    place.begin(stage, {})
-    place.finish(stage.run(place, context))
-    return place
 
 
 def unfinished(folder, left=0):
