@@ -72,7 +72,7 @@ class StoredArray:
     @property
     def chunk(self) -> tuple[int, ...]:
         """The shape of the least that can be read without the bytes of others."""
-        return tuple(self._opened.chunk_layout.read_chunk.shape)
+        return tuple(self._opened.chunk_layout.read_chunk.shape) if self.shape else ()
 
     @property
     def parts_apart(self) -> bool:

@@ -8,6 +8,7 @@ import jax
 from jax.sharding import Mesh
 
 from slm_jax.checkpoints.lazy import load_part
+from slm_jax.checkpoints.manager import Checkpoints
 from slm_jax.core.config import Config
 from slm_jax.core.errors import UserError
 from slm_jax.core.part_source import PartSource
@@ -44,10 +45,15 @@ def open_parts(sources: Sequence[PartSource], folder: StageFolder) -> Parts:
     return begin_parts(sources, folder, lambda source: open_part(source, run))
 
 
-def check_parts(sources: Sequence[PartSource], run: RunFolder) -> None:
-    """Raise `UserError` when a part that is no stage of the run is not there or does not fit; reads no weights."""
+def check_parts(sources: Sequence[PartSource], begun: StageFolder | None) -> None:
+    """Raise `UserError` when a part that is no stage of the run is not there or does not fit; reads no weights.
+
+    For `StageConfig.check_outside`. A part that is trained on is not needed once there is a checkpoint.
+    """
+    run = None if begun is None else run_of(begun)
+    goes_on = begun is not None and Checkpoints(begun.path / CHECKPOINTS).latest_step() is not None
     for source in sources:
-        if source.stage is None:
+        if source.stage is None and (source.frozen or not goes_on):
             fitting(source, source_config(str(located(source, run)), _named(source)))
 
 
@@ -77,7 +83,7 @@ def _as_recorded(source: PartSource, folder: StageFolder) -> OpenedPart:
     return part
 
 
-def located(source: PartSource, run: RunFolder) -> Path:
+def located(source: PartSource, run: RunFolder | None) -> Path:
     """The folder that holds a part."""
     own = own_place(source, run)
     if own is not None and own.is_dir() and not Path(source.source).is_dir():
@@ -85,9 +91,11 @@ def located(source: PartSource, run: RunFolder) -> Path:
     return existing(source.source, _named(source))
 
 
-def own_place(source: PartSource, run: RunFolder) -> Path | None:
+def own_place(source: PartSource, run: RunFolder | None) -> Path | None:
     """Where a run keeps a part that it does not leave where it was found; None for a run in a store."""
-    return Path(run.path) / PLACE / source.path.replace("/", ".") if is_local(run.path) else None
+    if run is None or not is_local(run.path):
+        return None
+    return Path(run.path) / PLACE / source.path.replace("/", ".")
 
 
 def run_of(folder: StageFolder) -> RunFolder:

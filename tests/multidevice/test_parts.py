@@ -30,6 +30,7 @@ def told(what: str, config: DecoderConfig, folder: Path) -> dict:
         **os.environ,
         "PYTHONPATH": str(ROOT),
         "JAX_PLATFORMS": "cpu",
+        "MALLOC_MMAP_THRESHOLD_": str(2**18),  # large blocks go back at once: what is measured is what is held
         "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8",
     }
     program = ROOT / "tests" / "multidevice" / "parts_on_eight.py"
@@ -61,11 +62,10 @@ def test_training_serving_and_plan_hold_a_share_of_a_frozen_part(tmp_path):
 @pytest.mark.slow(seconds=60)
 def test_the_host_holds_the_shares_and_a_layer(tmp_path):
     found = told("memory", LARGE, tmp_path)
-    whole = found.pop("whole")
+    whole = found["ways"].pop("whole")
     assert whole["grown"] > 0.8 * whole["bytes"], "or the measure is blind"
-    for way, figures in found.items():
-        assert_shared_out(figures["shares"])
-        assert figures["grown"] < figures["bytes"] + LAYER + ROOM, (way, figures["grown"], figures["bytes"])
-        assert figures["grown"] > 0.8 * figures["bytes"], "the devices' memory is the host's here"
-        assert figures["sum"] == pytest.approx(found["by share"]["sum"])
+    for way, figures in found["ways"].items():
         print(way, figures["grown"], figures["bytes"])
+        assert_shared_out(figures["shares"])
+        assert 0.8 * figures["bytes"] < figures["grown"] < figures["bytes"] + LAYER + ROOM, way
+    assert len(set(found["sums"])) == 1

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from slm_jax.core.part_source import PartSource
+from slm_jax.core.part_source import PartSource, stages_of
 from slm_jax.data.corpus import WorldConfig
 from slm_jax.data.pipeline import PipelineConfig
 from slm_jax.interop.families import family_for
@@ -19,7 +19,7 @@ from slm_jax.sequence_models.presets import llama
 from slm_jax.training.gradient_stage import GradientStageConfig, Learner, Outline, Plan
 from slm_jax.training.loop import TrainConfig
 from slm_jax.training.optimizer import OptimizerConfig
-from slm_jax.training.parts import open_parts, outlined
+from slm_jax.training.parts import check_parts, open_parts, outlined
 from slm_jax.training.run_folder import RunFolder, StageFolder
 from slm_jax.training.stages import RunConfig, StageContext
 from slm_jax.training.step import Player
@@ -56,6 +56,13 @@ class DeltaConfig(GradientStageConfig):
     """Trains what is added to the weights of a frozen text model, or the model itself when nothing is frozen."""
 
     parts: tuple[PartSource, ...]
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return stages_of(self.parts)
+
+    def check_outside(self, begun: StageFolder | None) -> None:
+        check_parts(self.parts, begun)
 
     def plan(self, folder: StageFolder, context: StageContext) -> Plan:
         parts = open_parts(self.parts, folder)
