@@ -72,7 +72,7 @@ class StoredArray:
     @property
     def chunk(self) -> tuple[int, ...]:
         """The shape of the least that can be read without the bytes of others."""
-        return tuple(self._opened.chunk_layout.read_chunk.shape)
+        return tuple(self._opened.chunk_layout.read_chunk.shape) if self.shape else ()
 
     @property
     def parts_apart(self) -> bool:
@@ -83,6 +83,25 @@ class StoredArray:
     def _opened(self) -> Any:
         place = {"driver": "ocdbt", "base": uri(self.item), "path": self.name}
         return ts.open({"driver": "zarr", "kvstore": place}, open=True, read=True).result()
+
+    def opened(self, held: bool = False) -> "Cut":
+        """What can be cut: `opened()[1:3, :, 4:]` reads that. `held` keeps the chunks it read until it is let go."""
+        if not held:
+            return Cut(self._opened)
+        place = {"driver": "ocdbt", "base": uri(self.item), "path": self.name}
+        room = ts.Context({"cache_pool": {"total_bytes_limit": prod(self.chunk) * self.dtype.itemsize * 2 + 2**20}})
+        spec = {"driver": "zarr", "kvstore": place, "recheck_cached_data": "open"}
+        return Cut(ts.open(spec, open=True, read=True, context=room).result())
+
+
+class Cut:
+    """A stored array that is read where it is cut."""
+
+    def __init__(self, opened: Any) -> None:
+        self.store = opened
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        return self.store[index].read().result()
 
 
 def stored_array(item: AnyPath, path: str, shape: Sequence[int], dtype: str) -> StoredArray:

@@ -2,6 +2,7 @@
 
 Folders     `load` and `export` of a folder as the hub lays it out      (`interop.model`)
 Larger ones from a hub folder to a model folder, layer by layer         (`interop.streaming`, `interop.hub`)
+Parts       folders of others or ours, opened leaf by leaf              (`interop.parts`)
 Families    what a config.json means and which table belongs to it      (`interop.family`, `interop.families`)
 Fields      a config.json of which nothing is silently dropped          (`interop.hub_config`)
 Tables      names of a checkpoint <-> paths of our tree                 (`interop.table`, `interop.transforms`)

@@ -96,10 +96,15 @@ def pieces(plan: Plan, read: Read, dtype: Any = None) -> Iterator[Piece]:
         if not np.array_equal(read(copy), read(first)):
             raise UserError(f"{copy!r} should be a copy of {first!r} but differs from it: this model ties the two")
     for job in plan.jobs:
-        shapes = [_layer_shape(plan.targets[path].shape, job.layer) for path in job.targets]
-        arrays = job.rule.transform.forward([read(plan.names[name]) for name in job.sources], shapes)
-        for path, array in zip(job.targets, arrays, strict=True):
+        for path, array in made_by(job, plan, read).items():
             yield Piece(path, job.layer, np.asarray(array, dtype or plan.targets[path].dtype))
+
+
+def made_by(job: Job, plan: Plan, read: Read) -> dict[str, np.ndarray]:
+    """Target -> array of one job in the file's dtype; often a view of what was read."""
+    shapes = [_layer_shape(plan.targets[path].shape, job.layer) for path in job.targets]
+    arrays = job.rule.transform.forward([read(plan.names[name]) for name in job.sources], shapes)
+    return dict(zip(job.targets, arrays, strict=True))
 
 
 def import_params(plan: Plan, read: Read, dtype: Any = None) -> dict[str, Any]:

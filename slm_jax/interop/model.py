@@ -89,7 +89,7 @@ def export(
     name, number = spelling or chosen.spellings[0], dtype or "float32"
     require(name in chosen.spellings, "spelling", name, f"{chosen.name} has {', '.join(chosen.spellings)}")
     require(number in DTYPES, "dtype", number, f"must be one of {', '.join(DTYPES)}")
-    _require_params(chosen.abstract(config), params)
+    require_params(chosen.abstract(config), params)
     table = chosen.table(config, name)
     shapes, arrays = export_shapes(table, params), export_params(table, params)
     arrays = _narrowed(arrays, DTYPES[number], on_tensor)
@@ -121,7 +121,8 @@ def _read_json(path: Path) -> dict[str, Any]:
     return fields
 
 
-def _require_params(abstract: Any, params: Any) -> None:
+def require_params(abstract: Any, params: Any) -> None:
+    """Raise `MappingError` that lists every leaf of `params` whose path or shape is not that of `abstract`."""
     wanted = {path: tuple(leaf.shape) for path, leaf in flatten_by_path(abstract).items()}
     given = {path: tuple(leaf.shape) for path, leaf in flatten_by_path(params).items()}
     faults = [

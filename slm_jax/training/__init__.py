@@ -14,5 +14,6 @@ Runs        RunFolder, StageFolder: what a stage ate and made           (`traini
 Signals     StopRequest: SIGTERM and SIGINT become a flag               (`training.signals`)
 Stages      RunConfig, StageConfig, run_stages                          (`training.stages`)
             GradientStageConfig: what all trained stages share          (`training.gradient_stage`)
+Parts       open_parts, load_frozen: weights that others trained        (`training.parts`)
 Recipes     stages that learn from speech alone                         (`training.pre`)
 """

@@ -6,14 +6,16 @@ from typing import Any, TypeVar
 
 from slm_jax.checkpoints.manager import Checkpoints, restore_items
 from slm_jax.core.contracts import BatchIterator
-from slm_jax.core.errors import UserError
+from slm_jax.core.errors import UserError, require
 from slm_jax.core.paths import Place, absolute
+from slm_jax.core.trees import joined
 from slm_jax.data.pipeline import PipelineConfig
 from slm_jax.data.shapes import Shapes
 from slm_jax.parallel.mesh import MeshConfig
 from slm_jax.parallel.sharding import row_parts
 from slm_jax.training.loop import Evaluate, SpeechSeconds, TrainConfig, train
 from slm_jax.training.optimizer import OptimizerConfig
+from slm_jax.training.part_record import Parts
 from slm_jax.training.run_folder import StageFolder
 from slm_jax.training.stages import RunConfig, StageConfig, StageContext
 from slm_jax.training.state import COLLECTIONS, EMA, EMA_COLLECTIONS, PARAMS, Initialise
@@ -38,6 +40,19 @@ class Plan:
     speech_s: SpeechSeconds | None = None
     meta: dict[str, Any] = dataclasses.field(default_factory=dict)
     """What must agree when the stage resumes, such as the vocabulary."""
+    parts: Parts | None = None
+    """Parts from elsewhere: frozen ones join `frozen`, the others are where training starts."""
+
+    def with_parts(self) -> "Plan":
+        """The plan with its parts handed on."""
+        if self.parts is None:
+            return self
+        start = self.start_from
+        if any(not source.frozen for source in self.parts.sources):
+            require(start is None, "start_from", "given", "a plan whose parts are trained on starts from them")
+            start = self.parts.start
+        frozen = joined(self.frozen or {}, self.parts.frozen)
+        return dataclasses.replace(self, frozen=frozen, start_from=start, meta={**self.parts.meta, **self.meta})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +70,7 @@ class Outline:
     tokens: int
     speech_s: float
     frozen: Any = None
+    """Shapes, boxed where they have logical axes (see `training.parts.outlined`)."""
 
 
 class GradientStageConfig(StageConfig):
@@ -77,7 +93,7 @@ class GradientStageConfig(StageConfig):
 
     def run(self, folder: StageFolder, context: StageContext) -> Sequence[str]:
         stage = self.shortened() if context.dry_run else self
-        plan = stage.plan(folder, context)
+        plan = stage.plan(folder, context).with_parts()
         meta = {"inputs": folder.begun()["consumed"], **plan.meta}
         try:
             train(
@@ -97,7 +113,8 @@ class GradientStageConfig(StageConfig):
         finally:
             plan.batches.close()
         checkpoints = Checkpoints(folder.path / CHECKPOINTS)
-        return [str(checkpoints.path(stage.train.steps).relative_to(absolute(folder.path)))]
+        made = [str(checkpoints.path(stage.train.steps).relative_to(absolute(folder.path)))]
+        return made if plan.parts is None else [*made, *plan.parts.artifacts]
 
     def shortened(self) -> "GradientStageConfig":
         """The same stage with one step, for a dry run."""

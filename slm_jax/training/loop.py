@@ -12,6 +12,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from slm_jax.checkpoints.lazy import load_part
 from slm_jax.checkpoints.manager import Checkpoints
 from slm_jax.core.config import Config
 from slm_jax.core.contracts import Batch, BatchIterator
@@ -110,10 +111,10 @@ def train(
     `initialise(key)` returns Linen variables, boxed or not: `params` and, if any, other collections. `start_from`
     replaces leaves of a new run by path (a pre-trained part), a tree without collections those of `params`; a function
     that returns them is called only when there is no checkpoint to go on from. `frozen` is handed to the objectives and
-    not trained. `evaluate(state)` must not keep the state, whose arrays the next step takes over. `meta` (JSON) must be
-    the same when a run goes on: the token layout's hash belongs there. `speech_s` tells the seconds of speech of a
-    batch, for the log. `progress` shows a bar on stderr, `say` takes the account of time at the end. Closing `batches`
-    is the caller's.
+    not trained; its leaves may be lazy, and lie under the mesh's rules where they are boxed. `evaluate(state)` must not
+    keep the state, whose arrays the next step takes over. `meta` (JSON) must be the same when a run goes on: the token
+    layout's hash belongs there. `speech_s` tells the seconds of speech of a batch, for the log. `progress` shows a bar
+    on stderr, `say` takes the account of time at the end. Closing `batches` is the caller's.
 
     Raises `TrainingDiverged` (`TooManySpikes` is one), `Interrupted` (after saving), `CheckpointError`, and
     `UserError` when the checkpoint in `folder` was made with other settings.
@@ -162,7 +163,7 @@ class _Run:
             initialise, self.opt_init, mesh=self.mesh, rules=rules, **self.parts
         )
         check_players(players, self.shapes.variables)
-        self.frozen = jax.device_put(unbox(frozen), shardings_for(frozen, self.mesh, rules))
+        self.frozen = load_part(unbox(frozen), shardings_for(frozen, self.mesh, rules))
         step = make_step(
             players,
             config.steps,

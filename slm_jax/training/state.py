@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, Sharding
 
+from slm_jax.checkpoints.lazy import LazyArray, load_leaf
 from slm_jax.core.contracts import Variables
 from slm_jax.core.errors import UserError, require
 from slm_jax.core.trees import PathPredicate, flatten_by_path, map_by_path
@@ -169,8 +170,8 @@ def by_collection(given: Any, variables: Variables) -> dict[str, Any]:
 def overlay(variables: Variables, given: Any, shardings: Any) -> Any:
     """`variables` with the leaves of `given` (by path, the collection first) put in their place.
 
-    A tree without collections is one of `params`. Leaves are NumPy or JAX arrays; every device is handed its own share
-    of a leaf only. Raises `UserError` for a path that `variables` lacks or a shape that differs.
+    A tree without collections is one of `params`. Leaves are NumPy or JAX arrays, or lazy ones; every device is handed
+    its own share of a leaf only. Raises `UserError` for a path that `variables` lacks or a shape that differs.
     """
     values, known = flatten_by_path(by_collection(given, variables)), flatten_by_path(variables)
     for path, value in values.items():
@@ -181,7 +182,9 @@ def overlay(variables: Variables, given: Any, shardings: Any) -> Any:
     places = flatten_by_path(shardings)
 
     def choose(path: str, leaf: Any) -> Any:
-        return placed_by_shards(values[path], leaf.dtype, places[path]) if path in values else leaf
+        if isinstance(value := values.get(path), LazyArray):
+            return load_leaf(value, places[path], leaf.dtype)
+        return leaf if value is None else placed_by_shards(value, leaf.dtype, places[path])
 
     return map_by_path(choose, variables)
 

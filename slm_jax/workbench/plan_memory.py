@@ -117,7 +117,7 @@ class Sizes:
         self.shares: dict[tuple[int, ...], int] = {}
         self.stacked: set[tuple[int, ...]] = set()
         self.casts = 0
-        for path, leaf in flatten_by_path(program.state.params).items():
+        for path, leaf in flatten_by_path((program.state.params, program.frozen)).items():
             part = leaf.sharding.shard_shape(leaf.shape)
             share = math.prod(leaf.shape) // max(math.prod(part), 1)
             if leaf.ndim > 1:
@@ -125,7 +125,8 @@ class Sizes:
             if "layers" in path.split("/") and leaf.ndim > 2:
                 self.shares[_key(leaf.shape[1:])] = share
                 self.stacked.add(_key(leaf.shape))
-                self.casts += math.prod(part) * 2  # matrices are turned to bfloat16 once, before the loop over layers
+                # float32 matrices are turned to bfloat16 once, before the loop over layers
+                self.casts += math.prod(part) * 2 if leaf.dtype.itemsize > 2 else 0
         self.inner = mesh.shape["tensor"]
 
     def held(self, shape: Any, of_batch: bool, local: bool) -> int:

@@ -9,7 +9,7 @@ import jax
 from jax.sharding import Mesh
 
 from slm_jax.core.errors import require
-from slm_jax.parallel.sharding import batch_sharding, replicated, row_shards, unbox, with_shardings
+from slm_jax.parallel.sharding import batch_sharding, row_shards, shardings_for, unbox, with_shardings
 from slm_jax.training.gradient_stage import GradientStageConfig, Outline
 from slm_jax.training.spikes import nothing_seen
 from slm_jax.training.stages import RunConfig
@@ -68,7 +68,8 @@ def make_program(stage: GradientStageConfig, run: RunConfig, devices: Sequence[A
         spike=train.spike,
     )
     state = with_shardings(shapes, shardings)
-    return Program(stage, outline, mesh, state, placed_batch(outline, mesh), placed_frozen(outline, mesh), step)
+    frozen = placed_frozen(outline, stage, mesh)
+    return Program(stage, outline, mesh, state, placed_batch(outline, mesh), frozen, step)
 
 
 def check_rows(stage: GradientStageConfig, shares: int) -> None:
@@ -90,9 +91,6 @@ def placed_batch(outline: Outline, mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct
     return {name: array(shape) for name, shape in outline.batch.items()}
 
 
-def placed_frozen(outline: Outline, mesh: Mesh) -> Any:
-    """What the objectives read and nobody trains, whole on every device."""
-    whole = replicated(mesh)
-    return jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=whole), unbox(outline.frozen)
-    )
+def placed_frozen(outline: Outline, stage: GradientStageConfig, mesh: Mesh) -> Any:
+    """What the objectives read and nobody trains, under the mesh's rules; what has no axes is whole on every device."""
+    return with_shardings(unbox(outline.frozen), shardings_for(outline.frozen, mesh, stage.train.mesh.rules))

@@ -1,8 +1,9 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
-from slm_jax.core.trees import count_bytes, count_parameters, flatten_by_path, matching, merge, partition
+from slm_jax.core.trees import count_bytes, count_parameters, flatten_by_path, joined, matching, merge, partition
 
 TREE = {"generator": {"a": jnp.ones((2, 3)), "b": [jnp.zeros(4), jnp.ones(1)]}, "critic": {"a": jnp.ones(5)}}
 
@@ -26,3 +27,11 @@ def test_partition_and_merge_are_inverse_and_gradients_stay_inside():
     gradient = jax.grad(loss)(mine)
     assert gradient["critic"]["a"] is None
     np.testing.assert_array_equal(gradient["generator"]["a"], 2 * np.ones((2, 3)))
+
+
+def test_trees_are_laid_over_each_other_unless_they_meet():
+    first, second = {"params": {"a": 1}, "frozen": {}}, {"params": {"b": {"c": 2}}}
+    assert joined(first, second) == {"params": {"a": 1, "b": {"c": 2}}, "frozen": {}}
+    assert joined() == {}
+    with pytest.raises(ValueError, match="leaf at 'a'"):
+        joined(first, {"params": {"a": 3}})

@@ -11,6 +11,7 @@ from flax.core import meta
 
 from slm_jax.assemblies.phonetic_tokenizer import MFCCFeaturesConfig
 from slm_jax.audio.files import write_wav
+from slm_jax.checkpoints.lazy import part_hash
 from slm_jax.checkpoints.manager import restore_params
 from slm_jax.checkpoints.model_folder import save_model
 from slm_jax.core.errors import UserError
@@ -27,7 +28,7 @@ from slm_jax.training.pre.frame_units import FrameUnitsConfig
 from slm_jax.training.pre.unit_lm import UnitLMConfig
 from slm_jax.training.run_folder import RunFolder
 from slm_jax.training.stages import RunConfig, StageContext, run_stages
-from slm_jax.training.warm_start import RECORD, agreed, load_decoder, recorded, renewed, retabled, weights_hash
+from slm_jax.training.warm_start import RECORD, agreed, load_decoder, recorded, renewed, retabled
 
 TEXT = llama("7b", vocabulary=41, layers=2, width=16, heads=2, kv_heads=1, hidden=24, max_positions=64)
 OWN = TEXT.replace(vocabulary=16, dropout=0.1, max_positions=None)
@@ -138,7 +139,7 @@ def test_it_goes_on_to_the_same_bytes_when_the_folder_is_gone(run, finished, wei
 def test_what_it_began_with_is_written_down(finished, weights):
     folder, _ = finished
     record = recorded(RunFolder(folder).stage("lm"))
-    assert record["weights"] == weights_hash(text_params())
+    assert record["weights"] == part_hash(text_params())
     assert record["source"] == str(weights)
     assert RECORD in json.loads((lm_of(folder) / "done.json").read_text())["sha256"]
 
@@ -151,7 +152,7 @@ def test_other_weights_before_the_first_checkpoint_are_refused(run, finished, we
     weights.rename(moved)
     try:
         export(TEXT, text_params(seed=2), weights)
-        with pytest.raises(UserError, match=rf"weights .* is '{weights_hash(text_params(seed=2))}'.*began with"):
+        with pytest.raises(UserError, match=rf"weights .* is '{part_hash(text_params(seed=2))}'.*began with"):
             run(recipe(corpus, start_from=str(weights)), copy)
     finally:
         shutil.rmtree(weights)
@@ -181,15 +182,15 @@ def test_our_own_folder_gives_the_same_start_as_the_hub_form(weights, tmp_path):
     save_model(tmp_path / "ours", TEXT, text_params())
     ours, theirs = load_decoder(str(tmp_path / "ours")), load_decoder(str(weights))
     assert ours[0] == theirs[0]
-    assert weights_hash(ours[1]) == weights_hash(theirs[1]) == weights_hash(text_params())
+    assert part_hash(ours[1]) == part_hash(theirs[1]) == part_hash(text_params())
 
 
 def test_one_changed_weight_changes_the_hash():
     params = text_params()
-    before = weights_hash(params)
+    before = part_hash(params)
     params["blocks"]["layers"]["mlp"]["up"]["kernel"] = params["blocks"]["layers"]["mlp"]["up"]["kernel"].copy()
     params["blocks"]["layers"]["mlp"]["up"]["kernel"][0, 0, 0] += 1e-6
-    assert weights_hash(params) != before
+    assert part_hash(params) != before
 
 
 def test_the_shape_comes_from_the_folder_and_the_dropout_from_the_config():

@@ -41,9 +41,9 @@ from slm_jax.training.warm_start import (
     WarmStart,
     agreed,
     check_source,
+    decoder_in,
     has_begun,
     recorded_model,
-    source_config,
 )
 
 
@@ -111,7 +111,7 @@ class UnitLMConfig(GradientStageConfig):
         vocabulary = unit_vocabulary(units.clusters)
         config = self.model
         if config is None:  # the shape of the weights; the weights themselves are not looked at
-            config = agreed(source_config(self.start_from), None, vocabulary.padded_size(8), self.start_from)
+            config = agreed(decoder_in(self.start_from), None, vocabulary.padded_size(8), self.start_from)
         sequence = self.example(vocabulary).sequence(np.zeros(1, np.int32))
         tokens = self.batches.batch * self.row_length
         hop = target_hop(units, lambda name: described(run, name, MaskedPredictionStageConfig))
