@@ -8,7 +8,7 @@ import contextlib
 import dataclasses
 import io
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, ClassVar
@@ -25,9 +25,9 @@ from slm_jax.data.corpora.parts import read_part
 features = tfds.features
 
 
-def _array(dtype: Any) -> features.Tensor:
-    """A vector of any length, stored as its bytes."""
-    return features.Tensor(shape=(None,), dtype=dtype, encoding=features.Encoding.BYTES)
+def _array(dtype: Any, *inner: int) -> features.Tensor:
+    """An array whose first axis has any length, stored as its bytes."""
+    return features.Tensor(shape=(None, *inner), dtype=dtype, encoding=features.Encoding.BYTES)
 
 
 COMMON = {
@@ -36,7 +36,6 @@ COMMON = {
     "text": features.Text(),
     "speaker": features.Text(),
     "seconds": np.float32,
-    "samples": _array(np.int16),
 }
 TIMED = {
     "phone_ids": _array(np.int32),
@@ -44,15 +43,20 @@ TIMED = {
     **{name: features.Text() for name in ("words", "question", "answer", "turns")},
     "speed": np.float32,
 }
-ORIGIN = {name: features.Text() for name in ("lang", "source", "extra")}
+ORIGIN = {name: features.Text() for name in ("lang", "source", "extra", "messages")}
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)
 class PartsConfig(tfds.core.BuilderConfig):
-    """What a builder writes: part files with the number of records to take of each, and the splits that occur."""
+    """What a builder writes: part files with the number of records to take of each, and the splits that occur.
+
+    `moved`: the split of those records, by id, that are not to go where their part says. `channels` of the samples.
+    """
 
     parts: tuple[tuple[Path, int], ...] = ()
     splits: tuple[str, ...] = ()
+    moved: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    channels: int = 1
 
 
 class PartsBuilder(tfds.core.GeneratorBasedBuilder):
@@ -63,18 +67,19 @@ class PartsBuilder(tfds.core.GeneratorBasedBuilder):
     FIELDS: ClassVar[dict[str, Any]] = {}
 
     def _info(self) -> tfds.core.DatasetInfo:
-        return tfds.core.DatasetInfo(
-            builder=self, features=features.FeaturesDict(COMMON | self.FIELDS), disable_shuffling=True
-        )
+        channels = self.builder_config.channels
+        samples = {"samples": _array(np.int16) if channels == 1 else _array(np.int16, channels)}
+        fields = features.FeaturesDict(COMMON | samples | self.FIELDS)
+        return tfds.core.DatasetInfo(builder=self, features=fields, disable_shuffling=True)
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Iterator]:
         return {split: self._generate_examples(split) for split in self.builder_config.splits}
 
     def _generate_examples(self, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
-        names = self.info.features.keys()
+        names, moved = self.info.features.keys(), self.builder_config.moved
         number = 0
         for path, take in self.builder_config.parts:
-            for record in read_part(path, take, lambda record: record.get("split") == split):
+            for record in read_part(path, take, lambda record: moved.get(record["id"], record.get("split")) == split):
                 yield number, {name: record[name] for name in names}
                 number += 1
 

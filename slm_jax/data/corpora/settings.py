@@ -111,7 +111,9 @@ class RecordingsConfig(CorpusConfig):
 class ManifestConfig(RecordingsConfig):
     """JSON lines in NeMo's style: `audio_filepath` (absolute or relative to the manifest), `duration`, `text`.
 
-    Optional keys: `id`, `offset`, `speaker`, `lang`, `split`; all others are kept as JSON under `extra`.
+    Optional keys: `id`, `offset`, `speaker`, `lang`, `split`, `messages` (turns, as `core.messages.Turn` writes them);
+    all others are kept as JSON under `extra`. `conversations` instead of `audio_filepath`: NeMo's list of texts and
+    clips, which are laid end to end (`data.corpora.conversations`).
     """
 
     path: str
@@ -133,8 +135,8 @@ class TFDSConfig(RecordingsConfig):
     """A speech set of TensorFlow Datasets: `name` as `tfds.builder` takes it, or the folder of a prepared set.
 
     `audio_key`, `text_key`, `speaker_key`: the features to read, empty to look for the usual names. `source_rate_hz`:
-    the rate of the set's audio, 0 to take the one that the set declares. `tfds_dir`: where prepared sets lie, empty for the
-    default of TFDS.
+    the rate of the set's audio, 0 to take the one that the set declares. `tfds_dir`: where prepared sets lie, empty for
+    the default of TFDS.
     """
 
     name: str
@@ -170,7 +172,8 @@ class SeveralCorporaConfig(CorpusConfig):
     """Several corpora as one, laid end to end in this order.
 
     How often a stage draws from each is for its mixture to say (`data.mixture`), so that other weights need no other
-    preparation. Splits are those of each corpus: `dev_share` and `test_share` of this config play no part.
+    preparation. Splits are those of each corpus: `dev_share` and `test_share` of this config play no part. All corpora
+    have one rate and one number of channels, which are then those of the whole.
     """
 
     corpora: tuple[NamedCorpusConfig, ...]
@@ -179,6 +182,12 @@ class SeveralCorporaConfig(CorpusConfig):
         super().__post_init__()
         names = [part.name for part in self.corpora]
         require(bool(names) and len(set(names)) == len(names), "corpora", names, "at least one, all names different")
+        for name, default in (("rate_hz", RATE_HZ), ("channels", 1)):
+            found = {part.name: getattr(part.corpus, name) for part in self.corpora}
+            agreed = next(iter(found.values()))
+            require(set(found.values()) == {agreed}, f"{name} of the corpora", found, "all must have the same")
+            require(getattr(self, name) in (default, agreed), name, getattr(self, name), f"its corpora have {agreed}")
+            object.__setattr__(self, name, agreed)
 
     def identity(self) -> dict[str, Any]:
         kind = self.to_json()["type"]
