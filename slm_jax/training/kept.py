@@ -15,7 +15,7 @@ from slm_jax.data.records import RecordSource, write_records
 from slm_jax.training.run_folder import RunFolder, StageFolder
 
 KEPT, SPEECH, LENGTHS = "kept", "speech", "lengths.json"
-NESTED = ("turns", "extra")
+NESTED = ("turns", "messages", "extra")
 """Fields of an item that a table cannot hold and no judge reads."""
 
 
