@@ -14,10 +14,9 @@ from typing import Any
 import numpy as np
 
 from slm_jax.core.errors import nearest, require
-from slm_jax.core.messages import Turn
 from slm_jax.core.paths import AnyPath, Place
 from slm_jax.data.corpora.builders import Split
-from slm_jax.data.corpora.conversations import from_dialogue, from_text, whole
+from slm_jax.data.corpora.conversations import from_text, whole
 from slm_jax.data.corpora.settings import (
     RATE_HZ,
     CorpusConfig,
@@ -32,6 +31,7 @@ from slm_jax.data.corpora.settings import (
 )
 from slm_jax.data.corpora.splits import SPLIT_NAMES, SPLITS
 from slm_jax.data.corpora.world_phones import PHONES
+from slm_jax.data.corpora.world_turns import world_item
 from slm_jax.data.joined import EndToEnd
 from slm_jax.data.prepare import INDEX, Report, find_prepared, prepare_corpus
 
@@ -58,12 +58,19 @@ __all__ = [
 class Source:
     """One split of a prepared corpus: `len(source)`, `source[i]`; can be pickled, and read by several threads.
 
-    An item is a dict: `id`, `kind`, `text`, `speaker` (str), `seconds` (float), `samples` (int16 `[N]`, or `[N, C]` of
-    a corpus of several channels, at the corpus' rate) and `messages` (tuple of `core.messages.Turn`: who says what
-    when; one turn of the user where the corpus does not tell). Recordings add `lang`, `source` (str) and `extra` (dict). The world adds `phones` (list of str), `phone_ids` (int32
-    `[P]`, places in `PHONES`), `phone_start_s`, `phone_end_s` (float32 `[P]`), `words` (list of str), `word_start_s`,
-    `word_end_s` (float32 `[W]`), `f0_hz` (float32 per 12.5 ms, 0 where unvoiced), `speed`, `question`, `answer`, and
-    `turns` (list of dicts with speaker, text, answer, start_s and end_s).
+    An item is a dict: `id`, `kind`, `text`, `speaker` (str), `seconds` (float), `samples` (int16 `[N]`, or `[N,
+    channels]` in a corpus of several) at the corpus' `rate_hz`, and `messages` (tuple of `core.messages.Turn`: who says
+    what when; one turn of the user where the corpus does not tell). Recordings add `lang`, `source` (str) and `extra`
+    (dict).
+
+    The world adds `phones` (list of str), `phone_ids` (int32 `[P]`, places in `PHONES`), `phone_start_s`, `phone_end_s`
+    (float32 `[P]`), `words` (list of str), `word_start_s`, `word_end_s` (float32 `[W]`), `f0_hz` (float32 per 12.5 ms,
+    0 where unvoiced; `[T, 2]` with two channels), `speed`, `question`, `answer`, `turns` (list of dicts with speaker,
+    text, answer, start_s, end_s, voice, channel, and where they hold: sound, backchannel, and the labels of a style).
+    Phones and words stand turn by turn, and `phone_turn`, `word_turn`
+    (int32) say in which: with overlaps or backchannels those of two voices overlap in time, so that a time alone tells
+    no phone, and in one channel `f0_hz` is that of the louder voice. `speaking_rate`, `energy`, `register`: the style
+    of the first turn, empty where none was drawn. `task`: what an instruction asks (`world_instructions.TASKS`).
 
     `ids`, `kinds`, `speakers` (lists of str) and `seconds` (float64 array) tell of all items without reading them.
     """
@@ -144,18 +151,9 @@ def _item(stored: dict[str, Any]) -> dict[str, Any]:
         name: value.decode() if isinstance(value, bytes) else value for name, value in stored.items()
     }
     if "phone_ids" in item:
-        item["phones"] = [PHONES[i] for i in item["phone_ids"]]
-        item["words"] = item["words"].split()
-    for name in ("turns", "extra"):
-        if name in item:
-            item[name] = json.loads(item[name])
-    item["messages"] = _messages(item)
+        return world_item(item)
+    if "extra" in item:
+        item["extra"] = json.loads(item["extra"])
+    told = item.get("messages")
+    item["messages"] = from_text(told) if told else whole(item["text"], item["speaker"], float(item["seconds"]))
     return item
-
-
-def _messages(item: dict[str, Any]) -> tuple[Turn, ...]:
-    if item.get("messages"):
-        return from_text(item["messages"])
-    if item.get("turns"):
-        return from_dialogue(item["turns"])
-    return whole(item["text"], item["speaker"], float(item["seconds"]))

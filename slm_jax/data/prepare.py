@@ -16,7 +16,7 @@ from tqdm import tqdm
 from slm_jax.core.config import content_hash
 from slm_jax.core.errors import UserError, require
 from slm_jax.core.paths import AnyPath, Place, absolute, modified
-from slm_jax.data.corpora import recordings, tfds_set, world_records
+from slm_jax.data.corpora import recordings, tfds_set, world_plans, world_records
 from slm_jax.data.corpora.builders import PartsBuilder, PartsConfig, Recordings, World, dataset_folder, write_dataset
 from slm_jax.data.corpora.filled_splits import filled
 from slm_jax.data.corpora.folder import read_folder
@@ -247,7 +247,7 @@ def _settings_hash(config: CorpusConfig) -> str:
 def _make_parts(config: CorpusConfig, listing: Any, folder: Path, account: _Account, progress: bool) -> None:
     """Fill `account` from all parts of the corpus, making those that are not there."""
     if isinstance(config, WorldConfig):
-        for kind, field in world_records.KINDS.items():
+        for kind, field in world_plans.KINDS.items():
             _make_world(config, kind, getattr(config, field), folder, account, progress)
         return
     assert isinstance(config, RecordingsConfig)
@@ -266,7 +266,7 @@ def _make_world(config: WorldConfig, kind: str, hours: float, folder: Path, acco
     if not hours:
         return
     processes = 1 if hours < 0.02 else config.processes  # a minute of speech is made before a process has started
-    jobs = world_records.jobs(config, kind)
+    jobs = world_plans.jobs(config, kind)
     made = run_parts(jobs, world_records.make_records, folder, processes=processes, name=kind)
     total_s = 0.0
     with tqdm(desc=f"speaking {kind}", total=round(hours * 3600), unit="s", disable=not progress) as bar:

@@ -21,13 +21,15 @@ from etils import epath
 from slm_jax.core.errors import UserError
 from slm_jax.core.paths import AnyPath, local_folder
 from slm_jax.data.corpora.parts import read_part
+from slm_jax.data.corpora.settings import STYLE_FIELDS
 
 features = tfds.features
 
 
-def _array(dtype: Any, *inner: int) -> features.Tensor:
-    """An array whose first axis has any length, stored as its bytes."""
-    return features.Tensor(shape=(None, *inner), dtype=dtype, encoding=features.Encoding.BYTES)
+def _array(dtype: Any, channels: int = 1) -> features.Tensor:
+    """A vector of any length, or one of that length per channel, stored as its bytes."""
+    shape = (None,) if channels == 1 else (None, channels)
+    return features.Tensor(shape=shape, dtype=dtype, encoding=features.Encoding.BYTES)
 
 
 COMMON = {
@@ -37,10 +39,12 @@ COMMON = {
     "speaker": features.Text(),
     "seconds": np.float32,
 }
+PER_CHANNEL = {"samples": np.int16, "f0_hz": np.float32}
+"""Arrays `[N]`, or `[N, channels]` in a corpus of several channels."""
 TIMED = {
-    "phone_ids": _array(np.int32),
-    **{name: _array(np.float32) for name in ("phone_start_s", "phone_end_s", "word_start_s", "word_end_s", "f0_hz")},
-    **{name: features.Text() for name in ("words", "question", "answer", "turns")},
+    **{name: _array(np.int32) for name in ("phone_ids", "phone_turn", "word_turn")},
+    **{name: _array(np.float32) for name in ("phone_start_s", "phone_end_s", "word_start_s", "word_end_s")},
+    **{name: features.Text() for name in ("words", "question", "answer", "turns", "messages", "task", *STYLE_FIELDS)},
     "speed": np.float32,
 }
 ORIGIN = {name: features.Text() for name in ("lang", "source", "extra", "messages")}
@@ -50,7 +54,8 @@ ORIGIN = {name: features.Text() for name in ("lang", "source", "extra", "message
 class PartsConfig(tfds.core.BuilderConfig):
     """What a builder writes: part files with the number of records to take of each, and the splits that occur.
 
-    `moved`: the split of those records, by id, that are not to go where their part says. `channels` of the samples.
+    `moved`: the split of those records, by id, that are not to go where their part says. `channels`: how many the
+    samples have.
     """
 
     parts: tuple[tuple[Path, int], ...] = ()
@@ -65,12 +70,13 @@ class PartsBuilder(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version("1.0.0")
     code_path = epath.Path(__file__)  # found by TFDS through a package that it does not depend on
     FIELDS: ClassVar[dict[str, Any]] = {}
+    ARRAYS: ClassVar[tuple[str, ...]] = ("samples",)
 
     def _info(self) -> tfds.core.DatasetInfo:
-        channels = self.builder_config.channels
-        samples = {"samples": _array(np.int16) if channels == 1 else _array(np.int16, channels)}
-        fields = features.FeaturesDict(COMMON | samples | self.FIELDS)
-        return tfds.core.DatasetInfo(builder=self, features=fields, disable_shuffling=True)
+        arrays = {name: _array(PER_CHANNEL[name], self.builder_config.channels) for name in self.ARRAYS}
+        return tfds.core.DatasetInfo(
+            builder=self, features=features.FeaturesDict(COMMON | arrays | self.FIELDS), disable_shuffling=True
+        )
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Iterator]:
         return {split: self._generate_examples(split) for split in self.builder_config.splits}
@@ -88,6 +94,7 @@ class World(PartsBuilder):
     """The synthetic world, with its phones, words, pitch and turns."""
 
     FIELDS = TIMED
+    ARRAYS = ("samples", "f0_hz")
 
 
 class Recordings(PartsBuilder):

@@ -95,22 +95,6 @@ def from_text(text: str) -> tuple[Turn, ...]:
     return tuple(Turn.from_json(row) for row in json.loads(text))
 
 
-def from_dialogue(rows: Sequence[dict[str, Any]]) -> tuple[Turn, ...]:
-    """The `turns` of a world that was prepared before corpora had messages: two sides that take turns."""
-    sides = ("user", "assistant")
-    return tuple(
-        Turn(
-            sides[i % 2],
-            row["text"],
-            start_s=row["start_s"],
-            end_s=row["end_s"],
-            speaker=row["speaker"],
-            answer=row["answer"] or None,
-        )
-        for i, row in enumerate(rows)
-    )
-
-
 def whole(text: str, speaker: str, seconds: float) -> tuple[Turn, ...]:
     """What an item without messages says: one turn of the user over its whole length."""
     return (Turn("user", text or None, start_s=0.0, end_s=seconds, speaker=speaker),)

@@ -34,7 +34,7 @@ def read_folder(config: FolderConfig) -> Listing:
         except PermissionError as error:
             rejected.append(Rejection(shown, "no_permission", str(error)))
             continue
-        speaker = relative.parts[0] if len(relative.parts) > 1 else ""
+        speaker = shown.split("/")[0] if len(relative.parts) > 1 else ""
         entries.append(Entry(id=shown.removesuffix(path.suffix), path=str(path), text=text or None, speaker=speaker))
     unread = Counter(path.suffix.lower() for path in paths if path.suffix.lower() in UNREAD)
     return unique(Listing(entries, rejected, digest.hexdigest(), dict(sorted(unread.items()))))

@@ -15,7 +15,7 @@ from slm_jax.core.messages import Turn
 from slm_jax.data.corpora.conversations import REASONS as MESSAGES_REASONS
 from slm_jax.data.corpora.conversations import BadMessages, Clip, from_text, placed, to_text, within
 from slm_jax.data.corpora.settings import RecordingsConfig
-from slm_jax.data.corpora.splits import split_of
+from slm_jax.data.corpora.splits import split_key, split_of
 
 PART = 32
 """Items per part."""
@@ -160,12 +160,12 @@ def _read(clip: Clip, config: RecordingsConfig, min_s: float) -> np.ndarray:
 def accepted(entry: Entry, samples: Any, config: RecordingsConfig) -> dict[str, Any]:
     """The record of an item whose samples `[N]` or `[N, channels]` at the corpus' rate are good."""
     text = " ".join((entry.text or "").split())
-    group = {"id": entry.id, "speaker": entry.speaker, "text": text}[config.split_by] or entry.id
+    said = {"speaker": entry.speaker, "text": text}
     return {
         "id": entry.id,
         "kind": "recording",
-        "split": entry.split or split_of(group, config),
-        "group": "" if entry.split else group,
+        "split": entry.split or split_of(entry.id, config, **said),
+        "group": "" if entry.split else split_key(entry.id, config, **said),
         "text": text,
         "speaker": entry.speaker,
         "lang": entry.lang,
