@@ -9,10 +9,10 @@ import pytest
 from slm_jax.audio.files import write_wav
 from slm_jax.core.errors import UserError
 from slm_jax.data.corpus import FolderConfig, WorldConfig
+from slm_jax.training.held_out import held_out
 from slm_jax.training.kept import KeptSpeechConfig, keep_speech, kept_folder
 from slm_jax.training.run_folder import RunFolder
 from slm_jax.training.stages import RunConfig, StageContext, judging_context, require_corpus, run_stages
-from slm_jax.workbench.speech_lm import held_out
 
 
 @pytest.fixture
