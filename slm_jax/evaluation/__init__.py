@@ -5,5 +5,6 @@ Language model    n-gram baselines, unit statistics of continuations            
 Resynthesis       STOI, log-mel distance, voiced share, F0 error                (`evaluation.resynthesis`)
 Comparison        features clustered after equal treatments                     (`evaluation.unit_comparison`)
 Scoring           how likely a language model finds given sequences             (`evaluation.scoring`)
+Sections          Section, JudgeConfig: what a judge gives a report             (`evaluation.section`)
 Phone classifier  softmax classifier from log-mel to phones, its posterior      (`evaluation.phone_classifier`)
 """

@@ -1,4 +1,5 @@
 """How a trained system is talked to.
 
 Unit speech LM     speech in, speech out, over one stream of units      (`serving.unit_speech_lm`)
+Hearing            what a system asks of conversations and waveforms    (`serving.hearing`)
 """

@@ -17,17 +17,20 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
 from slm_jax.checkpoints.integrity import write_json
 from slm_jax.core.config import Config, content_hash, from_json
 from slm_jax.core.errors import UserError, nearest, require
+from slm_jax.core.messages import Conversation
 from slm_jax.data.corpus import SPLITS, CorpusConfig, Report, SeveralCorporaConfig, open_corpus, prepare_corpus
 from slm_jax.data.joined import EndToEnd, Subset
 from slm_jax.data.lengths import bucket_lengths
+from slm_jax.evaluation.section import JudgeConfig
 from slm_jax.parallel.hosts import all_arrived, on_first_host
+from slm_jax.training.held_out import openings
 from slm_jax.training.kept import KeptSpeechConfig, keep_speech, kept_folder, kept_lengths, kept_source
 from slm_jax.training.run_folder import RunFolder, StageFolder, differences
 
@@ -128,13 +131,17 @@ def require_form(stage: str, corpus: CorpusConfig, rate_hz: int, field: str = ""
 class RunConfig(Config):
     """A whole recipe: a corpus and the stages that turn it into a system, in order.
 
+    `judges`: how the system is judged, one section of the report each.
     `keeps`: what the run folder keeps of the corpus for judging and prompting.
     """
+
+    FREE: ClassVar[tuple[str, ...]] = ("judges",)
 
     name: str
     corpus: CorpusConfig
     stages: tuple[StageConfig, ...]
     keeps: KeptSpeechConfig = KeptSpeechConfig()
+    judges: tuple[JudgeConfig, ...] = ()
 
     def __post_init__(self) -> None:
         names = [stage.name for stage in self.stages]
@@ -147,6 +154,9 @@ class RunConfig(Config):
                     need,
                     f"it must stand before it; before it stand {names[:position]}",
                 )
+        judges = [judge.name for judge in self.judges]
+        for name in judges:
+            require(judges.count(name) == 1, "judges", name, "every judge needs a name of its own")
 
     def stage(self, name: str) -> StageConfig:
         """The stage called `name`."""
@@ -159,6 +169,10 @@ class RunConfig(Config):
     def load(self, context: StageContext) -> Any:
         """The trained system of a finished run (see `core.contracts.System`)."""
         raise UserError(f"{type(self).__name__} describes stages only; it has no system to load")
+
+    def prompts(self, context: StageContext, count: int, seconds: float | int | None = None) -> dict[str, Conversation]:
+        """Held-out conversations by name, on which the system is tried; `seconds`: how much is heard of each."""
+        return openings(context, count, seconds)
 
 
 def read_run_config(run: RunFolder) -> RunConfig:

@@ -12,6 +12,7 @@ from slm_jax.core.errors import UserError
 from slm_jax.core.messages import Turn
 from slm_jax.data.corpus import FolderConfig, ManifestConfig, WorldConfig
 from slm_jax.training import run_folder
+from slm_jax.training.held_out import held_out
 from slm_jax.training.kept import KeptSpeechConfig, keep_speech, kept_folder
 from slm_jax.training.run_folder import RunFolder
 from slm_jax.training.stages import (
@@ -23,7 +24,6 @@ from slm_jax.training.stages import (
     require_form,
     run_stages,
 )
-from slm_jax.workbench.speech_lm import held_out
 
 
 @pytest.fixture
