@@ -18,13 +18,14 @@ import numpy as np
 from slm_jax.audio.files import write_wav
 from slm_jax.data.passes import float_samples
 from slm_jax.evaluation.resynthesis import mean_scores, score_resynthesis
+from slm_jax.judges.resynthesis import frame_tracks
 from slm_jax.serving.unit_speech_lm import UnitSpeechLM
 from slm_jax.training.gradient_stage import trained
+from slm_jax.training.held_out import held_out
 from slm_jax.training.metrics import read_metrics
 from slm_jax.training.pre.unit_vocoder import UnitVocoderStageConfig
 from slm_jax.training.run_folder import RunFolder
 from slm_jax.training.stages import RunConfig, StageContext, judging_context, read_run_config
-from slm_jax.workbench.speech_lm import frame_tracks, held_out
 
 
 def options() -> argparse.Namespace:

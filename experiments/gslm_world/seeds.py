@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from slm_jax.data.corpus import WorldConfig
+from slm_jax.evaluation.section import JudgeSettings
+from slm_jax.judges.units import compare_units
 from slm_jax.training.gradient_stage import GradientStageConfig
 from slm_jax.training.pre.frame_units import FrameUnitsConfig
 from slm_jax.training.run_folder import RunFolder
 from slm_jax.training.stages import RunConfig, StageConfig, StageContext, run_stages
-from slm_jax.workbench.speech_lm import JudgeSettings, judge_units
 
 CONFIG = Path(__file__).parents[2] / "configs" / "speech" / "gslm_world.py"
 FIGURES = ("phone_purity", "cluster_purity", "pnmi")
@@ -63,7 +64,7 @@ def judged(seed: int, asked: argparse.Namespace) -> list[dict[str, Any]]:
         print(f"seed {seed}, {name}: {'done before' if seconds is None else f'{seconds:.0f} s'}", flush=True)
     settings = JudgeSettings(seeds=1 if asked.quick else 3, thorough=not asked.quick)
     units = FrameUnitsConfig.of(context.finished("units"))
-    return [one.to_json() for one in judge_units(context, units, settings, print)]
+    return [one.to_json() for one in compare_units(context, units, settings)]
 
 
 def lead(rows: list[dict[str, Any]], figure: str) -> float:

@@ -1,4 +1,4 @@
-"""Audio files: checked reading as mono float32 at one rate, atomic writing, resampling."""
+"""Audio files: checked reading as float32 at one rate, mono or by channel; atomic writing, resampling."""
 
 import os
 from collections.abc import Iterator
@@ -15,6 +15,8 @@ from slm_jax.core.errors import UserError
 LOWEST_RATE_HZ = 4_000
 HIGHEST_RATE_HZ = 192_000
 SILENT_PEAK = 1e-4
+LOUDEST_PEAK = 4.0
+"""Full scale is 1, and decoders and float files go a little beyond it; four times as much is no sound in [-1, 1]."""
 DURATION_TOLERANCE_S = 0.1
 BLOCK_FRAMES = 1 << 18
 
@@ -26,6 +28,8 @@ REASONS = {
     "unreadable": "not an audio file of a known format",
     "truncated": "the header promises more samples than there are",
     "not_finite": "holds NaN or infinite samples",
+    "too_loud": f"peak above {LOUDEST_PEAK:g}, where full scale is 1: samples of another scale, or damaged",
+    "wrong_channels": "another number of channels than the corpus keeps",
     "silent": f"peak below {SILENT_PEAK} once the mean is removed",
     "bad_rate": f"sampling rate outside {LOWEST_RATE_HZ} to {HIGHEST_RATE_HZ} Hz",
     "too_short": "shorter than the shortest accepted length",
@@ -52,9 +56,11 @@ def read_audio(
     duration_s: float | int | None = None,
     min_s: float | int = 0.0,
     max_s: float | int | None = None,
+    channels: int = 1,
 ) -> np.ndarray:
-    """The samples `[N]` float32 of a wav, flac, ogg, opus or mp3 file, mixed down to mono at `rate_hz` (Hz).
+    """The samples float32 of a file of any format in `audio.formats` at `rate_hz` (Hz).
 
+    `channels` 1 mixes down to mono `[N]`; more keep that many, `[N, channels]`, of a file that has just as many.
     Channels are averaged block by block and resampled on the way (soxr, high quality), so a long file never lies
     in memory at its own rate. `offset_s`, `duration_s`: the part to read, seconds. Raises `AudioError` whose
     `reason` is one of `REASONS`; `min_s` and `max_s` bound the length of the part in seconds.
@@ -64,8 +70,11 @@ def read_audio(
     try:
         with soundfile.SoundFile(_raw_name(path)) as file:
             start, count = _part(file, path, offset_s, duration_s)
-            _check_length(count / file.samplerate, min_s, max_s, str(path))
-            samples = _resampled(_mono_blocks(file, path, start, count), file.samplerate, rate_hz)
+            check_length(count / file.samplerate, min_s, max_s, str(path))
+            if channels not in (1, file.channels):
+                raise AudioError("wrong_channels", f"{_shown(path)} has {file.channels}, {channels} are wanted")
+            mixed = (mixed_down(block, channels) for block in _blocks(file, path, start, count))
+            samples = _resampled(mixed, file.samplerate, rate_hz, channels)
     except (soundfile.LibsndfileError, RuntimeError, OSError) as error:
         raise AudioError("unreadable", f"{_shown(path)} ({_one_line(error)})") from error
     check_signal(samples, rate_hz, name=_shown(path))
@@ -80,22 +89,39 @@ def check_signal(
     *,
     name: str = "signal",
 ) -> None:
-    """Raise `AudioError` unless `samples` `[N]` are finite, audible, of a usable rate (Hz) and length (seconds)."""
+    """Raise `AudioError` unless `samples` are finite, audible, in scale, of a usable rate (Hz) and length (seconds).
+
+    `samples`: `[N]`, or `[N, channels]` of which one at least is audible.
+    """
     if not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ:
         raise AudioError("bad_rate", f"{name}, {rate_hz} Hz")
-    _check_length(len(samples) / rate_hz, min_s, max_s, name)
+    check_length(len(samples) / rate_hz, min_s, max_s, name)
     if not np.isfinite(samples).all():
         raise AudioError("not_finite", name)
-    if np.abs(samples - samples.mean(dtype=np.float64)).max() < SILENT_PEAK:
+    _check_peak(samples, name)
+    if np.abs(samples - samples.mean(axis=0, dtype=np.float64)).max() < SILENT_PEAK:
         raise AudioError("silent", name)
 
 
+def check_length(length_s: float, min_s: float | int, max_s: float | int | None, name: str) -> None:
+    """Raise `AudioError` unless a signal of `length_s` seconds lies within bounds."""
+    if length_s <= 0 or length_s < min_s:
+        raise AudioError("too_short", f"{name}, {length_s:.4f} s (at least {min_s} s)")
+    if max_s is not None and length_s > max_s:
+        raise AudioError("too_long", f"{name}, {length_s:.2f} s (at most {max_s} s)")
+
+
 def resample(samples: np.ndarray, from_hz: float | int, to_hz: float | int) -> np.ndarray:
-    """`samples` `[N]` at another rate (Hz), float32 `[round(N to / from)]` (soxr, high quality)."""
+    """`samples` `[N]` or `[N, channels]` at another rate (Hz), float32 `[round(N to / from)]` (soxr, high quality)."""
     samples = np.asarray(samples, np.float32)
     if from_hz == to_hz or not len(samples):
         return samples
     return soxr.resample(samples, from_hz, to_hz, quality="HQ")
+
+
+def mixed_down(samples: np.ndarray, channels: int) -> np.ndarray:
+    """`samples` `[N, C]` as they are, or with `channels` 1 their mean `[N]`, float32."""
+    return samples.mean(axis=1, dtype=np.float32) if channels == 1 else samples
 
 
 def write_wav(path: str | Path, samples: np.ndarray, rate_hz: int) -> Path:
@@ -173,8 +199,8 @@ def _part(
     return start, min(round(duration_s * rate), file.frames - start)
 
 
-def _mono_blocks(file: soundfile.SoundFile, path: Path, start: int, count: int) -> Iterator[np.ndarray]:
-    """Mono float32 blocks; raises when the samples end before `count` or are not finite."""
+def _blocks(file: soundfile.SoundFile, path: Path, start: int, count: int) -> Iterator[np.ndarray]:
+    """Float32 blocks `[N, C]`; raises when the samples end before `count`, are not finite or far out of scale."""
     file.seek(start)
     done = 0
     while done < count:
@@ -183,26 +209,27 @@ def _mono_blocks(file: soundfile.SoundFile, path: Path, start: int, count: int) 
             raise AudioError("truncated", f"{_shown(path)}, {done} of {count} samples")
         if not np.isfinite(block).all():
             raise AudioError("not_finite", _shown(path))
+        _check_peak(block, _shown(path))
         done += len(block)
-        yield block.mean(axis=1, dtype=np.float32)
+        yield block
 
 
-def _resampled(blocks: Iterator[np.ndarray], from_hz: int, to_hz: int) -> np.ndarray:
+def _check_peak(samples: np.ndarray, name: str) -> None:
+    peak = float(np.abs(samples).max())
+    if peak > LOUDEST_PEAK:
+        raise AudioError("too_loud", f"{name}, peak {peak:g}")
+
+
+def _resampled(blocks: Iterator[np.ndarray], from_hz: int, to_hz: int, channels: int) -> np.ndarray:
     """The blocks joined at another rate, without the whole signal at the old one."""
     if from_hz == to_hz:
         parts = list(blocks)
     else:
-        stream = soxr.ResampleStream(from_hz, to_hz, 1, dtype="float32", quality="HQ")
+        stream = soxr.ResampleStream(from_hz, to_hz, channels, dtype="float32", quality="HQ")
         parts = [stream.resample_chunk(block) for block in blocks]
-        parts.append(stream.resample_chunk(np.zeros(0, np.float32), last=True))
+        nothing = np.zeros((0,) if channels == 1 else (0, channels), np.float32)
+        parts.append(stream.resample_chunk(nothing, last=True))
     return np.concatenate(parts) if parts else np.zeros(0, np.float32)
-
-
-def _check_length(length_s: float, min_s: float | int, max_s: float | int | None, name: str) -> None:
-    if length_s <= 0 or length_s < min_s:
-        raise AudioError("too_short", f"{name}, {length_s:.4f} s (at least {min_s} s)")
-    if max_s is not None and length_s > max_s:
-        raise AudioError("too_long", f"{name}, {length_s:.2f} s (at most {max_s} s)")
 
 
 def _shown(path: Path) -> str:

@@ -160,13 +160,16 @@ class Session(Protocol):
 class System(Protocol):
     """A named system of the survey, trained: conversations in, replies out.
 
-    `reads` and `writes`: subsets of {"speech", "text"}. A pure speech LM goes on with the only message. `key` is one
-    key, split over the conversations, or one for each; `decoding` is the system's own config, None for its default. A
-    reply does not depend on what else is in the batch.
+    `reads` and `writes`: subsets of {"speech", "text"}; speech is heard at `rate_hz`, and what comes at another rate is
+    resampled or refused. A pure speech LM goes on with the only message. `key` is one key, split over the
+    conversations, or one for each. `decoding` is a config of the system's own, whose fields people may change; None
+    stands for the attribute of that name. A reply does not depend on what else is in the batch.
     """
 
     reads: frozenset[str]
     writes: frozenset[str]
+    rate_hz: int
+    decoding: Any
 
     def respond(self, conversations: Sequence[Conversation], decoding: Any, key: jax.Array) -> list[Reply]: ...
 

@@ -1,5 +1,6 @@
 """Sources made of other sources: the same rows side by side, a part of the rows, corpora end to end."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from itertools import accumulate, chain, pairwise
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from slm_jax.core.errors import require
+from slm_jax.core.messages import Turn
 
 
 class Joined:
@@ -52,8 +54,8 @@ class Subset:
 class EndToEnd:
     """Several corpora as one, the items of each after those of the one before.
 
-    An item keeps the fields that all corpora have. `id` and `speaker` get the corpus' name in front, so that two
-    corpora share none, and `corpus` holds it. `places`: which items are from which corpus.
+    An item keeps the fields that all corpora have. `id` and `speaker`, those in `messages` too, get the corpus' name in
+    front, so that two corpora share none, and `corpus` holds it. `places`: which items are from which corpus.
     """
 
     def __init__(self, corpora: Mapping[str, Any]) -> None:
@@ -69,7 +71,9 @@ class EndToEnd:
             if int(index) in places:
                 item = self.corpora[name][index - places.start]
                 kept = {field: item[field] for field in item if field in self._fields}
-                own = {field: f"{name}/{item[field]}" for field in ("id", "speaker") if field in item}
+                own: dict[str, Any] = {field: f"{name}/{item[field]}" for field in ("id", "speaker") if field in item}
+                if "messages" in item:
+                    own["messages"] = tuple(_of_corpus(turn, name) for turn in item["messages"])
                 return {**kept, **own, "corpus": name}
         raise IndexError(f"item {index} of {len(self)}")
 
@@ -101,3 +105,7 @@ class EndToEnd:
     def _fields(self) -> frozenset[str]:
         firsts = [frozenset(source[0]) for source in self.corpora.values() if len(source)]
         return frozenset.intersection(*firsts)
+
+
+def _of_corpus(turn: Turn, name: str) -> Turn:
+    return dataclasses.replace(turn, speaker=f"{name}/{turn.speaker}") if turn.speaker else turn

@@ -42,12 +42,12 @@ def packed_iterator(
     """Batches of `rows` rows from each shard of `shards`; the state is `{shard number: state}`.
 
     Shard v of V owns positions v, v + V, ... of each epoch's order. An epoch ends in each shard on its own: with
-    shards of unequal size the smaller ones begin the next epoch earlier.
+    shards of unequal size the smaller ones begin the next epoch earlier. Of a source with fewer examples than there
+    are shards so many epochs are dealt out at once that every shard gets one.
     """
-    for source, size in enumerate(mixture.sizes):
-        rule = f"packing over {all_shards} virtual shards needs as many examples; lower virtual_shards"
-        require(size >= all_shards, f"length of source {source}", size, rule)
-    orders = [one_order(np.arange(size), source, (seed,)) for source, size in enumerate(mixture.sizes)]
+    orders = [
+        _enough(one_order(np.arange(size), source, (seed,)), all_shards) for source, size in enumerate(mixture.sizes)
+    ]
 
     def shard_rows(shard: int) -> grain.IterDataset:
         mine = [order[shard::all_shards].repeat() for order in orders]  # slices of one shuffle: disjoint in each epoch
@@ -56,6 +56,10 @@ def packed_iterator(
 
     parts = {str(shard): shard_rows(shard) for shard in shards}
     return grain.experimental.ThreadPrefetchIterDataset(_Shards(parts, rows), prefetch_buffer_size=prefetch).__iter__()
+
+
+def _enough(order: grain.MapDataset, shards: int) -> grain.MapDataset:
+    return order if len(order) >= shards else order.repeat(-(-shards // len(order)))
 
 
 def _packed(examples: grain.MapDataset, config: PackingConfig, seed: int) -> grain.IterDataset:

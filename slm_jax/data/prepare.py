@@ -7,7 +7,7 @@ import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,9 @@ from tqdm import tqdm
 from slm_jax.core.config import content_hash
 from slm_jax.core.errors import UserError, require
 from slm_jax.core.paths import AnyPath, Place, absolute, modified
-from slm_jax.data.corpora import recordings, tfds_set, world_records
+from slm_jax.data.corpora import recordings, tfds_set, world_plans, world_records
 from slm_jax.data.corpora.builders import PartsBuilder, PartsConfig, Recordings, World, dataset_folder, write_dataset
+from slm_jax.data.corpora.filled_splits import filled
 from slm_jax.data.corpora.folder import read_folder
 from slm_jax.data.corpora.manifest import read_manifest
 from slm_jax.data.corpora.parts import Work, run_parts
@@ -42,7 +43,11 @@ SHOWN = 5
 
 @dataclasses.dataclass
 class Report:
-    """What became of a corpus: items and hours per split, rejections and warnings per reason, the seconds it took."""
+    """What became of a corpus: items and hours per split, rejections and warnings per reason, the seconds it took.
+
+    `unread`: files of kinds of sound that cannot be read, by suffix. `moved`: items of a small corpus that went to a
+    split that would have been empty.
+    """
 
     corpus: str
     folder: str
@@ -52,6 +57,8 @@ class Report:
     warnings: dict[str, int]
     seconds: float
     cached: bool = False
+    unread: dict[str, int] = dataclasses.field(default_factory=dict)
+    moved: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""
@@ -70,6 +77,13 @@ class Report:
         ):
             lines.append(f"{title}: {sum(counts.values())}")
             lines += [f"  {count:>6}  {reason}: {words[reason]}" for reason, count in sorted(counts.items())]
+        if self.unread:
+            lines.append("not read: " + ", ".join(f"{count} x {suffix}" for suffix, count in self.unread.items()))
+        if self.moved:
+            lines.append(f"moved: {self.moved} of these few items, to splits that would have been empty")
+        empty = [split for split in SPLITS if not self.accepted[split]]
+        if empty:
+            lines.append(f"nothing in {' and '.join(empty)}: what needs such speech is left out")
         where = "was there already" if self.cached else f"took {self.seconds:.1f} s"
         return "\n".join([f"corpus {self.corpus}", *lines, f"in {self.folder} ({where})"])
 
@@ -130,11 +144,19 @@ def prepare_corpus(config: CorpusConfig, data_dir: Place, progress: bool = True)
     account = _Account()
     _make_parts(config, listing, parts_folder, account, progress)
     if not account.kept:
-        raise UserError(f"corpus {describe(config)}: no usable item, {_counts_text(account.rejected)}")
+        unread = listing.unread if isinstance(config, FolderConfig) else {}
+        raise UserError(f"corpus {describe(config)}: no usable item, {_counts_text(account.rejected, unread)}")
     shutil.rmtree(folder, ignore_errors=True)  # what a kill has left: a dataset without its report
+    moved = filled(account.kept, config)
+    for record in account.kept:
+        record["split"] = moved.get(record["id"], record["split"])
     splits = tuple(split for split in SPLITS if any(record["split"] == split for record in account.kept))
-    write_dataset(source.builder, PartsConfig(name=source.name, parts=tuple(account.parts), splits=splits), data_dir)
-    report = _write_account(config, folder, account, time.monotonic() - started)
+    parts = PartsConfig(
+        name=source.name, parts=tuple(account.parts), splits=splits, moved=moved, channels=config.channels
+    )
+    write_dataset(source.builder, parts, data_dir)
+    unread = dict(listing.unread) if isinstance(config, FolderConfig) else {}
+    report = _write_account(config, folder, account, time.monotonic() - started, unread, len(moved))
     shutil.rmtree(parts_folder)
     with contextlib.suppress(OSError):
         parts_folder.parent.rmdir()
@@ -191,6 +213,8 @@ def _joint(reports: list[Report]) -> Report:
         warnings=total([report.warnings for report in reports]),
         seconds=sum(report.seconds for report in reports),
         cached=all(report.cached for report in reports),
+        unread=total([report.unread for report in reports]),
+        moved=sum(report.moved for report in reports),
     )
 
 
@@ -223,7 +247,7 @@ def _settings_hash(config: CorpusConfig) -> str:
 def _make_parts(config: CorpusConfig, listing: Any, folder: Path, account: _Account, progress: bool) -> None:
     """Fill `account` from all parts of the corpus, making those that are not there."""
     if isinstance(config, WorldConfig):
-        for kind, field in world_records.KINDS.items():
+        for kind, field in world_plans.KINDS.items():
             _make_world(config, kind, getattr(config, field), folder, account, progress)
         return
     assert isinstance(config, RecordingsConfig)
@@ -242,7 +266,7 @@ def _make_world(config: WorldConfig, kind: str, hours: float, folder: Path, acco
     if not hours:
         return
     processes = 1 if hours < 0.02 else config.processes  # a minute of speech is made before a process has started
-    jobs = world_records.jobs(config, kind)
+    jobs = world_plans.jobs(config, kind)
     made = run_parts(jobs, world_records.make_records, folder, processes=processes, name=kind)
     total_s = 0.0
     with tqdm(desc=f"speaking {kind}", total=round(hours * 3600), unit="s", disable=not progress) as bar:
@@ -266,7 +290,9 @@ def _until(records: list[dict[str, Any]], seconds: float) -> list[dict[str, Any]
     return kept
 
 
-def _write_account(config: CorpusConfig, folder: Path, account: _Account, seconds: float) -> Report:
+def _write_account(
+    config: CorpusConfig, folder: Path, account: _Account, seconds: float, unread: dict[str, int], moved: int
+) -> Report:
     """Index, rejections, warnings, settings, and last of all the report, which says that the dataset is whole."""
     per_split = {split: [record for record in account.kept if record["split"] == split] for split in SPLITS}
     index = {
@@ -287,6 +313,8 @@ def _write_account(config: CorpusConfig, folder: Path, account: _Account, second
         rejected=_counts(account.rejected),
         warnings=_counts(account.warned),
         seconds=round(seconds, 2),
+        unread=unread,
+        moved=moved,
     )
     unfinished = folder / f".{REPORT}"
     unfinished.write_text(json.dumps(report.to_json(), indent=1))
@@ -302,8 +330,9 @@ def _counts(rows: list[dict[str, str]]) -> dict[str, int]:
     return dict(sorted(Counter(row["reason"] for row in rows).items()))
 
 
-def _counts_text(rows: list[dict[str, str]]) -> str:
-    counts = ", ".join(f"{count} x {reason}" for reason, count in _counts(rows).items())
+def _counts_text(rows: list[dict[str, str]], unread: Mapping[str, int]) -> str:
+    pairs = [*_counts(rows).items(), *((f"{suffix}, which is not read", count) for suffix, count in unread.items())]
+    counts = ", ".join(f"{count} x {reason}" for reason, count in pairs)
     first = "".join(f"\n  {row['item']}: {row['detail']}" for row in rows[:SHOWN])
     return (counts or "it is empty") + first
 

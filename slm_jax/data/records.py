@@ -1,6 +1,6 @@
 """Derived tables (units, labels, prosody) as ArrayRecord shards with an index.
 
-A row is a flat dict: numpy arrays, integers, floats, strings, lists of strings, None. It is stored as MessagePack with
+A row is a dict: numpy arrays, integers, floats, strings, None, and JSON's lists and objects of these. It is stored as MessagePack with
 the raw bytes of each array: compact, no code is run while reading (unlike pickle), and readable from any language.
 Row i lies in shard i mod S, so that rows can be written as they come and found without a table of positions.
 """
@@ -41,8 +41,8 @@ def write_records(folder: Place, rows: Iterable[dict[str, Any]], *, shards: int 
     """Write `rows` as a table at `folder`, replacing a table that is there.
 
     Everything is written beside the target and moved in at the end, so that a killed run leaves no half table.
-    Raises `UserError` for no rows at all, and for a row whose fields or kinds differ from those before it
-    (None goes with any kind).
+    No rows make an empty table. Raises `UserError` for a row whose fields or kinds differ from those before it (None
+    goes with any kind).
     """
     require(shards > 0, "shards", shards, "at least one shard")
     folder = as_path(folder)
@@ -102,6 +102,8 @@ class RecordSource:
     def lengths(self, field: str) -> np.ndarray:
         """Length of the first axis of an array field in every row, int64 `[rows]`, without reading the rows."""
         data = io.BytesIO((self.folder / LENGTHS_FILE).read_bytes())
+        if not len(self):  # nobody has said which fields there are
+            return np.zeros(0, np.int64)
         with np.load(data, allow_pickle=False) as lengths:
             require(field in lengths, "field", field, f"an array field of {str(self.folder)!r}: {sorted(lengths)}")
             return lengths[field]
@@ -153,7 +155,6 @@ def _write_table(folder: Path, rows: Iterable[dict[str, Any]], shards: int) -> N
             names.append(f"{len(names):05d}.array_record")
             writers.append(ArrayRecordWriter(str(folder / names[-1]), "group_size:1"))
         writers[(count - 1) % shards].write(pack_row(row))
-    require(count > 0, "rows", count, "a table needs at least one row")
     for writer in writers:
         writer.close()
     arrays: dict[str, Any] = {name: np.asarray(values, np.int64) for name, values in lengths.items()}
@@ -201,8 +202,10 @@ def _plain(name: str, value: Any) -> Any:
         return value
     if isinstance(value, np.generic):
         return value.item()
-    if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
-        return list(value)
+    if isinstance(value, list | tuple):
+        return [_plain(name, item) for item in value]
+    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
+        return {key: _plain(f"{name}.{key}", item) for key, item in value.items()}
     require(value is None or isinstance(value, bool | int | float | str), name, value, "a plain value or an array")
     return value
 

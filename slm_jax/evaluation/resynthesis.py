@@ -24,10 +24,10 @@ class ResynthesisScores:
     """`stoi`: 0..1, higher is better. `log_mel_distance`: mean |ln difference| over 80 mels. `voiced_share`: of the
     resynthesis, `voiced_share_reference`: of the original. `voicing_error`: share of frames where the two disagree.
     `f0_error_cents`: median |difference| where both are voiced, `gross_f0_error`: share of those off by over 20 %;
-    both None when no frame is voiced on both sides.
+    both None when no frame is voiced on both sides. `stoi` is None where there is too little speech for it.
     """
 
-    stoi: float
+    stoi: float | None
     log_mel_distance: float
     voiced_share: float
     voiced_share_reference: float
@@ -47,7 +47,7 @@ def score_resynthesis(reference: Samples, made: Samples, rate_hz: int = 16_000) 
     voiced, voiced_made = here > 0, there > 0
     cents, gross = f0_errors(here, there)
     return ResynthesisScores(
-        stoi=stoi(reference, made, rate_hz),
+        stoi=_stoi_if_any(reference, made, rate_hz),
         log_mel_distance=log_mel_distance(reference, made, rate_hz),
         voiced_share=float(voiced_made.mean()),
         voiced_share_reference=float(voiced.mean()),
@@ -74,6 +74,13 @@ def stoi(reference: Samples, made: Samples, rate_hz: int = 16_000) -> float:
             return float(pystoi_stoi(reference, made, rate_hz, extended=False))
         except RuntimeWarning as warning:
             raise UserError(f"STOI of {len(reference) / rate_hz:.2f} s: not enough speech ({warning})") from warning
+
+
+def _stoi_if_any(reference: Samples, made: Samples, rate_hz: int) -> float | None:
+    try:
+        return stoi(reference, made, rate_hz)
+    except UserError:
+        return None
 
 
 def log_mel_distance(reference: Samples, made: Samples, rate_hz: int = 16_000) -> float:

@@ -2,4 +2,5 @@
 
 Unit speech LM     speech in, speech out, over one stream of units      (`serving.unit_speech_lm`)
 Session            token streams step by step: rows start, rest, stop   (`serving.session`)
+Hearing            what a system asks of conversations and waveforms    (`serving.hearing`)
 """

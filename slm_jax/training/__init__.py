@@ -11,6 +11,7 @@ Figures     rates, MFU, memory                                          (`traini
 Goodput     Ledger, read_goodput: where the time went, over restarts    (`training.goodput`)
 Profiles    Profiler: a window of steps for TensorBoard                 (`training.profiling`)
 Runs        RunFolder, StageFolder: what a stage ate and made           (`training.run_folder`)
+Held out    held_out, openings: speech that judges listen to            (`training.held_out`)
 Signals     StopRequest: SIGTERM and SIGINT become a flag               (`training.signals`)
 Stages      RunConfig, StageConfig, run_stages                          (`training.stages`)
             GradientStageConfig: what all trained stages share          (`training.gradient_stage`)

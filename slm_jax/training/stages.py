@@ -17,18 +17,21 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
 from slm_jax.checkpoints.integrity import write_json
 from slm_jax.core.config import Config, content_hash, from_json
 from slm_jax.core.errors import UserError, nearest, require
-from slm_jax.data.corpus import RATE_HZ, SPLITS, CorpusConfig, Report, SeveralCorporaConfig, open_corpus, prepare_corpus
+from slm_jax.core.messages import Conversation
+from slm_jax.data.corpus import SPLITS, CorpusConfig, Report, SeveralCorporaConfig, open_corpus, prepare_corpus
 from slm_jax.data.joined import EndToEnd, Subset
 from slm_jax.data.lengths import bucket_lengths
+from slm_jax.evaluation.section import JudgeConfig
 from slm_jax.parallel.hosts import all_arrived, on_first_host
-from slm_jax.training.kept import keep_speech, kept_folder, kept_lengths, kept_source
+from slm_jax.training.held_out import openings
+from slm_jax.training.kept import KeptSpeechConfig, keep_speech, kept_folder, kept_lengths, kept_source
 from slm_jax.training.run_folder import RunFolder, StageFolder, differences
 
 log = logging.getLogger(__name__)
@@ -51,11 +54,15 @@ class StageContext:
     kept: bool = False
     """Read the speech that the run folder keeps, not the corpus."""
 
-    def source(self, split: str) -> Any:
-        """The corpus' examples of one split (what is kept of them with `kept`); a few of them in a dry run."""
+    def source(self, split: str, kinds: tuple[str, ...] | None = None) -> Any:
+        """The corpus' examples of one split (what is kept of them with `kept`); a few of them in a dry run.
+
+        A split may be empty. `kinds`: which kinds of items, None for those that the corpus gives unless asked
+        otherwise; raises `UserError` for a kind that is not there at all.
+        """
         if self.kept:
-            return kept_source(self.run, split)
-        source = open_corpus(self.corpus, self.data_dir, split)
+            return kept_source(self.run, split, kinds)
+        source = open_corpus(self.corpus, self.data_dir, split, kinds=kinds)
         if not self.dry_run:
             return source
         if isinstance(source, EndToEnd):
@@ -71,9 +78,10 @@ class StageContext:
         """A few lengths (samples) that hold every utterance of the corpus: the shapes of all passes over it."""
         if self.kept:
             return kept_lengths(self.run)
+        rate_hz = self.corpus.rate_hz
         seconds = [open_corpus(self.corpus, self.data_dir, split).seconds for split in SPLITS]
-        samples = np.rint(np.concatenate(seconds) * RATE_HZ).astype(np.int64)
-        return bucket_lengths(samples, count=4, multiple=RATE_HZ // 10)
+        samples = np.rint(np.concatenate(seconds) * rate_hz).astype(np.int64)
+        return bucket_lengths(samples, count=4, multiple=rate_hz // 10)
 
     def finished(self, name: str) -> StageFolder:
         """The folder of a stage that is done."""
@@ -98,6 +106,9 @@ class StageConfig(Config):
         Asked before any stage runs. `begun`: the stage's folder, None when it is to be run afresh.
         """
 
+    def check_corpus(self, corpus: CorpusConfig) -> None:
+        """Raise `UserError` when this stage cannot work at the corpus' rate or with its channels; before any runs."""
+
     def run(self, folder: StageFolder, context: StageContext) -> Sequence[str]:
         raise TypeError(f"{type(self).__name__} does not say how it runs")
 
@@ -110,12 +121,27 @@ class StageConfig(Config):
         return config
 
 
+def require_form(stage: str, corpus: CorpusConfig, rate_hz: int, field: str = "") -> None:
+    """Raise `UserError` unless the corpus has one channel at `rate_hz`, which `field` of the stage says if given."""
+    needs = f"stage {stage!r} works at {rate_hz} Hz" + (f" ({field} says so)" if field else "")
+    require(corpus.rate_hz == rate_hz, "rate_hz of the corpus", corpus.rate_hz, needs)
+    require(corpus.channels == 1, "channels of the corpus", corpus.channels, f"stage {stage!r} reads one channel")
+
+
 class RunConfig(Config):
-    """A whole recipe: a corpus and the stages that turn it into a system, in order."""
+    """A whole recipe: a corpus and the stages that turn it into a system, in order.
+
+    `judges`: how the system is judged, one section of the report each.
+    `keeps`: what the run folder keeps of the corpus for judging and prompting.
+    """
+
+    FREE: ClassVar[tuple[str, ...]] = ("judges",)
 
     name: str
     corpus: CorpusConfig
     stages: tuple[StageConfig, ...]
+    keeps: KeptSpeechConfig = KeptSpeechConfig()
+    judges: tuple[JudgeConfig, ...] = ()
 
     def __post_init__(self) -> None:
         names = [stage.name for stage in self.stages]
@@ -128,6 +154,9 @@ class RunConfig(Config):
                     need,
                     f"it must stand before it; before it stand {names[:position]}",
                 )
+        judges = [judge.name for judge in self.judges]
+        for name in judges:
+            require(judges.count(name) == 1, "judges", name, "every judge needs a name of its own")
 
     def stage(self, name: str) -> StageConfig:
         """The stage called `name`."""
@@ -140,6 +169,10 @@ class RunConfig(Config):
     def load(self, context: StageContext) -> Any:
         """The trained system of a finished run (see `core.contracts.System`)."""
         raise UserError(f"{type(self).__name__} describes stages only; it has no system to load")
+
+    def prompts(self, context: StageContext, count: int, seconds: float | int | None = None) -> dict[str, Conversation]:
+        """Held-out conversations by name, on which the system is tried; `seconds`: how much is heard of each."""
+        return openings(context, count, seconds)
 
 
 def read_run_config(run: RunFolder) -> RunConfig:
@@ -176,13 +209,15 @@ def run_stages(
 
 def open_run(config: RunConfig, context: StageContext, only: Sequence[str], afresh: Sequence[str]) -> str:
     """What comes before the first stage; the account of the corpus."""
+    for stage in config.stages:
+        stage.check_corpus(config.corpus)
     check_outside(config, context.run, only, afresh)
     for name in afresh:
         set_aside(context.run.stage(name))
     record_config(config, context.run, changed_allowed=set(afresh))
     report = require_corpus(config, context).to_text()
     if not context.dry_run:
-        keep_speech(context.run, context.source, context.lengths, corpus_hash(config))
+        keep_speech(context.run, context.source, context.lengths, corpus_hash(config), config.keeps)
     return report
 
 
@@ -304,5 +339,5 @@ def judging_context(
                 raise UserError(
                     f"run folder {str(run.path)!r} keeps no speech, and its corpus is gone: {error}"
                 ) from error
-            keep_speech(run, context.source, context.lengths, corpus_hash(config))
+            keep_speech(run, context.source, context.lengths, corpus_hash(config), config.keeps)
     return dataclasses.replace(context, kept=True)

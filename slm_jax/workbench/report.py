@@ -10,6 +10,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from slm_jax.audio.files import write_wav
+from slm_jax.evaluation.section import Section
+
 STYLE = """
 :root { color-scheme: light dark; --ink: #1d2430; --soft: #5b6677; --line: #d9dee7; --card: #f6f8fb; --mark: #2456c6; }
 @media (prefers-color-scheme: dark) {
@@ -48,6 +51,25 @@ class Report:
         self.blocks.append(f"<h2>{html.escape(title)}</h2>")
         self.blocks.extend(f"<p>{html.escape(text)}</p>" for text in paragraphs)
 
+    def listen(self, sections: Sequence[Section]) -> None:
+        """All sounds together, before the figures; each is kept in the report's folder."""
+        clips = [clip for section in sections for clip in section.sounds]
+        if clips:
+            self.section("Listen", "Held-out speech, and what the system makes of it.")
+        kept = [write_wav(self.folder / f"{clip.name}.wav", clip.samples, clip.rate_hz) for clip in clips]
+        self.sounds([(path, clip.caption) for path, clip in zip(kept, clips, strict=True)])
+
+    def add(self, section: Section) -> None:
+        """What a judge found, without its sounds; pictures are drawn in the report's folder."""
+        self.section(section.title, *([section.words] if section.words else []))
+        for plot in section.plots:
+            path = self.folder / "plots" / f"{plot.name}.png"
+            plot.draw(path)
+            self.image(path, plot.caption)
+        for table in section.tables:
+            self.blocks += [f"<h3>{html.escape(table.title)}</h3>"] if table.title else []
+            self.table(table.header, table.rows)
+
     def command(self, text: str) -> None:
         """The command that made what stands around it."""
         self.blocks.append(f"<p><code>{html.escape(text)}</code></p>")
@@ -71,6 +93,9 @@ class Report:
 
     def sounds(self, sounds: Iterable[tuple[Path, str]]) -> None:
         """Players with captions, side by side."""
+        sounds = list(sounds)
+        if not sounds:
+            return
         players = "".join(
             f"<figure><figcaption>{html.escape(caption)}</figcaption>"
             f'<audio controls preload="none" src="{html.escape(self._relative(path))}"></audio></figure>'
@@ -96,6 +121,16 @@ class Report:
 
     def _relative(self, path: Path) -> str:
         return Path(path).resolve().relative_to(self.folder.resolve()).as_posix()
+
+
+def report_of(folder: Path, title: str, lead: str, sections: Sequence[Section], command: str) -> Path:
+    """The report of a run: what is heard, one section after the other, and the command; returns its path."""
+    page = Report(folder, title, lead)
+    page.listen(sections)
+    for section in sections:
+        page.add(section)
+    page.command(command)
+    return page.write()
 
 
 def show(value: Any) -> str:

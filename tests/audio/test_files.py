@@ -1,6 +1,7 @@
 """Reading, checking, writing and resampling audio files."""
 
 import os
+import re
 import struct
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import soundfile
 
 from slm_jax.audio.files import AudioError, check_signal, read_audio, resample, to_float, to_int16, write_wav
+from slm_jax.audio.formats import READ, UNREAD
 from slm_jax.core.errors import UserError
 
 RATE = 16_000
@@ -49,6 +51,43 @@ def test_reads_every_format(tmp_path, name, subtype, closeness):
     middle = slice(4000, 12000)
     lag = np.argmax(np.correlate(read[3000:13000], samples[middle], "valid")) - 1000
     np.testing.assert_allclose(read[4000 + lag : 12000 + lag], samples[middle], atol=closeness)
+
+
+@pytest.mark.parametrize("name, form", [("a.aiff", "AIFF"), ("a.au", "AU"), ("a.caf", "CAF"), ("a.w64", "W64"),
+                                        ("a.rf64", "RF64"), ("a.sph", "NIST"), ("a.voc", "VOC")])  # fmt: skip
+def test_reads_what_the_library_reads(tmp_path, name, form):
+    path, samples = tmp_path / name, tone(0.5)
+    soundfile.write(path, samples, RATE, format=form, subtype="PCM_16")
+    np.testing.assert_allclose(read_audio(path), samples, atol=1e-4)
+    assert path.suffix in READ and path.suffix not in UNREAD
+
+
+def test_channels_are_kept_where_there_are_as_many(tmp_path):
+    path, samples = tmp_path / "two.wav", np.stack([tone(1.0, 48_000), tone(1.0, 48_000, 300.0, 0.2)], axis=1)
+    soundfile.write(path, samples, 48_000, subtype="FLOAT")
+    np.testing.assert_array_equal(read_audio(path, rate_hz=48_000, channels=2), samples)
+    wanted = np.stack([tone(1.0), tone(1.0, hz=300.0, level=0.2)], axis=1)
+    np.testing.assert_allclose(read_audio(path, channels=2)[800:-800], wanted[800:-800], atol=2e-3)
+    assert reason_of(path, channels=3) == "wrong_channels"
+    check_signal(np.stack([tone(), np.zeros(8000, np.float32)], axis=1), RATE)  # one side may be silent, both not
+    with pytest.raises(AudioError, match="silent"):
+        check_signal(np.full((8000, 2), [0.1, 0.3], np.float32), RATE)
+
+
+@pytest.mark.parametrize("peak", [5.0, -32768.0, 1e20, 3e38])
+def test_samples_of_another_scale(tmp_path, peak):
+    path, samples = tmp_path / "a.wav", tone()
+    samples[100] = peak
+    soundfile.write(path, samples, RATE, subtype="FLOAT")
+    assert reason_of(path) == "too_loud"
+    with pytest.raises(AudioError, match=re.escape(f"peak {abs(peak):g}")):
+        check_signal(samples, RATE)
+
+
+def test_a_little_over_full_scale_is_fine(tmp_path):
+    path, samples = tmp_path / "a.wav", tone(level=1.3)
+    soundfile.write(path, samples, RATE, subtype="FLOAT")
+    np.testing.assert_array_equal(read_audio(path), samples)
 
 
 def test_mixes_channels_and_resamples(tmp_path):

@@ -15,6 +15,7 @@ FORMATS = {
     "d.opus": ("OGG", "OPUS", 48_000),
     "e.mp3": ("MP3", "MPEG_LAYER_III", 44_100),
     "f.WAV": ("WAV", "FLOAT", 8000),
+    "g.aif": ("AIFF", "PCM_16", 16_000),
 }
 
 
@@ -71,3 +72,17 @@ def test_an_empty_folder_says_so(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="no usable item, it is empty"):
         prepare_corpus(FolderConfig(path=str(tmp_path / "empty")), tmp_path / "data", progress=False)
+
+
+def test_files_that_are_not_read_are_counted_by_suffix(folder, tmp_path):
+    for name in ("one.m4a", "two.M4A", "three.wma"):
+        (folder / name).write_bytes(b"sound of a kind that nobody here decodes")
+    config = FolderConfig(path=str(folder), processes=1)
+    report = prepare_corpus(config, tmp_path / "data", progress=False)
+    assert report.unread == {".m4a": 2, ".wma": 1} and not report.rejected
+    assert "not read: 2 x .m4a, 1 x .wma" in report.to_text()
+    assert prepare_corpus(config, tmp_path / "data", progress=False).to_text().count("not read") == 1
+    for path in folder.glob("speaker*/*"):
+        path.unlink()
+    with pytest.raises(UserError, match=r"no usable item, 2 x \.m4a, which is not read"):
+        prepare_corpus(config, tmp_path / "data", progress=False)

@@ -68,6 +68,9 @@ FILES = {
     "zero_bytes.wav": (lambda path: Path(path).touch(), "empty_file"),
     "nan.wav": (floats(np.nan), "not_finite"),
     "inf.wav": (floats(np.inf), "not_finite"),
+    "far_too_loud.wav": (floats(1e20), "too_loud"),
+    "int16_as_float.wav": (wav(speech().astype(np.float32) * 32768, subtype="FLOAT"), "too_loud"),
+    "a_little_too_loud.wav": (floats(1.2), None),
     "one_hz.wav": (tiny_rate, "bad_rate"),
     "384_khz.wav": (wav(speech(0.2, 384_000), 384_000), "bad_rate"),
     "ten_ms.wav": (wav(speech(0.01)), "too_short"),
@@ -129,7 +132,7 @@ def test_nothing_is_lost_and_reasons_are_counted(outcome):
     assert len(rejected) == sum(report.rejected.values())
     assert all(row["detail"] and "\n" not in row["detail"] for row in rejected.values())
     assert set(report.rejected) <= set(recordings.REASONS)
-    assert "truncated" in report.to_text() and "rejected: 14" in report.to_text()
+    assert "truncated" in report.to_text() and "rejected: 16" in report.to_text()
 
 
 def test_accepted_files_sound_the_same_at_16_khz(outcome):

@@ -92,11 +92,15 @@ def test_examples_that_cannot_be_packed_are_named(packing, message):
         take(ids_only(40), packing, 5)
 
 
-def test_fewer_examples_than_shards():
-    with pytest.raises(UserError, match="lower virtual_shards"):
-        take(sentences(3), PackingConfig(length=32), 1)
-    few = CONFIG.replace(virtual_shards=2)
-    assert len(take(ids_only(3), PackingConfig(length=32), 2, few)) == 2
+@pytest.mark.parametrize("count", [1, 2, 3, 6])
+def test_fewer_examples_than_shards_come_equally_often(count):
+    config, packing = CONFIG.replace(batch=5), PackingConfig(length=14, bins=1)
+    found = take(ids_only(count), packing, 24, config)
+    assert all((batch["segment_ids"].max(1) >= 1).all() for batch in found)
+    seen = count_examples(found)
+    assert set(seen) == set(range(count)) and max(seen.values()) <= 1.6 * min(seen.values())
+    again = take(ids_only(count), packing, 24, config)
+    np.testing.assert_equal(again, found)
 
 
 @pytest.mark.parametrize("changes", [{"length": 0}, {"bins": 0}, {"keys": ()}])

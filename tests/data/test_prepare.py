@@ -204,6 +204,31 @@ def test_several_corpora_are_prepared_and_opened_as_one(manifest, tmp_path):
         both.replace(corpora=both.corpora[:1] * 2)
 
 
+def test_corpora_of_several_rates_or_channels_do_not_go_together(tmp_path):
+    one, two = (FolderConfig(path=str(tmp_path), rate_hz=rate) for rate in (24_000, 44_100))
+    pair = NamedCorpusConfig(name="a", corpus=one), NamedCorpusConfig(name="b", corpus=two)
+    with pytest.raises(UserError, match=r"rate_hz of the corpora is \{'a': 24000, 'b': 44100\}: all must have the same"):
+        SeveralCorporaConfig(corpora=pair)
+    with pytest.raises(UserError, match="channels of the corpora"):
+        SeveralCorporaConfig(corpora=(pair[0], NamedCorpusConfig(name="b", corpus=one.replace(channels=2))))
+    whole = SeveralCorporaConfig(corpora=pair[:1])
+    assert whole.rate_hz == 24_000 and from_json(whole.to_json()) == whole
+    with pytest.raises(UserError, match="rate_hz is 22050: its corpora have 24000"):
+        SeveralCorporaConfig(corpora=pair[:1], rate_hz=22_050)
+
+
+def test_a_tfds_set_at_another_rate_with_its_channels(tiny, tmp_path):
+    config = TFDSConfig(name=str(tiny), source_rate_hz=8000, processes=1, rate_hz=24_000, channels=2)
+    assert prepare_corpus(config, tmp_path, progress=False).accepted["train"] == 39
+    item = open_corpus(config, tmp_path, "train")[3]
+    assert item["samples"].shape == (12_000, 2)
+    np.testing.assert_array_equal(item["samples"][:, 0], item["samples"][:, 1])
+    report = prepare_corpus(config.replace(channels=2, rate_hz=8000), tmp_path, progress=False)
+    assert report.rejected == {"silent": 2}
+    with pytest.raises(UserError, match="43 x wrong_channels"):
+        prepare_corpus(config.replace(channels=3), tmp_path, progress=False)
+
+
 @pytest.mark.parametrize("damage", [Path.unlink, lambda shard: shard.write_bytes(bytes(shard.stat().st_size))])
 def test_a_damaged_shard_is_named(manifest, tmp_path, damage):
     config = ManifestConfig(path=str(manifest), processes=1)

@@ -113,18 +113,35 @@ def test_a_failed_write_leaves_the_old_table_and_no_rubbish(tmp_path):
 @pytest.mark.parametrize(
     "bad, message",
     [
-        ([], "at least one row"),
         ([{"a": 1}, {"b": 1}], "row 1"),
         ([{"a": 1}, {"a": 1.5}], "row 1"),
         ([{"a": object()}], "plain value"),
         ([{"a": np.asarray(["x"])}], "booleans or numbers"),
-        ([{"a": [1, 2]}], "plain value"),
+        ([{"a": [1, {2}]}], "plain value"),
+        ([{"a": {1: 2}}], "plain value"),
     ],
 )
 def test_rows_that_cannot_be_written(tmp_path, bad, message):
     with pytest.raises(UserError, match=message):
         write_records(tmp_path / "table", bad)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_nested_json_comes_back(tmp_path):
+    row = {"turns": [{"role": "user", "start_s": 0.5, "said": None}, []], "extra": {"a": {"b": [1, 2.5, True, "č"]}}}
+    write_records(tmp_path / "table", [row, {"turns": [], "extra": {}}])
+    source = RecordSource(tmp_path / "table")
+    assert source[0] == row and source[1] == {"turns": [], "extra": {}}
+    assert source.schema == {"turns": "list", "extra": "dict"}
+
+
+def test_an_empty_table_is_a_table(tmp_path):
+    write_records(tmp_path / "table", [])
+    source = RecordSource(tmp_path / "table")
+    assert len(source) == 0 and source.schema == {} and len(source.lengths("units")) == 0
+    source.verify()
+    with pytest.raises(IndexError):
+        source[0]
 
 
 def test_none_goes_with_any_kind(tmp_path):

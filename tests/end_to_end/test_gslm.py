@@ -55,7 +55,7 @@ def test_generate_needs_only_the_run_folder(first, places, tmp_path):
         assert len(samples) > 1600
         assert np.isfinite(samples).all()
     again = generate.main([str(run), "--count", "2", *places_of_it])["made"]
-    assert [one["new_units"] for one in again] == [one["new_units"] for one in made]
+    assert [one["trace"]["new_units"] for one in again] == [one["trace"]["new_units"] for one in made]
     assert not nowhere.exists()
 
 

@@ -8,7 +8,7 @@ import contextlib
 import dataclasses
 import io
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,13 +21,15 @@ from etils import epath
 from slm_jax.core.errors import UserError
 from slm_jax.core.paths import AnyPath, local_folder
 from slm_jax.data.corpora.parts import read_part
+from slm_jax.data.corpora.settings import STYLE_FIELDS
 
 features = tfds.features
 
 
-def _array(dtype: Any) -> features.Tensor:
-    """A vector of any length, stored as its bytes."""
-    return features.Tensor(shape=(None,), dtype=dtype, encoding=features.Encoding.BYTES)
+def _array(dtype: Any, channels: int = 1) -> features.Tensor:
+    """A vector of any length, or one of that length per channel, stored as its bytes."""
+    shape = (None,) if channels == 1 else (None, channels)
+    return features.Tensor(shape=shape, dtype=dtype, encoding=features.Encoding.BYTES)
 
 
 COMMON = {
@@ -36,23 +38,30 @@ COMMON = {
     "text": features.Text(),
     "speaker": features.Text(),
     "seconds": np.float32,
-    "samples": _array(np.int16),
 }
+PER_CHANNEL = {"samples": np.int16, "f0_hz": np.float32}
+"""Arrays `[N]`, or `[N, channels]` in a corpus of several channels."""
 TIMED = {
-    "phone_ids": _array(np.int32),
-    **{name: _array(np.float32) for name in ("phone_start_s", "phone_end_s", "word_start_s", "word_end_s", "f0_hz")},
-    **{name: features.Text() for name in ("words", "question", "answer", "turns")},
+    **{name: _array(np.int32) for name in ("phone_ids", "phone_turn", "word_turn")},
+    **{name: _array(np.float32) for name in ("phone_start_s", "phone_end_s", "word_start_s", "word_end_s")},
+    **{name: features.Text() for name in ("words", "question", "answer", "turns", "messages", "task", *STYLE_FIELDS)},
     "speed": np.float32,
 }
-ORIGIN = {name: features.Text() for name in ("lang", "source", "extra")}
+ORIGIN = {name: features.Text() for name in ("lang", "source", "extra", "messages")}
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)
 class PartsConfig(tfds.core.BuilderConfig):
-    """What a builder writes: part files with the number of records to take of each, and the splits that occur."""
+    """What a builder writes: part files with the number of records to take of each, and the splits that occur.
+
+    `moved`: the split of those records, by id, that are not to go where their part says. `channels`: how many the
+    samples have.
+    """
 
     parts: tuple[tuple[Path, int], ...] = ()
     splits: tuple[str, ...] = ()
+    moved: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    channels: int = 1
 
 
 class PartsBuilder(tfds.core.GeneratorBasedBuilder):
@@ -61,20 +70,22 @@ class PartsBuilder(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version("1.0.0")
     code_path = epath.Path(__file__)  # found by TFDS through a package that it does not depend on
     FIELDS: ClassVar[dict[str, Any]] = {}
+    ARRAYS: ClassVar[tuple[str, ...]] = ("samples",)
 
     def _info(self) -> tfds.core.DatasetInfo:
+        arrays = {name: _array(PER_CHANNEL[name], self.builder_config.channels) for name in self.ARRAYS}
         return tfds.core.DatasetInfo(
-            builder=self, features=features.FeaturesDict(COMMON | self.FIELDS), disable_shuffling=True
+            builder=self, features=features.FeaturesDict(COMMON | arrays | self.FIELDS), disable_shuffling=True
         )
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Iterator]:
         return {split: self._generate_examples(split) for split in self.builder_config.splits}
 
     def _generate_examples(self, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
-        names = self.info.features.keys()
+        names, moved = self.info.features.keys(), self.builder_config.moved
         number = 0
         for path, take in self.builder_config.parts:
-            for record in read_part(path, take, lambda record: record.get("split") == split):
+            for record in read_part(path, take, lambda record: moved.get(record["id"], record.get("split")) == split):
                 yield number, {name: record[name] for name in names}
                 number += 1
 
@@ -83,6 +94,7 @@ class World(PartsBuilder):
     """The synthetic world, with its phones, words, pitch and turns."""
 
     FIELDS = TIMED
+    ARRAYS = ("samples", "f0_hz")
 
 
 class Recordings(PartsBuilder):

@@ -6,11 +6,12 @@ import math
 from pathlib import Path
 from typing import Any
 
+from slm_jax.data.corpora.conversations import BadMessages, Clip, nemo_turns, to_text, turns_of
 from slm_jax.data.corpora.recordings import Entry, Listing, Rejection, unique
 from slm_jax.data.corpora.settings import ManifestConfig
 from slm_jax.data.corpora.splits import SPLIT_NAMES
 
-KNOWN = ("audio_filepath", "duration", "offset", "text", "id", "speaker", "lang", "split")
+KNOWN = ("audio_filepath", "duration", "offset", "text", "id", "speaker", "lang", "split", "messages", "conversations")
 
 
 class BadLine(ValueError):
@@ -27,6 +28,9 @@ def read_manifest(config: ManifestConfig) -> Listing:
     Without an `offset` the whole file is used and a `duration` that differs is remarked; with one, the stretch from
     `offset` of `duration` seconds is cut out and must lie within the file. Paths may be absolute, or relative to the
     manifest's folder, `..` included.
+
+    `messages`: turns (`core.messages.Turn` as JSON) whose times count from the start of the item. `conversations`:
+    NeMo's form, instead of `audio_filepath`: its clips are laid end to end and make the item's waveform.
     """
     path = Path(config.path)
     content = path.read_bytes()
@@ -35,12 +39,13 @@ def read_manifest(config: ManifestConfig) -> Listing:
         if not line.strip():
             continue
         try:
-            entry = _entry(_object(line), path.parent)
-        except BadLine as error:
+            entry = _entry(_object(line), path.parent, number)
+        except (BadLine, BadMessages) as error:
             rejected.append(Rejection(f"line {number}", error.reason, str(error)))
             continue
         entries.append(entry)
-        digest.update(file_stamp(Path(entry.path)).encode())
+        for file in [clip.path for clip in entry.clips] or [entry.path]:
+            digest.update(file_stamp(Path(file)).encode())
     return unique(Listing(entries, rejected, digest.hexdigest()))
 
 
@@ -65,27 +70,57 @@ def _object(line: bytes) -> dict[str, Any]:
     return value
 
 
-def _entry(row: dict[str, Any], folder: Path) -> Entry:
+def _entry(row: dict[str, Any], folder: Path, number: int) -> Entry:
+    text, split = _text(row, "text"), (_text(row, "split") or "").lower()
+    if split and split not in SPLIT_NAMES:
+        raise BadLine("bad_split", f"split is {split!r}: one of {', '.join(SPLIT_NAMES)}")
+    others = {key: value for key, value in row.items() if key not in KNOWN}
+    found = Entry(
+        id=_text(row, "id") or "",
+        path="",
+        text=text if text and text.strip() else None,
+        speaker=_text(row, "speaker") or "",
+        lang=_text(row, "lang") or "",
+        split=SPLIT_NAMES.get(split, ""),
+        extra=json.dumps(others, ensure_ascii=False, sort_keys=True),
+    )
+    if row.get("conversations") is not None:
+        return _conversation(row, found, folder, number)
+    return _recording(row, found, folder)
+
+
+def _recording(row: dict[str, Any], entry: Entry, folder: Path) -> Entry:
+    """An item that is one file or a stretch of it."""
     name = _text(row, "audio_filepath")
     if not name:
         raise BadLine("missing_key", f"audio_filepath is absent or empty; keys are {', '.join(map(repr, row))}")
     duration, offset = _seconds(row, "duration", "bad_duration"), _seconds(row, "offset", "bad_offset")
     if duration is not None and duration <= 0:
         raise BadLine("bad_duration", f"duration is {duration}")
-    text, split = _text(row, "text"), (_text(row, "split") or "").lower()
-    if split and split not in SPLIT_NAMES:
-        raise BadLine("bad_split", f"split is {split!r}: one of {', '.join(SPLIT_NAMES)}")
-    others = {key: value for key, value in row.items() if key not in KNOWN}
-    return Entry(
-        id=_text(row, "id") or (name if offset is None else f"{name}@{offset:g}"),
+    turns = () if row.get("messages") is None else turns_of(row["messages"])
+    return entry._replace(
+        id=entry.id or (name if offset is None else f"{name}@{offset:g}"),
         path=str(folder / name),
-        text=text if text and text.strip() else None,
-        speaker=_text(row, "speaker") or "",
-        lang=_text(row, "lang") or "",
-        split=SPLIT_NAMES.get(split, ""),
+        text=entry.text or " ".join(turn.text for turn in turns if turn.is_heard and turn.text) or None,
         part=None if offset is None else (offset, duration),
         stated_s=duration if offset is None else None,
-        extra=json.dumps(others, ensure_ascii=False, sort_keys=True),
+        messages=to_text(turns) if turns else "",
+    )
+
+
+def _conversation(row: dict[str, Any], entry: Entry, folder: Path, number: int) -> Entry:
+    """An item whose clips are laid end to end."""
+    for key in ("audio_filepath", "messages"):
+        if row.get(key) is not None:
+            raise BadMessages("bad_messages", f"conversations and {key}: one of them says what is heard")
+    pairs = nemo_turns(row["conversations"])
+    clips = tuple(Clip(str(folder / clip.path), *clip[1:]) for _, clip in pairs if clip is not None)
+    return entry._replace(
+        id=entry.id or f"conversation-{number}",
+        path=clips[0].path,
+        text=entry.text or " ".join(turn.text for turn, clip in pairs if clip is not None and turn.text) or None,
+        messages=to_text([turn for turn, _ in pairs]),
+        clips=clips,
     )
 
 

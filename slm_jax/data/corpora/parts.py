@@ -5,18 +5,24 @@ with the parts that are there. The order of the parts, and so the corpus, does n
 """
 
 import collections
+import contextlib
+import functools
 import json
+import logging
 import multiprocessing
 import os
+import sys
 import threading
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+log = logging.getLogger(__name__)
 Record = dict[str, Any]
 Work = Callable[[Any], list[Record]]
 """One job to its records; a function at module level, since other processes import it."""
@@ -46,22 +52,54 @@ def run_parts(
 
 
 def _in_pool(numbered: Iterator[tuple[Path, Any]], work: Work, processes: int) -> Iterator[tuple[Path, list[Record]]]:
-    pool = None
-    waiting: collections.deque[tuple[Path, Any]] = collections.deque()
+    pool: ProcessPoolExecutor | None = None
+    waiting: collections.deque[tuple[Path, Any, Future | None]] = collections.deque()
     try:
         for path, job in numbered:
-            if is_part(path):
-                waiting.append((path, None))
-            else:
+            future = None
+            if not is_part(path):
                 pool = pool or _new_pool(processes)
-                waiting.append((path, pool.submit(_work_and_write, work, job, path)))
+                future = _submitted(pool, work, job, path)
+            waiting.append((path, job, future))
             if len(waiting) > AHEAD * processes:
-                yield _finished(*waiting.popleft())
+                yield _finished(work, *waiting.popleft())
         while waiting:
-            yield _finished(*waiting.popleft())
+            yield _finished(work, *waiting.popleft())
     finally:
         if pool:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _submitted(pool: ProcessPoolExecutor, work: Work, job: Any, path: Path) -> Future:
+    """The work on its way to a process; that of a pool that broke is broken too."""
+    try:
+        with _without_main(work):
+            return pool.submit(_work_and_write, work, job, path)
+    except BrokenProcessPool as error:
+        broken: Future = Future()
+        broken.set_exception(error)
+        return broken
+
+
+@contextlib.contextmanager
+def _without_main(work: Work) -> Iterator[None]:
+    """Let processes that start meanwhile not run the caller's script again.
+
+    A fresh interpreter imports `__main__` first, and a script without `if __name__ == "__main__":` would then prepare
+    its corpus once more in every process, which Python refuses. Workers need what is in this package only.
+    """
+    main = sys.modules["__main__"]
+    kept = {name: getattr(main, name) for name in ("__spec__", "__file__") if hasattr(main, name)}
+    if getattr(work, "__module__", None) == "__main__":
+        yield
+        return
+    try:
+        main.__spec__ = None
+        main.__dict__.pop("__file__", None)
+        yield
+    finally:
+        for name, value in kept.items():
+            setattr(main, name, value)
 
 
 def _new_pool(processes: int) -> ProcessPoolExecutor:
@@ -82,10 +120,22 @@ def _end_with_parent() -> None:
         threading.Thread(target=watch, daemon=True).start()
 
 
-def _finished(path: Path, future: Any) -> tuple[Path, list[Record]]:
-    if future is not None:
-        future.result()
+def _finished(work: Work, path: Path, job: Any, future: Future | None) -> tuple[Path, list[Record]]:
+    try:
+        if future is not None:
+            future.result()
+    except BrokenProcessPool:
+        _say_broken()
+        write_part(path, work(job))
     return path, read_meta(path)
+
+
+@functools.cache
+def _say_broken() -> None:
+    log.warning(
+        "the processes that make the corpus have ended (out of memory, or a script that works outside of "
+        "`if __name__ == '__main__':`): going on in one process; write processes=1 to start with one"
+    )
 
 
 def _work_and_write(work: Work, job: Any, path: Path) -> None:

@@ -1,22 +1,28 @@
 """Recorded speech, item by item: read, checked, accepted with warnings or rejected with a reason."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from slm_jax.audio.files import REASONS as AUDIO_REASONS
-from slm_jax.audio.files import AudioError, read_audio, to_int16
+from slm_jax.audio.files import AudioError, check_length, read_audio, to_int16
 from slm_jax.core.config import from_json
 from slm_jax.core.errors import UserError
-from slm_jax.data.corpora.settings import RATE_HZ, RecordingsConfig
-from slm_jax.data.corpora.splits import split_of
+from slm_jax.core.messages import Turn
+from slm_jax.data.corpora.conversations import REASONS as MESSAGES_REASONS
+from slm_jax.data.corpora.conversations import BadMessages, Clip, from_text, placed, to_text, within
+from slm_jax.data.corpora.settings import RecordingsConfig
+from slm_jax.data.corpora.splits import split_key, split_of
 
 PART = 32
 """Items per part."""
 DURATION_TOLERANCE_S = 0.1
 """A stated duration may differ from the real one by this much, or by 2 per cent."""
 
-REASONS = AUDIO_REASONS | {
+REASONS = AUDIO_REASONS | MESSAGES_REASONS | {
     "bad_json": "a line that is not JSON",
     "bad_encoding": "a line or text that is not UTF-8",
     "not_an_object": "a line that is JSON but not an object",
@@ -44,7 +50,11 @@ class Rejection(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """One item to read. `part`: seconds of offset and duration to cut out, None for the whole file."""
+    """One item to read.
+
+    `part`: seconds of offset and duration to cut out, None for the whole file. `messages`: turns as JSON text, empty
+    where none are given. `clips`: what is laid end to end instead of one file; as many as turns are heard.
+    """
 
     id: str
     path: str
@@ -55,14 +65,20 @@ class Entry(NamedTuple):
     part: tuple[float, float | None] | None = None
     stated_s: float | None = None
     extra: str = "{}"
+    messages: str = ""
+    clips: tuple[Clip, ...] = ()
 
 
 class Listing(NamedTuple):
-    """What a manifest or folder holds: items to read, items rejected unread, and files that determine the content."""
+    """What a manifest or folder holds: items to read, items rejected unread, and files that determine the content.
+
+    `unread`: how many files there are of kinds of sound that cannot be read, by suffix.
+    """
 
     entries: list[Entry]
     rejected: list[Rejection]
     fingerprint: str
+    unread: Mapping[str, int] = {}
 
 
 class Job(NamedTuple):
@@ -80,7 +96,7 @@ def unique(listing: Listing) -> Listing:
         first = seen.setdefault(entry.id, entry)
         if first is not entry:
             rejected.append(Rejection(entry.id, "duplicate_id", f"{entry.path} after {first.path}"))
-    return Listing(list(seen.values()), rejected, listing.fingerprint)
+    return listing._replace(entries=list(seen.values()), rejected=rejected)
 
 
 def jobs(config: RecordingsConfig, entries: list[Entry]) -> list[Job]:
@@ -98,39 +114,65 @@ def read_entries(job: Job) -> list[dict[str, Any]]:
 
 
 def read_entry(entry: Entry, config: RecordingsConfig) -> dict[str, Any]:
-    """The record of one item: `samples` at 16 kHz and `warnings`, or `rejected` and `detail`."""
+    """The record of one item: `samples` at the corpus' rate and `warnings`, or `rejected` and `detail`."""
     if entry.text is None and config.require_text:
         return rejection(entry.id, "null_text", entry.path)
-    offset_s, duration_s = entry.part or (0.0, None)
     try:
-        samples = read_audio(
-            entry.path,
-            rate_hz=RATE_HZ,
-            offset_s=offset_s,
-            duration_s=duration_s,
-            min_s=config.min_s,
-            max_s=config.max_s,
-        )
-    except AudioError as error:
+        samples, turns = _clips(entry, config) if entry.clips else _whole(entry, config)
+        turns = within(turns, len(samples) / config.rate_hz, config.channels)
+    except (AudioError, BadMessages) as error:
         return rejection(entry.id, error.reason, str(error))
     warnings = ["null_text"] if entry.text is None else []
-    if entry.stated_s is not None and _differs(entry.stated_s, len(samples) / RATE_HZ):
+    if entry.stated_s is not None and _differs(entry.stated_s, len(samples) / config.rate_hz):
         warnings.append("duration_differs")
+    entry = entry._replace(messages=to_text(turns) if turns else "")
     return accepted(entry, samples, config) | {"warnings": warnings}
 
 
+def _whole(entry: Entry, config: RecordingsConfig) -> tuple[np.ndarray, tuple[Turn, ...]]:
+    """Samples of the file, or the stretch of it, and the turns in it."""
+    offset_s, duration_s = entry.part or (0.0, None)
+    samples = _read(Clip(entry.path, offset_s, duration_s), config, config.min_s)
+    return samples, from_text(entry.messages) if entry.messages else ()
+
+
+def _clips(entry: Entry, config: RecordingsConfig) -> tuple[np.ndarray, tuple[Turn, ...]]:
+    """Samples of the clips end to end, and the turns where they then are."""
+    read = [_read(clip, config, 0.0) for clip in entry.clips]
+    samples, turns = np.concatenate(read), from_text(entry.messages)
+    check_length(len(samples) / config.rate_hz, config.min_s, config.max_s, f"the clips of {entry.id!r}")
+    lengths = iter([len(part) / config.rate_hz for part in read])
+    return samples, placed(turns, [next(lengths) if turn.is_heard else None for turn in turns])
+
+
+def _read(clip: Clip, config: RecordingsConfig, min_s: float) -> np.ndarray:
+    return read_audio(
+        clip.path,
+        rate_hz=config.rate_hz,
+        offset_s=clip.offset_s,
+        duration_s=clip.duration_s,
+        min_s=min_s,
+        max_s=config.max_s,
+        channels=config.channels,
+    )
+
+
 def accepted(entry: Entry, samples: Any, config: RecordingsConfig) -> dict[str, Any]:
-    """The record of an item whose samples `[N]` at 16 kHz are good."""
+    """The record of an item whose samples `[N]` or `[N, channels]` at the corpus' rate are good."""
+    text = " ".join((entry.text or "").split())
+    said = {"speaker": entry.speaker, "text": text}
     return {
         "id": entry.id,
         "kind": "recording",
-        "split": entry.split or split_of(entry.id, config),
-        "text": " ".join((entry.text or "").split()),
+        "split": entry.split or split_of(entry.id, config, **said),
+        "group": "" if entry.split else split_key(entry.id, config, **said),
+        "text": text,
         "speaker": entry.speaker,
         "lang": entry.lang,
         "source": str(Path(entry.path)),
         "extra": entry.extra,
-        "seconds": len(samples) / RATE_HZ,
+        "messages": entry.messages,
+        "seconds": len(samples) / config.rate_hz,
         "samples": to_int16(samples),
     }
 

@@ -11,6 +11,12 @@ from slm_jax.core.errors import UserError, nearest, require
 RATE_HZ = 16_000
 """The rate at which a corpus is stored unless its `rate_hz` says otherwise."""
 SPLIT_BY = ("id", "speaker", "text")
+STYLES = ("rate", "energy", "register")
+"""What of a voice's manner the world can draw per turn."""
+STYLE_FIELDS = ("speaking_rate", "energy", "register")
+"""The fields of an item that hold what was drawn, in the order of `STYLES`."""
+HOURS = ("hours", "question_hours", "dialogue_hours", "instruction_hours")
+"""Of what the world can make how much."""
 
 
 class CorpusConfig(Config):
@@ -45,9 +51,9 @@ class CorpusConfig(Config):
 
     def identity(self) -> dict[str, Any]:
         """The settings that determine the content, as JSON."""
-        defaults = {field.name: field.default for field in dataclasses.fields(self) if field.name in self.LATER}
-        fields = self.to_json().items()
-        return {name: value for name, value in fields if name != "processes" and defaults.get(name, ...) != value}
+        defaults = {field.name for field in dataclasses.fields(self) if getattr(self, field.name) == field.default}
+        left_out = {"processes", *defaults.intersection(self.LATER)}
+        return {name: value for name, value in self.to_json().items() if name not in left_out}
 
     def default_kinds(self) -> tuple[str, ...] | None:
         """The kinds of records that `open_corpus` gives unless asked otherwise; None for all."""
@@ -64,10 +70,23 @@ class WorldConfig(CorpusConfig):
     """The synthetic world: any amount of clean speech whose text, phonemes, times and pitch are known.
 
     `hours` of single sentences, `question_hours` of question-answer pairs, `dialogue_hours` of two-speaker
-    dialogues. `seed` draws the facts, the sentences and the speakers. Speakers are made from one voice by pitch,
-    formant and tempo changes; speaker 0 is the unchanged voice. `slowest` and `fastest` bound the speaking rate that
-    is drawn per record.
+    dialogues, `instruction_hours` of an utterance with a written question about it and the written answer. `seed`
+    draws the facts, the sentences and the speakers. Speakers are made from one voice by pitch, formant and tempo
+    changes; speaker 0 is the unchanged voice. `slowest` and `fastest` bound the speaking rate that is drawn per record.
+
+    `channels` 2 gives each side of a dialogue, and of a question and its answer, a channel; whatever has one side is
+    on channel 0. Between turns lies a silence of `shortest_pause_s` to `longest_pause_s`, or, for `overlap_share` of
+    the turns of a dialogue, the next one begins up to `longest_overlap_s` before the present one ends. In
+    `backchannel_share` of the turns that are long enough the listener says a word or two. `styles`: which of `rate`,
+    `energy` and `register` (of the pitch) are drawn anew for every turn and noted; a drawn rate takes the place of
+    `slowest` and `fastest`. `split_by` "speaker" deals out the speakers: with as few as three each split has one, but
+    only a split with two of them has dialogues.
     """
+
+    LATER: ClassVar[tuple[str, ...]] = (
+        *CorpusConfig.LATER, "instruction_hours", "shortest_pause_s", "longest_pause_s", "overlap_share",
+        "longest_overlap_s", "backchannel_share", "styles",
+    )  # fmt: skip
 
     hours: float = 0.8
     question_hours: float = 0.0
@@ -76,17 +95,38 @@ class WorldConfig(CorpusConfig):
     speakers: int = 1
     slowest: float = 0.9
     fastest: float = 1.15
+    instruction_hours: float = 0.0
+    shortest_pause_s: float = 0.25
+    longest_pause_s: float = 0.25
+    overlap_share: float = 0.0
+    longest_overlap_s: float = 0.6
+    backchannel_share: float = 0.0
+    styles: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("hours", "question_hours", "dialogue_hours"):
-            value = getattr(self, name)
+        hours = {name: getattr(self, name) for name in HOURS}
+        for name, value in hours.items():
             require(math.isfinite(value) and value >= 0, name, value, "a number of hours, 0 or more")
-        require(self.hours + self.question_hours + self.dialogue_hours > 0, "hours", self.hours, "nothing to make")
+        require(sum(hours.values()) > 0, "hours", self.hours, "nothing to make")
         require(1 <= self.speakers <= 1000, "speakers", self.speakers, "between 1 and 1000")
         require(self.dialogue_hours == 0 or self.speakers >= 2, "speakers", self.speakers, "a dialogue takes two")
+        held_out = self.dialogue_hours > 0 and self.split_by == "speaker"
+        require(not held_out or self.speakers >= 4, "speakers", self.speakers, "dialogues split by speaker take four")
         require(0.7 <= self.slowest <= self.fastest <= 1.4, "slowest", self.slowest, "0.7 <= slowest <= fastest <= 1.4")
         require(self.seed >= 0, "seed", self.seed, "a non-negative number")
+        require(self.channels <= 2, "channels", self.channels, "1, or 2: one for each side of a dialogue")
+        self._check_manner()
+
+    def _check_manner(self) -> None:
+        shortest, longest = self.shortest_pause_s, self.longest_pause_s
+        rule = "0 <= shortest_pause_s <= longest_pause_s <= 10"
+        require(0.0 <= shortest <= longest <= 10.0, "shortest_pause_s", shortest, rule)
+        for name in ("overlap_share", "backchannel_share"):
+            require(0.0 <= getattr(self, name) <= 1.0, name, getattr(self, name), "a share lies in [0, 1]")
+        require(0.1 <= self.longest_overlap_s <= 5.0, "longest_overlap_s", self.longest_overlap_s, "0.1 to 5 s")
+        known = len(set(self.styles)) == len(self.styles) and set(self.styles) <= set(STYLES)
+        require(known, "styles", self.styles, f"some of {', '.join(STYLES)}, each once")
 
     def default_kinds(self) -> tuple[str, ...] | None:
         return ("sentence",) if self.hours else None
@@ -111,7 +151,9 @@ class RecordingsConfig(CorpusConfig):
 class ManifestConfig(RecordingsConfig):
     """JSON lines in NeMo's style: `audio_filepath` (absolute or relative to the manifest), `duration`, `text`.
 
-    Optional keys: `id`, `offset`, `speaker`, `lang`, `split`; all others are kept as JSON under `extra`.
+    Optional keys: `id`, `offset`, `speaker`, `lang`, `split`, `messages` (turns, as `core.messages.Turn` writes them);
+    all others are kept as JSON under `extra`. `conversations` instead of `audio_filepath`: NeMo's list of texts and
+    clips, which are laid end to end (`data.corpora.conversations`).
     """
 
     path: str
@@ -133,8 +175,8 @@ class TFDSConfig(RecordingsConfig):
     """A speech set of TensorFlow Datasets: `name` as `tfds.builder` takes it, or the folder of a prepared set.
 
     `audio_key`, `text_key`, `speaker_key`: the features to read, empty to look for the usual names. `source_rate_hz`:
-    the rate of the set's audio, 0 to take the one that the set declares. `tfds_dir`: where prepared sets lie, empty for the
-    default of TFDS.
+    the rate of the set's audio, 0 to take the one that the set declares. `tfds_dir`: where prepared sets lie, empty for
+    the default of TFDS.
     """
 
     name: str
@@ -170,7 +212,8 @@ class SeveralCorporaConfig(CorpusConfig):
     """Several corpora as one, laid end to end in this order.
 
     How often a stage draws from each is for its mixture to say (`data.mixture`), so that other weights need no other
-    preparation. Splits are those of each corpus: `dev_share` and `test_share` of this config play no part.
+    preparation. Splits are those of each corpus: `dev_share` and `test_share` of this config play no part. All corpora
+    have one rate and one number of channels, which are then those of the whole.
     """
 
     corpora: tuple[NamedCorpusConfig, ...]
@@ -179,6 +222,12 @@ class SeveralCorporaConfig(CorpusConfig):
         super().__post_init__()
         names = [part.name for part in self.corpora]
         require(bool(names) and len(set(names)) == len(names), "corpora", names, "at least one, all names different")
+        for name, default in (("rate_hz", RATE_HZ), ("channels", 1)):
+            found = {part.name: getattr(part.corpus, name) for part in self.corpora}
+            agreed = next(iter(found.values()))
+            require(set(found.values()) == {agreed}, f"{name} of the corpora", found, "all must have the same")
+            require(getattr(self, name) in (default, agreed), name, getattr(self, name), f"its corpora have {agreed}")
+            object.__setattr__(self, name, agreed)
 
     def identity(self) -> dict[str, Any]:
         kind = self.to_json()["type"]
@@ -197,7 +246,10 @@ PATH_KINDS: dict[str, tuple[type[CorpusConfig], str]] = {
 
 
 def parse_corpus(spec: str) -> CorpusConfig:
-    """The config of `world`, `world:hours=1,speakers=4`, `manifest:PATH`, `folder:PATH` or `tfds:NAME`."""
+    """The config of `world`, `world:hours=1,speakers=4`, `manifest:PATH`, `folder:PATH` or `tfds:NAME`.
+
+    Several words of one option are joined by a plus: `world:styles=rate+energy`.
+    """
     kind, _, rest = spec.partition(":")
     if kind in PATH_KINDS:
         cls, field = PATH_KINDS[kind]
@@ -217,6 +269,8 @@ def _option(cls: type[CorpusConfig], item: str) -> tuple[str, Any]:
     types = {field.name: field.type for field in dataclasses.fields(cls)}
     if not equals or name not in types:
         raise UserError(f"corpus option {item!r}: write name=value, names are {', '.join(types)}{nearest(name, types)}")
+    if types[name] == tuple[str, ...]:
+        return name, tuple(word for word in text.split("+") if word)
     try:
         return name, types[name](text)
     except ValueError:

@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow_datasets as tfds
 
-from slm_jax.audio.files import AudioError, check_signal, resample
+from slm_jax.audio.files import AudioError, check_signal, mixed_down, resample
 from slm_jax.core.config import from_json
 from slm_jax.core.errors import UserError, nearest
 from slm_jax.data.corpora.recordings import PART, Entry, accepted, rejection
-from slm_jax.data.corpora.settings import RATE_HZ, TFDSConfig
+from slm_jax.data.corpora.settings import TFDSConfig
 from slm_jax.data.corpora.splits import SPLIT_NAMES
 
 AUDIO_KEYS = ("audio", "speech", "samples", "waveform")
@@ -96,12 +96,15 @@ def _record(source: Any, keys: Keys, index: int, split: str, config: TFDSConfig)
 
 
 def _samples(audio: Any, rate_hz: int, config: TFDSConfig) -> np.ndarray:
-    """Checked mono float32 samples at 16 kHz; integers are scaled by 2^15, as TFDS gives 16-bit audio."""
+    """Checked float32 samples at the corpus' rate; integers are scaled by 2^15, as TFDS gives 16-bit audio."""
     audio = np.asarray(audio)
     scaled = audio.astype(np.float32) / (32768.0 if np.issubdtype(audio.dtype, np.integer) else 1.0)
-    mono = scaled.mean(axis=-1) if scaled.ndim > 1 else scaled
-    check_signal(mono, rate_hz, config.min_s, config.max_s)
-    return resample(mono, rate_hz, RATE_HZ)
+    channels = 1 if scaled.ndim == 1 else scaled.shape[-1]
+    if config.channels not in (1, channels):
+        raise AudioError("wrong_channels", f"an item has {channels}, {config.channels} are wanted")
+    mixed = scaled if scaled.ndim == 1 else mixed_down(scaled, config.channels)
+    check_signal(mixed, rate_hz, config.min_s, config.max_s)
+    return resample(mixed, rate_hz, config.rate_hz)
 
 
 def find_keys(config: TFDSConfig, features: Any) -> Keys:
@@ -115,7 +118,10 @@ def find_keys(config: TFDSConfig, features: Any) -> Keys:
         raise UserError(f"tfds:{config.name} does not declare the rate of {audio!r}: set source_rate_hz (Hz)")
     text = _key(config.text_key, TEXT_KEYS, features, "text_key")
     return Keys(
-        audio, text, _key(config.speaker_key, SPEAKER_KEYS, features, "speaker_key"), config.source_rate_hz or int(declared)
+        audio,
+        text,
+        _key(config.speaker_key, SPEAKER_KEYS, features, "speaker_key"),
+        config.source_rate_hz or int(declared),
     )
 
 

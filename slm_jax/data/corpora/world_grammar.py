@@ -89,14 +89,18 @@ class Utterance:
 
 
 def compose(kind: str, world: World, rng: np.random.Generator) -> Utterance:
-    """One utterance of `kind` (`sentence`, `question_answer` or `dialogue`) that agrees with the facts of `world`."""
+    """One utterance of `kind` that agrees with the facts of `world`.
+
+    `kind`: `sentence`, `question`, `question_answer` or `dialogue`.
+    """
     slots = derive(world, draw_keys(world, rng))
     if kind == "sentence":
         template = SENTENCES[int(rng.integers(len(SENTENCES)))]
         return Utterance(kind, ((0, _say(template, slots), None),))
-    if kind == "question_answer":
+    if kind in ("question", "question_answer"):
         question, answer, slot = QUESTIONS[int(rng.integers(len(QUESTIONS)))]
-        return Utterance(kind, ((0, _say(question, slots), None), (1, _say(answer, slots), slots[slot])))
+        both = ((0, _say(question, slots), None), (1, _say(answer, slots), slots[slot]))
+        return Utterance(kind, both[:1] if kind == "question" else both)
     turns = DIALOGUES[int(rng.integers(len(DIALOGUES)))]
     said = [(i % 2, _say(text, slots), slot and slots[slot]) for i, (text, slot) in enumerate(turns)]
     return Utterance(kind, tuple(said))
@@ -104,17 +108,24 @@ def compose(kind: str, world: World, rng: np.random.Generator) -> Utterance:
 
 def answer(world: World, question: str) -> str | None:
     """The word that answers `question`, worked out from its words and the facts; None for an unknown question."""
-    for template, _, slot in QUESTIONS:
+    found = reply(world, question)
+    return found and found[1]
+
+
+def reply(world: World, question: str) -> tuple[str, str] | None:
+    """The sentence that answers `question`, and the word in it that matters; None for an unknown question."""
+    for template, sentence, slot in QUESTIONS:
         if match := _pattern(template).fullmatch(question.strip()):
             known = {name: _spelling(name, word) for name, word in match.groupdict().items()}
-            return derive(world, _complete_keys(world, known))[slot]
+            slots = derive(world, _complete_keys(world, known))
+            return _say(sentence, slots), slots[slot]
     return None
 
 
-def is_correct(world: World, question: str, reply: str) -> bool:
-    """Does `reply` hold the word that answers `question`?"""
+def is_correct(world: World, question: str, said: str) -> bool:
+    """Does `said` hold the word that answers `question`?"""
     expected = answer(world, question)
-    return expected is not None and expected.lower() in spoken_words(reply)
+    return expected is not None and expected.lower() in spoken_words(said)
 
 
 def spoken_words(text: str) -> list[str]:

@@ -1,71 +1,23 @@
-"""Records of the world: plans (what is said by whom, and how fast), and the speech made from them."""
+"""Records of the world: the speech of a plan (`world_plans`), with all that is known of it."""
 
 import functools
-import hashlib
-import itertools
 import json
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from slm_jax.core.config import from_json
 from slm_jax.core.errors import UserError
-from slm_jax.data.corpora.settings import RATE_HZ, WorldConfig
-from slm_jax.data.corpora.splits import split_of
-from slm_jax.data.corpora.world_facts import World, make_world
-from slm_jax.data.corpora.world_grammar import Utterance, compose, spoken_words
-from slm_jax.data.corpora.world_voice import F0_HOP_S, Speaker, Speech, Voice, make_speakers, to_int16
-
-KINDS = {"sentence": "hours", "question_answer": "question_hours", "dialogue": "dialogue_hours"}
-"""Kind of record -> the field that says how many hours of it there are."""
-PART = 24
-"""Records per part."""
-PAUSE_S = 0.25
-"""Silence between two turns, seconds, on top of that within them."""
-TRIES = 400
-"""Draws for an utterance that has not been said before; then the world has been exhausted and things repeat."""
-
-
-class Job(NamedTuple):
-    """One part: the settings, as JSON text, and what to say."""
-
-    settings: str
-    plans: tuple[dict[str, Any], ...]
-
-
-def jobs(config: WorldConfig, kind: str) -> Iterator[Job]:
-    """Endlessly many parts of one kind."""
-    settings = json.dumps(config.to_json(), sort_keys=True)
-    endless = plans(config, kind)
-    while True:
-        yield Job(settings, tuple(itertools.islice(endless, PART)))
-
-
-def plans(config: WorldConfig, kind: str) -> Iterator[dict[str, Any]]:
-    """What to say, endlessly, each text once for as long as the grammar has new ones."""
-    rng = np.random.default_rng([config.seed, 3, list(KINDS).index(kind)])
-    world, said = make_world(config.seed), {}
-    while True:
-        utterance = _new_utterance(kind, world, said, rng)
-        again = said[utterance.text] = said.get(utterance.text, 0) + 1
-        base = f"{kind}-{hashlib.sha256(utterance.text.encode()).hexdigest()[:12]}"
-        voices = rng.permutation(config.speakers)[:2].tolist()
-        yield {
-            "id": base if again == 1 else f"{base}-{again}",
-            "base": base,
-            "kind": kind,
-            "turns": [[voices[voice % len(voices)], text, answer] for voice, text, answer in utterance.turns],
-            "speed": round(float(rng.uniform(config.slowest, config.fastest)), 4),
-        }
-
-
-def _new_utterance(kind: str, world: World, said: dict[str, int], rng: np.random.Generator) -> Utterance:
-    for _ in range(TRIES):
-        utterance = compose(kind, world, rng)
-        if utterance.text not in said:
-            return utterance
-    return utterance
+from slm_jax.core.messages import Turn
+from slm_jax.data.corpora.settings import STYLE_FIELDS, STYLES, WorldConfig
+from slm_jax.data.corpora.world_facts import make_world
+from slm_jax.data.corpora.world_grammar import spoken_words
+from slm_jax.data.corpora.world_instructions import instructions
+from slm_jax.data.corpora.world_manner import levelled, registered
+from slm_jax.data.corpora.world_mix import Placed, mixed, place, with_remarks
+from slm_jax.data.corpora.world_plans import Job, number_of
+from slm_jax.data.corpora.world_turns import heard_at_once, turn_messages
+from slm_jax.data.corpora.world_voice import Speaker, Speech, Voice, make_speakers
 
 
 def make_records(job: Job) -> list[dict[str, Any]]:
@@ -84,65 +36,101 @@ def _voice() -> Voice:
 
 
 def make_record(plan: dict[str, Any], config: WorldConfig, speakers: tuple[Speaker, ...]) -> dict[str, Any]:
-    """One record: its turns are spoken one by one and joined with pauses."""
-    spoken, number = [], int(hashlib.sha256(plan["id"].encode()).hexdigest()[:8], 16)
-    for i, (speaker, text, _) in enumerate(plan["turns"]):
-        seed = [config.seed, number, i]
-        spoken.append(_voice().speak(text, speed=plan["speed"], speaker=speakers[speaker], seed=seed))
-    text = " ".join(text for _, text, _ in plan["turns"])
-    arrays, starts = join_turns(spoken)
-    turns = [
-        {
-            "speaker": speakers[speaker].name,
-            "text": said,
-            "answer": answer,
-            "start_s": start,
-            "end_s": start + len(speech.samples) / RATE_HZ,
-        }
-        for (speaker, said, answer), start, speech in zip(plan["turns"], starts, spoken, strict=True)
-    ]
+    """One record: its turns are spoken one by one and laid out in time; an instruction is a clip on one channel."""
+    is_clip = plan["kind"] == "instruction"
+    placed = _placed(plan, config, speakers, 1 if is_clip else config.channels)
+    arrays = mixed(placed, config.channels)
+    seconds = len(arrays["samples"]) / config.rate_hz
+    turns = [_turn(one, plan, speakers) for one in placed]
+    text = " ".join(turn["text"] for turn in turns)
     question = plan["kind"] == "question_answer"
-    return {
+    record = {
         "id": plan["id"],
         "kind": plan["kind"],
-        "split": split_of(plan["base"], config),
+        "split": plan["split"],
         "text": text,
         "speaker": turns[0]["speaker"],
-        "speed": plan["speed"],
-        "seconds": len(arrays["samples"]) / RATE_HZ,
+        "speed": plan["styles"][0].get("speed", plan["speed"]),
+        "seconds": seconds,
         "words": " ".join(spoken_words(text)),
-        "question": plan["turns"][0][1] if question else "",
-        "answer": plan["turns"][1][1] if question else "",
+        "question": turns[0]["text"] if question else "",
+        "answer": turns[-1]["text"] if question else "",
         "turns": json.dumps(turns),
+        "task": "",
+        **_style_fields(turns[0]),
         **arrays,
     }
+    messages = heard_at_once(turns, seconds) if is_clip else turn_messages(turns)
+    if is_clip:
+        record, messages = _asked(record, turns, messages, config)
+    return record | {"messages": json.dumps([message.to_json() for message in messages])}
 
 
-def join_turns(spoken: list[Speech]) -> tuple[dict[str, np.ndarray], list[float]]:
-    """Arrays of all turns one after the other, and the second at which each starts.
+def _placed(plan: dict[str, Any], config: WorldConfig, speakers: tuple[Speaker, ...], channels: int) -> list[Placed]:
+    """The turns and remarks of a plan, spoken and in time."""
+    number = number_of(plan["id"])
+    say = functools.partial(_say, plan=plan, config=config, speakers=speakers)
+    spoken = [say(text, speaker, i, seed=[number, i]) for i, (_, speaker, text, _) in enumerate(plan["turns"])]
+    voices = [voice for voice, *_ in plan["turns"]]
+    placed = place(spoken, plan["gaps"], voices, channels)
+    who = {voice: speaker for voice, speaker, *_ in plan["turns"]}
+    remarks = [
+        (turn, where, say(text, who[1 - voices[turn]], turn, seed=[number, turn, 1]))
+        for turn, where, text in plan["remarks"]
+    ]
+    return with_remarks(placed, remarks, channels)
 
-    A turn starts on the grid of the pitch frames, so that its pitch needs no shift.
-    """
-    hop = round(F0_HOP_S * RATE_HZ)
-    total, starts = 0, []
-    for speech in spoken:
-        starts.append(total)
-        total += -(-(len(speech.samples) + round(PAUSE_S * RATE_HZ)) // hop) * hop
-    samples = np.zeros(starts[-1] + len(spoken[-1].samples), np.float32)
-    f0 = np.zeros(-(-len(samples) // hop), np.float32)
-    for start, speech in zip(starts, spoken, strict=True):
-        samples[start : start + len(speech.samples)] = speech.samples
-        f0[start // hop : start // hop + len(speech.f0_hz)] = speech.f0_hz[: len(f0) - start // hop]
-    starts_s = [start / RATE_HZ for start in starts]
-    times = {
-        "phone_start_s": [s.phones.start_s for s in spoken],
-        "word_start_s": [s.word_start_s for s in spoken],
-        "word_end_s": [s.word_end_s for s in spoken],
+
+def _say(
+    text: str,
+    who: int,
+    turn: int,
+    *,
+    seed: list[int],
+    plan: dict[str, Any],
+    config: WorldConfig,
+    speakers: tuple[Speaker, ...],
+) -> Speech:
+    """One turn in its style; a remark has the style of the turn it is heard in."""
+    style = plan["styles"][turn]
+    speed, speaker = style.get("speed", plan["speed"]), registered(speakers[who], style)
+    seed = [config.seed, *seed]
+    speech = _voice().speak(text, speed=speed, speaker=speaker, seed=seed, rate_hz=config.rate_hz)
+    return levelled(speech, style)
+
+
+def _turn(one: Placed, plan: dict[str, Any], speakers: tuple[Speaker, ...]) -> dict[str, Any]:
+    """What is known of a turn, as JSON."""
+    who = {voice: speaker for voice, speaker, *_ in plan["turns"]}[one.voice]
+    _, _, _, answer = plan["turns"][one.turn]
+    style = {field: plan["styles"][one.turn][name] for field, name in zip(STYLE_FIELDS, STYLES, strict=True)
+             if name in plan["styles"][one.turn]}  # fmt: skip
+    return {
+        "speaker": speakers[who].name,
+        "text": one.text,
+        "answer": None if one.is_remark else answer,
+        "start_s": one.start_s,
+        "end_s": one.end_s,
+        "voice": one.voice,
+        "channel": one.channel,
+        **({"sound": speakers[who].sound} if speakers[who].sound else {}),
+        **({"backchannel": True} if one.is_remark else {}),
+        **style,
     }
-    shifted = {
-        name: np.concatenate([part + np.float32(at) for part, at in zip(parts, starts_s, strict=True)])
-        for name, parts in times.items()
-    }
-    ids = np.concatenate([speech.phones.ids for speech in spoken]).astype(np.int32)
-    ends = np.append(shifted["phone_start_s"][1:], np.float32(len(samples) / RATE_HZ))  # a pause belongs to the silence
-    return {"samples": to_int16(samples), "phone_ids": ids, "phone_end_s": ends, "f0_hz": f0, **shifted}, starts_s
+
+
+def _style_fields(turn: dict[str, Any]) -> dict[str, str]:
+    """The labels of the first turn, empty where none was drawn."""
+    return {field: turn.get(field, "") for field in STYLE_FIELDS}
+
+
+def _asked(
+    record: dict[str, Any], turns: list[dict[str, Any]], heard: tuple[Turn, ...], config: WorldConfig
+) -> tuple[dict[str, Any], tuple[Turn, ...]]:
+    """The record with one of the instructions that fit it, drawn for its id, and all messages."""
+    rng = np.random.default_rng([config.seed, 5, number_of(record["id"])])
+    known = record | {"turns": turns}
+    pool = instructions(known, rng, world=make_world(config.seed), names_known=config.split_by != "speaker")
+    chosen = pool[int(rng.integers(len(pool)))]
+    written = {"task": chosen.task, "question": chosen.asked.text, "answer": chosen.reply.text}
+    return record | written, (*heard, chosen.asked, chosen.reply)

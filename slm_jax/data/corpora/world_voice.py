@@ -20,9 +20,13 @@ from slm_jax.data.corpora.world_phones import OFFSET_S, Phones, align, word_time
 DURATIONS = "/Clip_output_0"
 """The inner tensor of the model that holds the duration of every symbol."""
 F0_HOP_S = 0.0125
+FRAMES_PER_S = 80
+"""One over `F0_HOP_S`, for whole numbers: frames of pitch per second."""
 VOICED_HZ = 40.0
 """Below this the model's vocoder makes no pulses."""
 PEAK = 0.95
+DEEP, HIGH = 0.65, 0.8
+"""Of a speaker's pitch times formants: below the first a voice is deep, above the second it is high."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,12 +38,22 @@ class Speaker:
     formant: float = 1.0
     tempo: float = 1.0
 
+    @property
+    def sound(self) -> str:
+        """`deep` or `high` for a voice that is clearly one of them, else empty.
+
+        Pitch and formants together: below 0.65 on the original's 1, or above 0.8.
+        """
+        height = self.pitch * self.formant
+        return "deep" if height < DEEP else "high" if height > HIGH else ""
+
 
 @dataclasses.dataclass(frozen=True)
 class Speech:
-    """What was spoken, at 16 kHz: phones, words and pitch agree with the samples in time."""
+    """What was spoken, at `rate_hz`: phones, words and pitch agree with the samples in time."""
 
     samples: Float[np.ndarray, "N"]
+    rate_hz: int
     phones: Phones
     words: tuple[str, ...]
     word_start_s: Float[np.ndarray, "W"]
@@ -67,25 +81,29 @@ class Voice:
         self._tts = Hibari(threads=1)
         self._session = _session_with_durations(self._tts.model_path)
 
-    def speak(self, text: str, *, speed: float, speaker: Speaker, seed: list[int]) -> Speech:
-        """One sentence as `Speech`; `seed` fixes the noise part.
+    def speak(self, text: str, *, speed: float, speaker: Speaker, seed: list[int], rate_hz: int = RATE_HZ) -> Speech:
+        """One sentence as `Speech` at `rate_hz` (Hz); `seed` fixes the noise part.
 
-        Raises `UserError` when the words do not pair with the sounds.
+        The model's own rate is 24 kHz: above it the samples are more, and no band is added. Raises `UserError` when the words do not pair with the sounds.
         """
         symbols = self._tts.phonemize(text)
         require(len(symbols) == 1, "text", text, "one sentence at a time")
         words = tuple(text.split())
         require(len(symbols[0].split(" ")) == len(words), "text", text, f"words do not pair with {symbols[0]!r}")
-        samples, steps, f0 = self._synthesize(symbols[0], speed * speaker.tempo, speaker, seed)
-        total_s = len(samples) / RATE_HZ
+        audio, audio_hz, steps, f0 = self._synthesize(symbols[0], speed * speaker.tempo, speaker, seed)
+        samples = soxr.resample(audio, audio_hz, rate_hz, quality="HQ")
+        total_s = len(samples) / rate_hz
         stretched = _stretch(align(symbols[0], steps, total_s * speaker.formant), speaker.formant)
         start_s, end_s = word_times(stretched, len(words))
-        return Speech(samples, stretched, words, start_s, end_s, _regrid(f0, speaker, total_s))
+        return Speech(samples, rate_hz, stretched, words, start_s, end_s, _regrid(f0, speaker, total_s))
 
     def _synthesize(
         self, symbols: str, speed: float, speaker: Speaker, seed: list[int]
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Samples at 16 kHz, duration steps per symbol, and the model's own pitch curve (Hz per 12.5 ms)."""
+    ) -> tuple[np.ndarray, float, np.ndarray, np.ndarray]:
+        """Samples, the rate at which they are the speaker's, steps per symbol, the model's own pitch (Hz per 12.5 ms).
+
+        Read at the model's rate times `formant`, formants and pitch are moved: the resampling to any rate does both.
+        """
         from hibari import dsp
 
         feed = {
@@ -95,11 +113,11 @@ class Voice:
         *spectrum, f0, steps = self._session.run(None, feed)
         source_f0 = f0[0] * np.float32(speaker.pitch / speaker.formant)
         audio = dsp.synth(*(part[0] for part in spectrum), source_f0, np.random.default_rng(seed))
-        return _at_16_khz(audio, dsp.SR * speaker.formant), np.ravel(steps).astype(np.int64), f0[0]
+        return audio.astype(np.float32), dsp.SR * speaker.formant, np.ravel(steps).astype(np.int64), f0[0]
 
 
-def to_int16(samples: Float[np.ndarray, "N"]) -> Int[np.ndarray, "N"]:
-    """Samples as int16; a peak above 0.95 is scaled down to it rather than clipped."""
+def to_int16(samples: Float[np.ndarray, "N *channels"]) -> Int[np.ndarray, "N *channels"]:
+    """Samples as int16, all channels by one factor; a peak above 0.95 is scaled down to it rather than clipped."""
     peak = float(np.abs(samples).max(initial=0.0))
     return np.round(samples * (min(1.0, PEAK / peak) if peak else 1.0) * 32767.0).astype(np.int16)
 
@@ -115,10 +133,6 @@ def _session_with_durations(path: str | os.PathLike):
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
     return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-
-
-def _at_16_khz(audio: np.ndarray, rate_hz: float) -> np.ndarray:
-    return soxr.resample(audio.astype(np.float32), rate_hz, RATE_HZ, quality="HQ")
 
 
 def _stretch(phones: Phones, formant: float) -> Phones:

@@ -1,15 +1,23 @@
 """What the systems over one stream of units share (GSLM, TWIST): how a run is loaded, and published stages."""
 
+from slm_jax.core.messages import Conversation
 from slm_jax.data.pipeline import PipelineConfig
+from slm_jax.data.records import RecordSource
 from slm_jax.decoders.discriminators import DiscriminatorsConfig
 from slm_jax.decoders.hifigan import HiFiGANConfig
 from slm_jax.decoders.unit_vocoder import UnitVocoderConfig
 from slm_jax.encoders.ssl import SSLEncoderConfig
+from slm_jax.evaluation.section import JudgeConfig
 from slm_jax.generation.sampling import SamplingConfig
+from slm_jax.judges.continuations import ContinuationsJudge
+from slm_jax.judges.language_model import LanguageModelJudge
+from slm_jax.judges.losses import LossesJudge
+from slm_jax.judges.resynthesis import ResynthesisJudge
+from slm_jax.judges.units import UnitsJudge
 from slm_jax.objectives.masked_prediction import HubertPretrainingConfig, MaskedPredictionConfig
 from slm_jax.objectives.vocoder import hifigan_losses
 from slm_jax.quantizers.kmeans import KMeansConfig
-from slm_jax.serving.unit_speech_lm import UnitSpeechLM
+from slm_jax.serving.unit_speech_lm import Origin, UnitDecoding, UnitSpeechLM
 from slm_jax.training.gradient_stage import trained
 from slm_jax.training.loop import TrainConfig
 from slm_jax.training.optimizer import OptimizerConfig
@@ -19,6 +27,7 @@ from slm_jax.training.pre.masked_prediction import MaskedPredictionStageConfig
 from slm_jax.training.pre.pitch import PitchStageConfig
 from slm_jax.training.pre.unit_lm import UnitLMConfig, unit_vocabulary
 from slm_jax.training.pre.unit_vocoder import UnitVocoderStageConfig
+from slm_jax.training.run_folder import StageFolder
 from slm_jax.training.stages import RunConfig, StageConfig, StageContext
 
 PUBLISHED_KMEANS = KMeansConfig(clusters=500, batch=10_000, starts=20)
@@ -34,11 +43,20 @@ HUBERT_OPTIMIZER = OptimizerConfig(
     clip=10.0,
 )
 
+UNIT_SPEECH_JUDGES = (
+    UnitsJudge(),
+    LanguageModelJudge(),
+    ResynthesisJudge(),
+    ContinuationsJudge(),
+    LossesJudge(),
+)
+
 
 class UnitSpeechConfig(RunConfig):
-    """The stages of a run that make up the system, by name, and how it speaks by default.
+    """The stages of a run that make up the system, by name, and how it speaks and is judged by default.
 
-    `prompt_s`: seconds of speech that are continued.
+    `vocoder_stage`: durations, or the vocoder itself, whose units then all last equally long. `prompt_s`: seconds of
+    speech that are continued.
     """
 
     units_stage: str = "units"
@@ -46,6 +64,7 @@ class UnitSpeechConfig(RunConfig):
     vocoder_stage: str = "durations"
     prompt_s: float = 3.0
     sampling: SamplingConfig = SamplingConfig(temperature=0.7, max_new=500)
+    judges: tuple[JudgeConfig, ...] = UNIT_SPEECH_JUDGES
 
     @property
     def spoken_by(self) -> str:
@@ -59,17 +78,31 @@ class UnitSpeechConfig(RunConfig):
             FrameUnitsConfig.of(context.finished(self.units_stage)),
             UnitLMConfig.of(context.finished(self.lm_stage)),
         )
-        durations = DurationStageConfig.of(context.finished(self.vocoder_stage))
-        vocoder = UnitVocoderStageConfig.of(context.finished(durations.vocoder))
+        vocoder = UnitVocoderStageConfig.of(context.finished(self.spoken_by))
+        spoken = context.finished(self.vocoder_stage)
+        known = self.spoken_by != self.vocoder_stage
         return UnitSpeechLM(
             tokenizer=units.tokenizer(context),
             vocabulary=unit_vocabulary(units.clusters),
             lm=lm.decoder(context.finished(self.lm_stage)).make(),
             lm_params=trained(context.finished(self.lm_stage))[1]["params"],
             vocoder=vocoder.vocoder(context).make(),
-            vocoder_params=trained(context.finished(self.vocoder_stage))[1]["params"]["generator"],
+            vocoder_params=trained(spoken)[1]["params"]["generator"],
             speakers=vocoder.speakers(context),
+            decoding=UnitDecoding().drawing(self.sampling),
+            prompt_s=self.prompt_s,
+            frames_per_unit=None if known else frames_per_unit(context.finished(self.units_stage)),
+            origin=Origin(self.units_stage, self.lm_stage, self.spoken_by),
         )
+
+    def prompts(self, context: StageContext, count: int, seconds: float | int | None = None) -> dict[str, Conversation]:
+        return super().prompts(context, count, self.prompt_s if seconds is None else seconds)
+
+
+def frames_per_unit(folder: StageFolder) -> float:
+    """How many frames a unit lasts in the mean of what was trained on."""
+    source = RecordSource(FrameUnitsConfig.records(folder, "train"))
+    return float(source.lengths("units").sum() / source.lengths("runs").sum())
 
 
 def published_hubert(name: str, targets: str, classes: int, encoder: SSLEncoderConfig) -> MaskedPredictionStageConfig:

@@ -14,6 +14,7 @@ from slm_jax.assemblies.phonetic_tokenizer import EncoderFeaturesConfig, MFCCFea
 from slm_jax.core.config import Config
 from slm_jax.core.errors import require
 from slm_jax.core.types import Frames
+from slm_jax.data.corpus import RATE_HZ, SPLITS, CorpusConfig
 from slm_jax.data.joined import Subset
 from slm_jax.data.lengths import source_lengths
 from slm_jax.data.passes import finite_batches
@@ -28,10 +29,9 @@ from slm_jax.quantizers.postprocess import PostprocessConfig, real_frames, treat
 from slm_jax.token_compression.dedup import dedup_row
 from slm_jax.training.gradient_stage import trained
 from slm_jax.training.run_folder import StageFolder
-from slm_jax.training.stages import StageConfig, StageContext
+from slm_jax.training.stages import StageConfig, StageContext, require_form
 
 TOKENIZER, UNITS, FIT = "tokenizer", "units", "fit.json"
-SPLITS = ("train", "dev", "test")
 ROWS = 16
 """Utterances that are encoded at once."""
 Features = MFCCFeaturesConfig | EncoderFeaturesConfig
@@ -59,6 +59,9 @@ class FrameUnitsConfig(StageConfig):
     @property
     def needs(self) -> tuple[str, ...]:
         return (self.features.stage,) if isinstance(self.features, LayerOfStageConfig) else ()
+
+    def check_corpus(self, corpus: CorpusConfig) -> None:
+        require_form(self.name, corpus, RATE_HZ)
 
     @property
     def clusters(self) -> int:

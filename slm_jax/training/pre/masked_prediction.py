@@ -8,7 +8,7 @@ import numpy as np
 
 from slm_jax.audio.rates import SSL_CONVS, receptive_field
 from slm_jax.core.errors import require
-from slm_jax.data.corpus import RATE_HZ
+from slm_jax.data.corpus import RATE_HZ, CorpusConfig
 from slm_jax.data.examples.masked_speech import MaskedSpeechConfig
 from slm_jax.data.joined import Joined
 from slm_jax.data.mixture import MixtureConfig
@@ -28,7 +28,7 @@ from slm_jax.training.gradient_stage import (
 )
 from slm_jax.training.pre.frame_units import FrameUnitsConfig, LayerOfStageConfig
 from slm_jax.training.run_folder import StageFolder
-from slm_jax.training.stages import RunConfig, StageContext
+from slm_jax.training.stages import RunConfig, StageContext, require_form
 from slm_jax.training.step import Player
 
 
@@ -51,6 +51,9 @@ class MaskedPredictionStageConfig(GradientStageConfig):
     @property
     def needs(self) -> tuple[str, ...]:
         return (self.targets,) if self.start_from is None else (self.targets, self.start_from)
+
+    def check_corpus(self, corpus: CorpusConfig) -> None:
+        require_form(self.name, corpus, RATE_HZ)
 
     def plan(self, folder: StageFolder, context: StageContext) -> Plan:
         units = FrameUnitsConfig.of(context.finished(self.targets))
@@ -96,7 +99,7 @@ class MaskedPredictionStageConfig(GradientStageConfig):
     def example(self, labels_per_frame: int = 1) -> MaskedSpeechConfig:
         """How an utterance and its units become a crop."""
         return MaskedSpeechConfig(
-            crop_samples=round(self.crop_s * 16_000),
+            crop_samples=round(self.crop_s * RATE_HZ),
             kernels_and_strides=frame_grid(self.model.encoder),
             mask_share=self.mask_share,
             mask_span=self.mask_span,

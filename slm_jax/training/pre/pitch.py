@@ -11,13 +11,14 @@ from jaxtyping import Float
 from slm_jax.audio.pitch import PitchConfig
 from slm_jax.core.errors import require
 from slm_jax.core.paths import AnyPath
+from slm_jax.data.corpus import CorpusConfig
 from slm_jax.data.passes import finite_batches, float_samples
 from slm_jax.data.progress import tracked
 from slm_jax.data.records import RecordSource
 from slm_jax.data.shares import share_of, this_host, write_shared
 from slm_jax.parallel.hosts import on_first_host
 from slm_jax.training.run_folder import StageFolder
-from slm_jax.training.stages import StageConfig, StageContext
+from slm_jax.training.stages import StageConfig, StageContext, require_form
 
 VOICE = "voice.json"
 ROWS = 16
@@ -34,6 +35,9 @@ class PitchStageConfig(StageConfig):
 
     pitch: PitchConfig = PitchConfig(hop_s=0.0125)
     known: str | None = None
+
+    def check_corpus(self, corpus: CorpusConfig) -> None:
+        require_form(self.name, corpus, self.pitch.rate_hz, "pitch.rate_hz")
 
     def run(self, folder: StageFolder, context: StageContext) -> Sequence[str]:
         source, table = context.source("train"), folder.path / "f0" / "train"

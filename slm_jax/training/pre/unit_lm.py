@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from slm_jax.core.errors import UserError, require
-from slm_jax.data.corpus import RATE_HZ
 from slm_jax.data.examples.unit_text import UnitTextConfig
 from slm_jax.data.mixture import MixtureConfig, PartConfig
 from slm_jax.data.packing import PackingConfig
@@ -30,6 +29,7 @@ from slm_jax.training.gradient_stage import (
     described,
     host_share,
 )
+from slm_jax.training.loop import Evaluate
 from slm_jax.training.pre.frame_units import FrameUnitsConfig
 from slm_jax.training.pre.masked_prediction import MaskedPredictionStageConfig, target_hop
 from slm_jax.training.run_folder import StageFolder
@@ -96,15 +96,21 @@ class UnitLMConfig(GradientStageConfig):
         held_out = [text.sequence(dev[i]["runs"]) for i in range(len(dev))]
         meta = {"vocabulary": vocabulary.to_json(), "vocabulary_hash": vocabulary.content_hash()}
         hop = target_hop(units, lambda name: MaskedPredictionStageConfig.of(context.finished(name)))
-        each_s = seconds_per_token(source, hop)
+        each_s = seconds_per_token(source, hop, context.corpus.rate_hz)
         return Plan(
             *self._learner(model),
             batches=self._batches(source, text, context),
-            evaluate=lambda state: {"nats_per_unit": nats_per_token(model, state.served["params"], held_out)},
+            evaluate=self._evaluation(model, held_out, context),
             start_from=None if warm is None else warm.params,
             speech_s=lambda batch: float(batch["mask"].sum()) * each_s,
             meta=meta if weights is None else {**meta, "started_from_weights": weights},
         )
+
+    def _evaluation(self, model: Decoder, held_out: list[np.ndarray], context: StageContext) -> Evaluate | None:
+        if not held_out:
+            context.say(f"stage {self.name}: the dev split is empty, so nothing is measured on it while training")
+            return None
+        return lambda state: {"nats_per_unit": nats_per_token(model, state.served["params"], held_out)}
 
     def outline(self, run: RunConfig) -> Outline:
         units = described(run, self.units, FrameUnitsConfig)
@@ -119,7 +125,7 @@ class UnitLMConfig(GradientStageConfig):
             *self._learner(self._model(config, vocabulary)),
             batch=packed_shapes({"ids": sequence}, self.packing, self.batches.batch),
             tokens=tokens,
-            speech_s=tokens * hop / RATE_HZ,
+            speech_s=tokens * hop / run.corpus.rate_hz,
         )
 
     def _batches(self, table: RecordSource, text: UnitTextConfig, context: StageContext) -> Batches:
@@ -179,10 +185,13 @@ class UnitLMConfig(GradientStageConfig):
         return UnitTextConfig(units="runs", first_unit=first, longest=self.row_length, **ends)
 
 
-def seconds_per_token(source: RecordSource, hop: int) -> float:
-    """Speech (seconds) that one token stands for in the mean of a units table, both ends of sequences counted."""
+def seconds_per_token(source: RecordSource, hop: int, rate_hz: int) -> float:
+    """Speech (seconds) that one token stands for in the mean of a units table, both ends of sequences counted.
+
+    `hop`: samples from one unit to the next at `rate_hz` (Hz).
+    """
     tokens = source.lengths("runs").sum() + 2 * len(source)
-    return float(source.lengths("units").sum() * hop / RATE_HZ / tokens)
+    return float(source.lengths("units").sum() * hop / rate_hz / tokens)
 
 
 def unit_vocabulary(units: int) -> Vocabulary:

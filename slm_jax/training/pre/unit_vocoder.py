@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from slm_jax.core.errors import require
+from slm_jax.data.corpus import CorpusConfig
 from slm_jax.data.examples.vocoder_segments import VocoderSegmentConfig
 from slm_jax.data.joined import Joined
 from slm_jax.data.pipeline import make_batches
@@ -29,7 +30,7 @@ from slm_jax.training.optimizer import OptimizerConfig
 from slm_jax.training.pre.frame_units import FrameUnitsConfig
 from slm_jax.training.pre.pitch import PitchStageConfig, voice_statistics
 from slm_jax.training.run_folder import StageFolder
-from slm_jax.training.stages import RunConfig, StageContext
+from slm_jax.training.stages import RunConfig, StageContext, require_form
 from slm_jax.training.step import Player
 
 
@@ -52,6 +53,9 @@ class UnitVocoderStageConfig(GradientStageConfig):
     @property
     def needs(self) -> tuple[str, ...]:
         return tuple(name for name in (self.units, self.pitch, self.start_from) if name is not None)
+
+    def check_corpus(self, corpus: CorpusConfig) -> None:
+        require_form(self.name, corpus, self.model.rate_hz, "model.rate_hz")
 
     def plan(self, folder: StageFolder, context: StageContext) -> Plan:
         model, example = self.vocoder(context), self.example(context)
