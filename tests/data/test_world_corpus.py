@@ -13,14 +13,21 @@ import numpy as np
 import pytest
 
 from slm_jax.core.errors import UserError
-from slm_jax.data.corpora import world_records
+from slm_jax.data.corpora import world_plans
 from slm_jax.data.corpora.parts import is_part, run_parts
 from slm_jax.data.corpora.world_facts import make_world
 from slm_jax.data.corpora.world_grammar import answer, spoken_words
 from slm_jax.data.corpus import PHONES, WorldConfig, open_corpus, parse_corpus, prepare_corpus
 
 SMALL = WorldConfig(
-    hours=0.021, question_hours=0.004, dialogue_hours=0.004, speakers=3, test_share=0.2, dev_share=0.2, processes=1
+    hours=0.021,
+    question_hours=0.004,
+    dialogue_hours=0.004,
+    instruction_hours=0.002,
+    speakers=3,
+    test_share=0.2,
+    dev_share=0.2,
+    processes=1,
 )
 
 
@@ -34,7 +41,7 @@ def data_dir(tmp_path_factory):
 
 def everything(config, folder):
     """All records of all splits and kinds."""
-    kinds = tuple(world_records.KINDS)
+    kinds = tuple(world_plans.KINDS)
     sources = [open_corpus(config, folder, split, kinds=kinds) for split in ("train", "dev", "test")]
     return [source[i] for source in sources for i in range(len(source))]
 
@@ -44,7 +51,7 @@ def test_report_and_cache(data_dir):
     assert report.cached and report.rejected == {} and report.warnings == {}
     records = everything(SMALL, data_dir)
     assert sum(report.accepted.values()) == len(records)
-    for kind, field in world_records.KINDS.items():
+    for kind, field in world_plans.KINDS.items():
         seconds = [len(r["samples"]) / 16_000 for r in records if r["kind"] == kind]
         wanted = getattr(SMALL, field) * 3600
         assert wanted <= sum(seconds) < wanted + max(seconds)
@@ -106,19 +113,20 @@ def test_the_samples_have_the_stated_pitch(data_dir):
         assert at > 0.7 and above < at - 0.4 and below < at - 0.4
 
 
-def periodicity(samples, f0):
+def periodicity(samples, f0, rate_hz=16_000):
     """Normalised correlation one stated period apart, and a quarter more and less, at steadily voiced frames."""
     rows = []
     for t in range(4, len(f0) - 6, 2):
         near = f0[t - 3 : t + 4]
         if near.min() > 0 and near.max() < 1.1 * near.min():
-            middle = int((t + 0.5) * 200)
-            rows.append([correlation(samples, middle, round(16_000 / (f0[t] * k))) for k in (1.0, 0.8, 1.25)])
+            middle = int((t + 0.5) * rate_hz / 80)
+            half = rate_hz // 40
+            rows.append([correlation(samples, middle, round(rate_hz / (f0[t] * k)), half) for k in (1.0, 0.8, 1.25)])
     return rows
 
 
-def correlation(samples, middle, lag):
-    a, b = samples[middle - 400 : middle + 400], samples[middle - 400 + lag : middle + 400 + lag]
+def correlation(samples, middle, lag, half):
+    a, b = samples[middle - half : middle + half], samples[middle - half + lag : middle + half + lag]
     return float(a @ b / np.sqrt((a @ a) * (b @ b) + 1e-9))
 
 

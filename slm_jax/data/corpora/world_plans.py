@@ -48,7 +48,8 @@ def jobs(config: WorldConfig, kind: str) -> Iterator[Job]:
 def plans(config: WorldConfig, kind: str) -> Iterator[dict[str, Any]]:
     """What to say, endlessly, each text once for as long as the grammar has new ones."""
     rng = np.random.default_rng([config.seed, 3, list(KINDS).index(kind)])
-    world, said, speakers = make_world(config.seed), {}, make_speakers(config.speakers, config.seed)
+    world, speakers = make_world(config.seed), make_speakers(config.speakers, config.seed)
+    said: dict[str, int] = {}
     splits = dealt_out([speaker.name for speaker in speakers], config)
     while True:
         utterance = _new_utterance(kind, config, world, said, rng)
