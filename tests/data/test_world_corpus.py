@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from slm_jax.core.config import from_json
 from slm_jax.core.errors import UserError
 from slm_jax.data.corpora import world_plans
 from slm_jax.data.corpora.parts import is_part, run_parts
@@ -235,6 +236,19 @@ def test_no_tensorflow_is_imported(data_dir):
 def test_short_forms():
     assert parse_corpus("world") == WorldConfig()
     assert parse_corpus("world:hours=1,speakers=4,seed=2") == WorldConfig(hours=1.0, speakers=4, seed=2)
+    lively = parse_corpus("world:rate_hz=24000,channels=2,split_by=text,overlap_share=0.2,styles=rate+energy")
+    assert lively == WorldConfig(
+        rate_hz=24_000, channels=2, split_by="text", overlap_share=0.2, styles=("rate", "energy")
+    )
+    assert from_json(lively.to_json()) == lively
+
+
+def test_what_came_later_is_in_the_identity_only_when_it_is_used():
+    """Corpora that were prepared before keep their names."""
+    fields = {"type", "dev_share", "test_share", "hours", "question_hours", "dialogue_hours", "seed", "speakers",
+              "slowest", "fastest"}  # fmt: skip
+    assert set(WorldConfig().identity()) == fields
+    assert set(WorldConfig(styles=("rate",), channels=2).identity()) == fields | {"styles", "channels"}
 
 
 @pytest.mark.parametrize(
@@ -249,6 +263,14 @@ def test_short_forms():
         ("world:dialogue_hours=1", "a dialogue takes two"),
         ("world:slowest=2", "slowest is 2.0"),
         ("world:dev_share=0.5,test_share=0.5", "something must be left"),
+        ("world:instruction_hours=-1", "instruction_hours is -1.0"),
+        ("world:channels=3", "channels is 3"),
+        ("world:rate_hz=1000", "rate_hz is 1000"),
+        ("world:split_by=age", "split_by is 'age'"),
+        ("world:overlap_share=2", "overlap_share is 2.0"),
+        ("world:shortest_pause_s=1", "shortest_pause_s is 1.0"),
+        ("world:styles=rate+mood", "styles is .*mood"),
+        ("world:dialogue_hours=1,speakers=3,split_by=speaker", "dialogues split by speaker take four"),
         ("manifest:", "manifest:PATH"),
         ("manifest:nowhere.jsonl", "no such file"),
         ("folder:nowhere", "no such folder"),

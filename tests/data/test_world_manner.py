@@ -153,9 +153,11 @@ def test_who_is_alone_is_on_channel_0(items):
         assert rms(item["samples"][:, 0]) > 0.005 and item["f0_hz"][:, 0].any()
 
 
-def test_channels_hold_one_voice_each(dialogues):
+def test_channels_hold_one_voice_each(items, dialogues):
     """Outside the turns of a voice its channel is zero to the bit; inside its words there is speech."""
-    for item in dialogues:
+    asked = [item for split in items.values() for item in split if item["kind"] == "question_answer"]
+    assert asked and dialogues
+    for item in asked + dialogues:
         for voice in (0, 1):
             quiet = np.ones(len(item["samples"]), bool)
             for i, turn in enumerate(item["turns"]):
