@@ -1,5 +1,6 @@
 """Splits by id, speaker and text, and keys dealt out so that no split is empty."""
 
+import re
 from collections import Counter
 
 import pytest
@@ -73,6 +74,7 @@ def test_nothing_is_said_in_two_splits_of_the_world():
         said = " ".join(texts) if plan["heard"] == "dialogue" else texts[0]
         again += said in split_of_text
         assert split_of_text.setdefault(said, plan["split"]) == plan["split"]
+        assert plan["group"].split() == [word.lower() for word in re.findall(r"\w+", said)]
     assert again > 20 and set(split_of_text.values()) == set(SPLITS)
 
 

@@ -48,6 +48,7 @@ def make_record(plan: dict[str, Any], config: WorldConfig, speakers: tuple[Speak
         "id": plan["id"],
         "kind": plan["kind"],
         "split": plan["split"],
+        "group": plan["group"],
         "text": text,
         "speaker": turns[0]["speaker"],
         "speed": scene.speed(0),
