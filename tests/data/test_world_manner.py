@@ -194,8 +194,20 @@ def test_backchannels_lie_inside_the_other_voices_words(dialogues):
                 assert any(a < start_s and end_s < b for a, b in hosts) and turn["text"] in BACKCHANNELS
                 mine = [heard_s(item, j) for j, t in enumerate(item["turns"]) if t["voice"] == turn["voice"] and j != i]
                 assert all(b < start_s or end_s < a for a, b in mine)
+                assert turn["start_s"] <= start_s + 0.02 and end_s <= turn["end_s"] + 0.02
                 found += 1
     assert found > 3
+
+
+def test_turns_of_one_voice_share_no_time(dialogues):
+    """Cut out by its times, a turn holds all its words and none of another turn of its voice."""
+    for item in dialogues:
+        for voice in (0, 1):
+            own = [(i, turn) for i, turn in enumerate(item["turns"]) if turn["voice"] == voice]
+            assert all(a["end_s"] <= b["start_s"] for (_, a), (_, b) in itertools.pairwise(own))
+            for i, turn in own:
+                start_s, end_s = words_s(item, i)
+                assert turn["start_s"] <= start_s + 1e-4 and end_s <= turn["end_s"] + 1e-4
 
 
 def test_nobody_is_heard_in_two_splits(items):

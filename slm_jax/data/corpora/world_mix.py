@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 import math
 from typing import Any
 
@@ -110,7 +111,7 @@ def with_remarks(placed: list[Placed], remarks: list[tuple[int, float, Speech]],
     for turn, where, speech in remarks:
         host = placed[turn]
         free_s, until_s = _free(placed, turn)
-        first, last = audible(speech)
+        first, last = audible(speech)[0], max(audible(speech)[1], float(speech.word_end_s[-1]))
         if until_s - free_s >= last - first:
             at_s = free_s + where * (until_s - free_s - (last - first)) - first
             voice = 1 - host.voice
@@ -127,6 +128,17 @@ def _free(placed: list[Placed], turn: int) -> tuple[float, float]:
     if turn + 1 < len(placed):
         end_s = min(end_s, placed[turn + 1].audible_s[0], placed[turn + 1].words_s[0])
     return start_s + MARGIN_S, end_s - MARGIN_S
+
+
+def spans_s(placed: list[Placed]) -> list[tuple[float, float]]:
+    """Start and end of every turn, seconds. Two turns of one voice share no time: their silences meet half way."""
+    starts, ends = [one.start_s for one in placed], [one.end_s for one in placed]
+    for voice in (0, 1):
+        own = [i for i, one in enumerate(placed) if one.voice == voice]
+        for a, b in itertools.pairwise(own):
+            if ends[a] > starts[b]:
+                ends[a] = starts[b] = (placed[a].words_s[1] + placed[b].words_s[0]) / 2
+    return list(zip(starts, ends, strict=True))
 
 
 def mixed(placed: list[Placed], channels: int) -> dict[str, np.ndarray]:

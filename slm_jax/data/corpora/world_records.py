@@ -15,7 +15,7 @@ from slm_jax.data.corpora.world_facts import make_world
 from slm_jax.data.corpora.world_grammar import spoken_words
 from slm_jax.data.corpora.world_instructions import instructions
 from slm_jax.data.corpora.world_manner import levelled, registered
-from slm_jax.data.corpora.world_mix import Placed, mixed, place, with_remarks
+from slm_jax.data.corpora.world_mix import Placed, mixed, place, spans_s, with_remarks
 from slm_jax.data.corpora.world_plans import Job, number_of
 from slm_jax.data.corpora.world_turns import heard_at_once, turn_messages
 from slm_jax.data.corpora.world_voice import Speaker, Speech, Voice, make_speakers
@@ -41,7 +41,7 @@ def make_record(plan: dict[str, Any], config: WorldConfig, speakers: tuple[Speak
     scene = _Scene(plan, config, speakers)
     placed = scene.placed()
     arrays = mixed(placed, config.channels)
-    turns = [scene.turn(one) for one in placed]
+    turns = [scene.turn(one, *span) for one, span in zip(placed, spans_s(placed), strict=True)]
     text = " ".join(turn["text"] for turn in turns)
     question = plan["kind"] == "question_answer"
     record = {
@@ -106,15 +106,15 @@ class _Scene:
             _voice().speak(text, speed=self.speed(turn), speaker=speaker, seed=seed, rate_hz=rate_hz), style
         )
 
-    def turn(self, one: Placed) -> dict[str, Any]:
+    def turn(self, one: Placed, start_s: float, end_s: float) -> dict[str, Any]:
         """What is known of a turn, as JSON."""
         speaker, style = self.speaker(one.voice), self.plan["styles"][one.turn]
         known = {
             "speaker": speaker.name,
             "text": one.text,
             "answer": None if one.is_remark else self.plan["turns"][one.turn][-1],
-            "start_s": one.start_s,
-            "end_s": one.end_s,
+            "start_s": start_s,
+            "end_s": end_s,
             "voice": one.voice,
             "channel": one.channel,
         }
