@@ -6,7 +6,7 @@ import pytest
 from slm_jax.generation.beam import BeamConfig, beam_search
 from slm_jax.generation.sampling import SamplingConfig
 from slm_jax.interop.model import load
-from slm_jax.interop.references import draw_weights
+from slm_jax.interop.reference import draw_weights
 
 V, L, NEW, PAD = 41, 6, 10, 1
 LENGTHS = np.array([6, 2, 4])
