@@ -1,7 +1,7 @@
 """Layers: what every module with weights is built of, and the only place that lifts over Flax scopes.
 
 Dense        Linear, Embed, MLP                                 (`nn.linear`, `nn.mlp`)
-Adapters     LoRA from outside, merged; kernels in int8         (`nn.lora`, `nn.int8`, `nn.linear_sites`)
+Adapters     LoRA from outside, merged; bases kept in int8      (`nn.lora`, `nn.int8_base`, `nn.linear_sites`)
 Norms        LayerNorm, RMSNorm, GroupNorm                      (`nn.norm`)
 Convolution  Conv1d, transposed, weight norm, step forms        (`nn.conv`, `nn.streaming_conv`)
 Positions    sinusoids, rotations, positions from masks         (`nn.positions`)

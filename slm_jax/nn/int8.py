@@ -10,14 +10,18 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from flax.core import meta
-from jaxtyping import Array, Float
+from jaxtyping import Array, Num
+
+from slm_jax.core.errors import require
 
 LEVELS = 127
 """Steps on either side of zero; -128 is not used, so that the grid is symmetric."""
 
 
-def quantised(kernel: Float[Array, "..."], inputs: tuple[int, ...]) -> dict[str, Array]:
+def quantised(kernel: Num[Array, "..."], inputs: tuple[int, ...]) -> dict[str, Array]:
     """`{"q", "scale"}` of a kernel whose axes `inputs` are summed over; no weight moves by more than `scale / 2`."""
+    floats = jnp.issubdtype(kernel.dtype, jnp.floating)
+    require(floats, "kernel dtype", str(kernel.dtype), "must be a float: is it kept in int8 already?")
     kernel = kernel.astype(jnp.float32)
     largest = jnp.abs(kernel).max(axis=inputs, keepdims=True)
     scale = jnp.where(largest > 0, largest / LEVELS, 1.0)

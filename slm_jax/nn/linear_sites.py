@@ -79,6 +79,13 @@ def kernel_at(params: Any, path: str) -> Any:
     return node["q"] if isinstance(node, dict) else node
 
 
+def with_kernel(params: dict[str, Any], path: str, kernel: Any) -> dict[str, Any]:
+    """A copy of nested dicts with the kernel of the layer at `path` changed."""
+    name, _, rest = path.partition("/")
+    below = with_kernel(params[name], rest, kernel) if rest else {**params[name], "kernel": kernel}
+    return {**params, name: below}
+
+
 def leading_axes(kernel: Any, site: LinearSite) -> tuple[tuple[int, ...], Names]:
     """Sizes and names of a kernel's axes before its inputs: that of the layers in a stack, or none."""
     shape = meta.unbox(kernel).shape

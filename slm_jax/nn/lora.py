@@ -28,7 +28,7 @@ from flax.core import meta
 from slm_jax.core.config import Config
 from slm_jax.core.errors import nearest, require
 from slm_jax.core.trees import flatten_by_path
-from slm_jax.nn.int8 import boxed_like, dequantised, quantised
+from slm_jax.nn.int8 import dequantised
 from slm_jax.nn.linear import Linear, product
 from slm_jax.nn.linear_sites import (
     LinearSite,
@@ -39,6 +39,7 @@ from slm_jax.nn.linear_sites import (
     leading_axes,
     matching_sites,
     recorded_sites,
+    with_kernel,
 )
 
 COLLECTION = "lora"
@@ -202,8 +203,10 @@ def merge_lora(params: Any, lora: Any, configs: Configs, factors: Factors | None
         require(name in several, "adapter", name, f"has no config{nearest(name, several)}")
         if name in factors:
             a, b = leaves[f"{path}/a"], leaves[f"{path}/b"]
-            change = several[name].scale * factors[name] * _multiplied(a, b, kernel_at(merged, place).ndim)
-            merged = _changed(merged, (*place.split("/"), "kernel"), change)
+            kernel = jnp.asarray(kernel_at(merged, place))
+            change = several[name].scale * factors[name] * _multiplied(a, b, kernel.ndim)
+            require(kernel.shape == change.shape, f"adapter at {path}", change.shape, f"the kernel is {kernel.shape}")
+            merged = with_kernel(merged, place, (kernel.astype(jnp.float32) + change).astype(kernel.dtype))
     return merged
 
 
@@ -211,20 +214,6 @@ def unmerge_lora(params: Any, lora: Any, configs: Configs, factors: Factors | No
     """The inverse of `merge_lora`, to rounding."""
     factors = {config.name: 1.0 for config in each_config(configs)} if factors is None else factors
     return merge_lora(params, lora, configs, {name: -factor for name, factor in factors.items()})
-
-
-def quantise_int8(params: Any, sites: Sites, targets: str = ".*") -> Any:
-    """`params` with the kernels of the layers that `targets` matches kept in int8 (see `nn.int8`).
-
-    Takes stacked parameters, boxed or not. Raises `UserError` for a pattern that matches no layer.
-    """
-    for path, site in matching_sites(sites, targets).items():
-        kernel = kernel_at(params, path)
-        lead = len(leading_axes(kernel, site)[0])
-        inputs = tuple(range(lead, lead + len(site.inputs)))
-        stored = boxed_like(kernel, quantised(jnp.asarray(meta.unbox(kernel)), inputs), inputs)
-        params = _replaced(params, (*path.split("/"), "kernel"), stored)
-    return params
 
 
 def _update(layer: Linear, config: LoRAConfig, x: jax.Array) -> jax.Array:
@@ -258,21 +247,6 @@ def _multiplied(a: Any, b: Any, axes: int) -> jax.Array:
     """`a @ b` as a kernel with so many axes, layer by layer in a stack."""
     multiply = partial(jnp.tensordot, axes=1, precision="highest")
     return jax.vmap(multiply)(a, b) if a.ndim + b.ndim == axes + 3 else multiply(a, b)
-
-
-def _changed(params: dict[str, Any], path: tuple[str, ...], change: jax.Array) -> dict[str, Any]:
-    old: Any = params
-    for part in path:
-        old = old[part]
-    require(old.shape == change.shape, "adapter at " + "/".join(path), change.shape, f"the kernel is {old.shape}")
-    new = (jnp.asarray(old, jnp.float32) + change).astype(old.dtype)
-    return _replaced(params, path, new)
-
-
-def _replaced(tree: dict[str, Any], path: tuple[str, ...], value: Any) -> dict[str, Any]:
-    """A copy of nested dicts with one entry changed."""
-    name, *rest = path
-    return {**tree, name: _replaced(tree[name], tuple(rest), value) if rest else value}
 
 
 def _require_known(factors: Factors, configs: tuple[LoRAConfig, ...]) -> None:

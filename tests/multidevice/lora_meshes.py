@@ -15,8 +15,9 @@ import numpy as np
 import optax
 
 from slm_jax.core.trees import flatten_by_path
+from slm_jax.nn.int8_base import quantise_int8
 from slm_jax.nn.linear_sites import linear_sites
-from slm_jax.nn.lora import LoRAConfig, lora_initialise, quantise_int8, with_lora
+from slm_jax.nn.lora import LoRAConfig, lora_initialise, with_lora
 from slm_jax.parallel.mesh import MeshConfig
 from slm_jax.parallel.placement import placed_on
 from slm_jax.parallel.sharding import put_batch, shardings_for, unbox

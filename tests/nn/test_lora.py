@@ -14,6 +14,7 @@ from slm_jax.core.config import from_json
 from slm_jax.core.errors import UserError
 from slm_jax.core.trees import count_bytes, flatten_by_path
 from slm_jax.nn.int8 import dequantised
+from slm_jax.nn.int8_base import quantise_int8
 from slm_jax.nn.linear import Linear
 from slm_jax.nn.linear_sites import linear_sites
 from slm_jax.nn.lora import (
@@ -21,7 +22,6 @@ from slm_jax.nn.lora import (
     init_lora,
     lora_initialise,
     merge_lora,
-    quantise_int8,
     unmerge_lora,
     with_lora,
 )
@@ -262,6 +262,9 @@ def test_what_is_missing_or_misspelt_is_named(variables):
     sites = linear_sites(initialise)
     with pytest.raises(UserError, match=r"targets is '.*/q_proj'.*blocks/layers/attention/query"):
         init_lora(sites, variables["params"], LoRAConfig(targets=".*/q_proj"), jax.random.key(0))
+    stored = quantise_int8(variables["params"], sites, ".*/out")
+    with pytest.raises(UserError, match="kernel dtype is 'int8'"):
+        quantise_int8(stored, sites, ".*/out")
     with pytest.raises(UserError, match="regular expression"):
         LoRAConfig(targets="(")
     with pytest.raises(UserError, match="different names"):
