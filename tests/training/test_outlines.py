@@ -5,16 +5,19 @@ import json
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from slm_jax.core.errors import UserError
 from slm_jax.data.records import write_records
+from slm_jax.parallel.sharding import unbox
 from slm_jax.systems.speech import gslm, twist
 from slm_jax.training.pre import durations
 from slm_jax.training.pre.frame_units import FrameUnitsConfig, units_row
 from slm_jax.training.run_folder import RunFolder
 from slm_jax.training.stages import StageContext
+from slm_jax.training.state import TrainState
 
 RUN = gslm.tiny()
 UTTERANCES, SAMPLES = 40, 24_000
@@ -77,6 +80,18 @@ def test_shapes_are_those_of_a_real_batch(name, context, monkeypatch):
     assert [player.name for player in outline.players] == [player.name for player in plan.players]
     shapes = [jax.eval_shape(each.initialise, jax.random.key(0)) for each in (outline, plan)]
     assert jax.tree.all(jax.tree.map(lambda a, b: a.shape == b.shape, *shapes))
+
+
+def test_the_figure_on_held_out_speech_is_that_of_the_weights_that_are_served(context):
+    plan = RUN.stage("lm").plan(context.run.stage("lm"), context)
+    plan.batches.close()
+    key = jax.random.key(0)
+    drawn = unbox(jax.jit(plan.initialise)(key))
+    blank = jax.tree.map(jnp.zeros_like, drawn["params"])  # finds all tokens alike
+    state = TrainState(step=jnp.int32(0), variables=drawn, opt={}, ema={"params": blank}, key=key)
+    alike = plan.evaluate(state)["nats_per_unit"]
+    assert alike == pytest.approx(np.log(len(blank["tokens"]["embedding"])), rel=1e-5)
+    assert plan.evaluate(dataclasses.replace(state, ema=None))["nats_per_unit"] != pytest.approx(alike, rel=1e-3)
 
 
 def test_speech_and_tokens_of_a_batch():
