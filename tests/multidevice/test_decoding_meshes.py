@@ -1,0 +1,31 @@
+"""One decode over eight devices gives what one device gives."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tests.multidevice.decoding_meshes import TRIED
+from tests.multidevice.processes import finish
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    out = tmp_path_factory.mktemp("decoding") / "results.json"
+    finish([["tests/multidevice/decoding_meshes.py", str(out)]], out.parent / "logs", devices=8)
+    return json.loads(out.read_text())
+
+
+@pytest.mark.parametrize("case, mesh", TRIED)
+def test_rows_over_eight_devices_equal_one(results, case, mesh):
+    wanted, found = results[case]["one"], results[case][mesh]
+    assert len(found["ids"]) == 5, "rows that fill up the devices are gone"
+    assert found["ids"] == wanted["ids"]
+    np.testing.assert_allclose(found["log_probs"], wanted["log_probs"], atol=1e-4)
+    assert len({str(row) for row in wanted["ids"]}) == 5
+
+
+def test_each_device_holds_the_caches_of_its_rows(results):
+    assert results["sampled"]["one"]["caches"] == ["f32[5,2,64,8]"]
+    assert results["sampled"]["ddp"]["caches"] == ["f32[1,2,64,8]"]
+    assert results["sampled"]["fsdp+tensor"]["caches"] == ["f32[2,1,64,8]"]
