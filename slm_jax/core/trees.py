@@ -35,6 +35,17 @@ def count_bytes(tree: Any) -> int:
     return sum(int(np.prod(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
+def joined(*trees: dict[str, Any]) -> dict[str, Any]:
+    """Nested dicts laid over each other; raises `ValueError` where two have something in the same place."""
+    found: dict[str, Any] = {}
+    for name in dict.fromkeys(name for tree in trees for name in tree):
+        given = [tree[name] for tree in trees if name in tree]
+        if len(given) > 1 and not all(isinstance(each, dict) for each in given):
+            raise ValueError(f"two trees have a leaf at {name!r}")
+        found[name] = joined(*given) if len(given) > 1 else given[0]
+    return found
+
+
 def matching(pattern: str) -> PathPredicate:
     """A predicate: does the regular expression match at the start of the path?"""
     compiled = re.compile(pattern)
@@ -55,14 +66,3 @@ def partition(tree: Any, predicate: PathPredicate) -> tuple[Any, Any]:
 def merge(first: Any, second: Any) -> Any:
     """One tree out of the two that `partition` made."""
     return jax.tree.map(lambda a, b: b if a is None else a, first, second, is_leaf=lambda leaf: leaf is None)
-
-
-def joined(*trees: dict[str, Any]) -> dict[str, Any]:
-    """Nested dicts laid over each other; raises `ValueError` where two have something in the same place."""
-    found: dict[str, Any] = {}
-    for name in dict.fromkeys(name for tree in trees for name in tree):
-        given = [tree[name] for tree in trees if name in tree]
-        if len(given) > 1 and not all(isinstance(each, dict) for each in given):
-            raise ValueError(f"two trees have a leaf at {name!r}")
-        found[name] = joined(*given) if len(given) > 1 else given[0]
-    return found

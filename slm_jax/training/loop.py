@@ -109,8 +109,7 @@ def train(
     `folder` may be one of a store: checkpoints go there at once, logs a little later.
     `initialise(key)` returns Linen variables, boxed or not: `params` and, if any, mutable collections. `start_from`
     replaces parameters of a new run by path (a pre-trained part); a function that returns them is called only when
-    there is no checkpoint to go on from. `frozen` is handed to the objectives and not
-    trained; its leaves may be lazy, and lie under the mesh's rules where they are boxed. `evaluate(state)` must
+    there is no checkpoint to go on from. `frozen` is handed to the objectives and not trained. `evaluate(state)` must
     not keep the state, whose arrays the next step takes over. `meta` (JSON) must be the same when a run goes on: the
     token layout's hash belongs there. `speech_s` tells the seconds of speech of a batch, for the log. `progress`
     shows a bar on stderr, `say` takes the account of time at the end. Closing `batches` is the caller's.
@@ -161,6 +160,7 @@ class _Run:
             initialise, self.opt_init, mesh=self.mesh, rules=rules, **self.parts
         )
         check_players(players, self.shapes.params)
+        # read now, each device its share, where leaves are lazy and boxed
         self.frozen = load_part(unbox(frozen), shardings_for(frozen, self.mesh, rules))
         step = make_step(
             players,
