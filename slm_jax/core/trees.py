@@ -35,6 +35,17 @@ def count_bytes(tree: Any) -> int:
     return sum(int(np.prod(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
+def joined(*trees: dict[str, Any]) -> dict[str, Any]:
+    """Nested dicts laid over each other; raises `ValueError` where two have something in the same place."""
+    found: dict[str, Any] = {}
+    for name in dict.fromkeys(name for tree in trees for name in tree):
+        given = [tree[name] for tree in trees if name in tree]
+        if len(given) > 1 and not all(isinstance(each, dict) for each in given):
+            raise ValueError(f"two trees have a leaf at {name!r}")
+        found[name] = joined(*given) if len(given) > 1 else given[0]
+    return found
+
+
 def matching(pattern: str) -> PathPredicate:
     """A predicate: does the regular expression match at the start of the path?"""
     compiled = re.compile(pattern)
@@ -60,14 +71,3 @@ def merge(first: Any, second: Any) -> Any:
 def variables_of(variables: dict[str, Any], part: str) -> dict[str, Any]:
     """The variables of the sub-module `part`: its branch of every collection that has one."""
     return {collection: tree[part] for collection, tree in variables.items() if part in tree}
-
-
-def joined(*trees: dict[str, Any]) -> dict[str, Any]:
-    """Nested dicts laid over each other; raises `ValueError` where two have something in the same place."""
-    found: dict[str, Any] = {}
-    for name in dict.fromkeys(name for tree in trees for name in tree):
-        given = [tree[name] for tree in trees if name in tree]
-        if len(given) > 1 and not all(isinstance(each, dict) for each in given):
-            raise ValueError(f"two trees have a leaf at {name!r}")
-        found[name] = joined(*given) if len(given) > 1 else given[0]
-    return found

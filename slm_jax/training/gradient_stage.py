@@ -6,9 +6,8 @@ from typing import Any, TypeVar
 
 from slm_jax.checkpoints.manager import Checkpoints, restore_items
 from slm_jax.core.contracts import BatchIterator
-from slm_jax.core.errors import UserError, require
+from slm_jax.core.errors import UserError
 from slm_jax.core.paths import Place, absolute
-from slm_jax.core.trees import joined
 from slm_jax.data.pipeline import PipelineConfig
 from slm_jax.data.shapes import Shapes
 from slm_jax.parallel.mesh import MeshConfig
@@ -47,11 +46,7 @@ class Plan:
         """The plan with its parts handed on."""
         if self.parts is None:
             return self
-        start = self.start_from
-        if any(not source.frozen for source in self.parts.sources):
-            require(start is None, "start_from", "given", "a plan whose parts are trained on starts from them")
-            start = self.parts.start
-        frozen = joined(self.frozen or {}, self.parts.frozen)
+        frozen, start = self.parts.handed_on(self.frozen, self.start_from)
         return dataclasses.replace(self, frozen=frozen, start_from=start, meta={**self.parts.meta, **self.meta})
 
 

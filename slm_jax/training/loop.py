@@ -163,6 +163,7 @@ class _Run:
             initialise, self.opt_init, mesh=self.mesh, rules=rules, **self.parts
         )
         check_players(players, self.shapes.variables)
+        # read now, each device its share, where leaves are lazy and boxed
         self.frozen = load_part(unbox(frozen), shardings_for(frozen, self.mesh, rules))
         step = make_step(
             players,

@@ -51,6 +51,13 @@ class Parts:
         """Those that are trained on, below `params`; raises `UserError` like `frozen`."""
         return self._placed([source for source in self.sources if not source.frozen]).get("params", {})
 
+    def handed_on(self, frozen: Any, start_from: Any) -> tuple[Any, Any]:
+        """What training is handed: `frozen` with the frozen parts in it, and where it starts."""
+        if any(not source.frozen for source in self.sources):
+            require(start_from is None, "start_from", "given", "a plan whose parts are trained on starts from them")
+            start_from = self.start
+        return joined(frozen or {}, self.frozen), start_from
+
     @property
     def artifacts(self) -> list[str]:
         """What a stage with parts leaves in its folder."""
