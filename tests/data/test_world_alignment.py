@@ -6,7 +6,8 @@ from scipy.fft import dct
 
 from slm_jax.data.corpora.settings import WorldConfig
 from slm_jax.data.corpora.world_phones import OFFSET_S, PHONES, align, word_times
-from slm_jax.data.corpora.world_records import jobs, make_records
+from slm_jax.data.corpora.world_plans import jobs
+from slm_jax.data.corpora.world_records import make_records
 from slm_jax.data.corpora.world_voice import Speaker, Voice
 
 

@@ -12,15 +12,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from slm_jax.core.config import from_json
 from slm_jax.core.errors import UserError
-from slm_jax.data.corpora import world_records
+from slm_jax.data.corpora import world_plans
 from slm_jax.data.corpora.parts import is_part, run_parts
 from slm_jax.data.corpora.world_facts import make_world
 from slm_jax.data.corpora.world_grammar import answer, spoken_words
 from slm_jax.data.corpus import PHONES, WorldConfig, open_corpus, parse_corpus, prepare_corpus
 
 SMALL = WorldConfig(
-    hours=0.021, question_hours=0.004, dialogue_hours=0.004, speakers=3, test_share=0.2, dev_share=0.2, processes=1
+    hours=0.021,
+    question_hours=0.004,
+    dialogue_hours=0.004,
+    instruction_hours=0.002,
+    speakers=3,
+    test_share=0.2,
+    dev_share=0.2,
+    processes=1,
 )
 
 
@@ -34,7 +42,7 @@ def data_dir(tmp_path_factory):
 
 def everything(config, folder):
     """All records of all splits and kinds."""
-    kinds = tuple(world_records.KINDS)
+    kinds = tuple(world_plans.KINDS)
     sources = [open_corpus(config, folder, split, kinds=kinds) for split in ("train", "dev", "test")]
     return [source[i] for source in sources for i in range(len(source))]
 
@@ -44,7 +52,7 @@ def test_report_and_cache(data_dir):
     assert report.cached and report.rejected == {} and report.warnings == {}
     records = everything(SMALL, data_dir)
     assert sum(report.accepted.values()) == len(records)
-    for kind, field in world_records.KINDS.items():
+    for kind, field in world_plans.KINDS.items():
         seconds = [len(r["samples"]) / 16_000 for r in records if r["kind"] == kind]
         wanted = getattr(SMALL, field) * 3600
         assert wanted <= sum(seconds) < wanted + max(seconds)
@@ -106,19 +114,20 @@ def test_the_samples_have_the_stated_pitch(data_dir):
         assert at > 0.7 and above < at - 0.4 and below < at - 0.4
 
 
-def periodicity(samples, f0):
+def periodicity(samples, f0, rate_hz=16_000):
     """Normalised correlation one stated period apart, and a quarter more and less, at steadily voiced frames."""
     rows = []
     for t in range(4, len(f0) - 6, 2):
         near = f0[t - 3 : t + 4]
         if near.min() > 0 and near.max() < 1.1 * near.min():
-            middle = int((t + 0.5) * 200)
-            rows.append([correlation(samples, middle, round(16_000 / (f0[t] * k))) for k in (1.0, 0.8, 1.25)])
+            middle = int((t + 0.5) * rate_hz / 80)
+            half = rate_hz // 40
+            rows.append([correlation(samples, middle, round(rate_hz / (f0[t] * k)), half) for k in (1.0, 0.8, 1.25)])
     return rows
 
 
-def correlation(samples, middle, lag):
-    a, b = samples[middle - 400 : middle + 400], samples[middle - 400 + lag : middle + 400 + lag]
+def correlation(samples, middle, lag, half):
+    a, b = samples[middle - half : middle + half], samples[middle - half + lag : middle + half + lag]
     return float(a @ b / np.sqrt((a @ a) * (b @ b) + 1e-9))
 
 
@@ -227,6 +236,19 @@ def test_no_tensorflow_is_imported(data_dir):
 def test_short_forms():
     assert parse_corpus("world") == WorldConfig()
     assert parse_corpus("world:hours=1,speakers=4,seed=2") == WorldConfig(hours=1.0, speakers=4, seed=2)
+    lively = parse_corpus("world:rate_hz=24000,channels=2,split_by=text,overlap_share=0.2,styles=rate+energy")
+    assert lively == WorldConfig(
+        rate_hz=24_000, channels=2, split_by="text", overlap_share=0.2, styles=("rate", "energy")
+    )
+    assert from_json(lively.to_json()) == lively
+
+
+def test_what_came_later_is_in_the_identity_only_when_it_is_used():
+    """Corpora that were prepared before keep their names."""
+    fields = {"type", "dev_share", "test_share", "hours", "question_hours", "dialogue_hours", "seed", "speakers",
+              "slowest", "fastest"}  # fmt: skip
+    assert set(WorldConfig().identity()) == fields
+    assert set(WorldConfig(styles=("rate",), channels=2).identity()) == fields | {"styles", "channels"}
 
 
 @pytest.mark.parametrize(
@@ -241,6 +263,14 @@ def test_short_forms():
         ("world:dialogue_hours=1", "a dialogue takes two"),
         ("world:slowest=2", "slowest is 2.0"),
         ("world:dev_share=0.5,test_share=0.5", "something must be left"),
+        ("world:instruction_hours=-1", "instruction_hours is -1.0"),
+        ("world:channels=3", "channels is 3"),
+        ("world:rate_hz=1000", "rate_hz is 1000"),
+        ("world:split_by=age", "split_by is 'age'"),
+        ("world:overlap_share=2", "overlap_share is 2.0"),
+        ("world:shortest_pause_s=1", "shortest_pause_s is 1.0"),
+        ("world:styles=rate+mood", "styles is .*mood"),
+        ("world:dialogue_hours=1,speakers=3,split_by=speaker", "dialogues split by speaker take four"),
         ("manifest:", "manifest:PATH"),
         ("manifest:nowhere.jsonl", "no such file"),
         ("folder:nowhere", "no such folder"),

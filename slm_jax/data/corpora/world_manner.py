@@ -22,7 +22,7 @@ SHORTEST_OVERLAP_S = 0.1
 
 
 def gaps(count: int, config: WorldConfig, rng: np.random.Generator, *, lively: bool) -> list[float]:
-    """Seconds from the end of a turn to the next one's start; below 0 their words overlap by as much.
+    """Seconds from the end of a turn to the next one's start; below 0 both are heard for as much.
 
     Only `lively` talk has overlaps.
     """

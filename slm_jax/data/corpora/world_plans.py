@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from slm_jax.data.corpora.settings import WorldConfig
-from slm_jax.data.corpora.splits import dealt_out, split_of
+from slm_jax.data.corpora.splits import dealt_out, split_key, split_of
 from slm_jax.data.corpora.world_facts import World, make_world
 from slm_jax.data.corpora.world_grammar import Utterance, compose
 from slm_jax.data.corpora.world_manner import gaps, remarks, styles
@@ -48,7 +48,8 @@ def jobs(config: WorldConfig, kind: str) -> Iterator[Job]:
 def plans(config: WorldConfig, kind: str) -> Iterator[dict[str, Any]]:
     """What to say, endlessly, each text once for as long as the grammar has new ones."""
     rng = np.random.default_rng([config.seed, 3, list(KINDS).index(kind)])
-    world, said, speakers = make_world(config.seed), {}, make_speakers(config.speakers, config.seed)
+    world, speakers = make_world(config.seed), make_speakers(config.speakers, config.seed)
+    said: dict[str, int] = {}
     splits = dealt_out([speaker.name for speaker in speakers], config)
     while True:
         utterance = _new_utterance(kind, config, world, said, rng)
@@ -59,7 +60,7 @@ def plans(config: WorldConfig, kind: str) -> Iterator[dict[str, Any]]:
             "id": base if again == 1 else f"{base}-{again}",
             "kind": kind,
             "heard": utterance.kind,
-            "split": _split(base, utterance, speakers[voices[0]], config, splits),
+            **_split(base, utterance, speakers[voices[0]], config, splits),
             "turns": [[voice, voices[voice % len(voices)], text, answer] for voice, text, answer in utterance.turns],
             "speed": round(float(rng.uniform(config.slowest, config.fastest)), 4),
         }
@@ -111,12 +112,18 @@ def _voices(
     raise AssertionError("four speakers in three splits: two share one")
 
 
-def _split(base: str, utterance: Utterance, first: Speaker, config: WorldConfig, splits: dict[str, str]) -> str:
-    """The split of a record. The text of a question with its answer is the question, which others may ask alone."""
+def _split(
+    base: str, utterance: Utterance, first: Speaker, config: WorldConfig, splits: dict[str, str]
+) -> dict[str, str]:
+    """The split of a record, and the group of those that are in one split with it; none where speakers are dealt out.
+
+    The text of a question with its answer is the question, which others may ask alone.
+    """
     if config.split_by == "speaker":
-        return splits[first.name]
+        return {"split": splits[first.name], "group": ""}
     texts = [text for _, text, _ in utterance.turns]
-    return split_of(base, config, text=texts[0] if utterance.kind == "question_answer" else " ".join(texts))
+    text = texts[0] if utterance.kind == "question_answer" else " ".join(texts)
+    return {"split": split_of(base, config, text=text), "group": split_key(base, config, text=text)}
 
 
 def _manner(plan: dict[str, Any], config: WorldConfig) -> dict[str, Any]:

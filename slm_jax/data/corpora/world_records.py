@@ -1,5 +1,6 @@
 """Records of the world: the speech of a plan (`world_plans`), with all that is known of it."""
 
+import dataclasses
 import functools
 import json
 from typing import Any
@@ -14,7 +15,7 @@ from slm_jax.data.corpora.world_facts import make_world
 from slm_jax.data.corpora.world_grammar import spoken_words
 from slm_jax.data.corpora.world_instructions import instructions
 from slm_jax.data.corpora.world_manner import levelled, registered
-from slm_jax.data.corpora.world_mix import Placed, mixed, place, with_remarks
+from slm_jax.data.corpora.world_mix import Placed, mixed, place, spans_s, with_remarks
 from slm_jax.data.corpora.world_plans import Job, number_of
 from slm_jax.data.corpora.world_turns import heard_at_once, turn_messages
 from slm_jax.data.corpora.world_voice import Speaker, Speech, Voice, make_speakers
@@ -37,86 +38,91 @@ def _voice() -> Voice:
 
 def make_record(plan: dict[str, Any], config: WorldConfig, speakers: tuple[Speaker, ...]) -> dict[str, Any]:
     """One record: its turns are spoken one by one and laid out in time; an instruction is a clip on one channel."""
-    is_clip = plan["kind"] == "instruction"
-    placed = _placed(plan, config, speakers, 1 if is_clip else config.channels)
+    scene = _Scene(plan, config, speakers)
+    placed = scene.placed()
     arrays = mixed(placed, config.channels)
-    seconds = len(arrays["samples"]) / config.rate_hz
-    turns = [_turn(one, plan, speakers) for one in placed]
+    turns = [scene.turn(one, *span) for one, span in zip(placed, spans_s(placed), strict=True)]
     text = " ".join(turn["text"] for turn in turns)
     question = plan["kind"] == "question_answer"
     record = {
         "id": plan["id"],
         "kind": plan["kind"],
         "split": plan["split"],
+        "group": plan["group"],
         "text": text,
         "speaker": turns[0]["speaker"],
-        "speed": plan["styles"][0].get("speed", plan["speed"]),
-        "seconds": seconds,
+        "speed": scene.speed(0),
+        "seconds": len(arrays["samples"]) / config.rate_hz,
         "words": " ".join(spoken_words(text)),
         "question": turns[0]["text"] if question else "",
         "answer": turns[-1]["text"] if question else "",
-        "turns": json.dumps(turns),
         "task": "",
         **_style_fields(turns[0]),
         **arrays,
     }
-    messages = heard_at_once(turns, seconds) if is_clip else turn_messages(turns)
-    if is_clip:
-        record, messages = _asked(record, turns, messages, config)
-    return record | {"messages": json.dumps([message.to_json() for message in messages])}
+    messages = turn_messages(turns)
+    if scene.is_clip:
+        record, messages = _asked(record, turns, config)
+    stored = [message.to_json() for message in messages]
+    return record | {"turns": json.dumps(turns), "messages": json.dumps(stored)}
 
 
-def _placed(plan: dict[str, Any], config: WorldConfig, speakers: tuple[Speaker, ...], channels: int) -> list[Placed]:
-    """The turns and remarks of a plan, spoken and in time."""
-    number = number_of(plan["id"])
-    say = functools.partial(_say, plan=plan, config=config, speakers=speakers)
-    spoken = [say(text, speaker, i, seed=[number, i]) for i, (_, speaker, text, _) in enumerate(plan["turns"])]
-    voices = [voice for voice, *_ in plan["turns"]]
-    placed = place(spoken, plan["gaps"], voices, channels)
-    who = {voice: speaker for voice, speaker, *_ in plan["turns"]}
-    remarks = [
-        (turn, where, say(text, who[1 - voices[turn]], turn, seed=[number, turn, 1]))
-        for turn, where, text in plan["remarks"]
-    ]
-    return with_remarks(placed, remarks, channels)
+@dataclasses.dataclass(frozen=True)
+class _Scene:
+    """A plan with those who speak it."""
 
+    plan: dict[str, Any]
+    config: WorldConfig
+    speakers: tuple[Speaker, ...]
 
-def _say(
-    text: str,
-    who: int,
-    turn: int,
-    *,
-    seed: list[int],
-    plan: dict[str, Any],
-    config: WorldConfig,
-    speakers: tuple[Speaker, ...],
-) -> Speech:
-    """One turn in its style; a remark has the style of the turn it is heard in."""
-    style = plan["styles"][turn]
-    speed, speaker = style.get("speed", plan["speed"]), registered(speakers[who], style)
-    seed = [config.seed, *seed]
-    speech = _voice().speak(text, speed=speed, speaker=speaker, seed=seed, rate_hz=config.rate_hz)
-    return levelled(speech, style)
+    @property
+    def is_clip(self) -> bool:
+        """Is it played as a whole, on one channel?"""
+        return self.plan["kind"] == "instruction"
 
+    def speed(self, turn: int) -> float:
+        """The speed of a turn: that of its style, or the record's."""
+        return self.plan["styles"][turn].get("speed", self.plan["speed"])
 
-def _turn(one: Placed, plan: dict[str, Any], speakers: tuple[Speaker, ...]) -> dict[str, Any]:
-    """What is known of a turn, as JSON."""
-    who = {voice: speaker for voice, speaker, *_ in plan["turns"]}[one.voice]
-    _, _, _, answer = plan["turns"][one.turn]
-    style = {field: plan["styles"][one.turn][name] for field, name in zip(STYLE_FIELDS, STYLES, strict=True)
-             if name in plan["styles"][one.turn]}  # fmt: skip
-    return {
-        "speaker": speakers[who].name,
-        "text": one.text,
-        "answer": None if one.is_remark else answer,
-        "start_s": one.start_s,
-        "end_s": one.end_s,
-        "voice": one.voice,
-        "channel": one.channel,
-        **({"sound": speakers[who].sound} if speakers[who].sound else {}),
-        **({"backchannel": True} if one.is_remark else {}),
-        **style,
-    }
+    def speaker(self, voice: int) -> Speaker:
+        """Whose voice it is."""
+        return self.speakers[{voice: who for voice, who, *_ in self.plan["turns"]}[voice]]
+
+    def placed(self) -> list[Placed]:
+        """The turns and the listeners' remarks, spoken and in time."""
+        channels = 1 if self.is_clip else self.config.channels
+        turns = self.plan["turns"]
+        voices = [voice for voice, *_ in turns]
+        spoken = [self._say(text, voice, i) for i, (voice, _, text, _) in enumerate(turns)]
+        remarks = [(i, at, self._say(text, 1 - voices[i], i, 1)) for i, at, text in self.plan["remarks"]]
+        return with_remarks(place(spoken, self.plan["gaps"], voices, channels), remarks, channels)
+
+    def _say(self, text: str, voice: int, turn: int, *more_seed: int) -> Speech:
+        """One turn in its style; a remark has the style of the turn in which it is heard."""
+        style = self.plan["styles"][turn]
+        seed = [self.config.seed, number_of(self.plan["id"]), turn, *more_seed]
+        speaker, rate_hz = registered(self.speaker(voice), style), self.config.rate_hz
+        return levelled(
+            _voice().speak(text, speed=self.speed(turn), speaker=speaker, seed=seed, rate_hz=rate_hz), style
+        )
+
+    def turn(self, one: Placed, start_s: float, end_s: float) -> dict[str, Any]:
+        """What is known of a turn, as JSON."""
+        speaker, style = self.speaker(one.voice), self.plan["styles"][one.turn]
+        known = {
+            "speaker": speaker.name,
+            "text": one.text,
+            "answer": None if one.is_remark else self.plan["turns"][one.turn][-1],
+            "start_s": start_s,
+            "end_s": end_s,
+            "voice": one.voice,
+            "channel": one.channel,
+        }
+        marks: dict[str, Any] = {"sound": speaker.sound} if speaker.sound else {}
+        if one.is_remark:
+            marks["backchannel"] = True
+        labels = {field: style[name] for field, name in zip(STYLE_FIELDS, STYLES, strict=True) if name in style}
+        return known | marks | labels
 
 
 def _style_fields(turn: dict[str, Any]) -> dict[str, str]:
@@ -125,12 +131,11 @@ def _style_fields(turn: dict[str, Any]) -> dict[str, str]:
 
 
 def _asked(
-    record: dict[str, Any], turns: list[dict[str, Any]], heard: tuple[Turn, ...], config: WorldConfig
+    record: dict[str, Any], turns: list[dict[str, Any]], config: WorldConfig
 ) -> tuple[dict[str, Any], tuple[Turn, ...]]:
-    """The record with one of the instructions that fit it, drawn for its id, and all messages."""
-    rng = np.random.default_rng([config.seed, 5, number_of(record["id"])])
-    known = record | {"turns": turns}
-    pool = instructions(known, rng, world=make_world(config.seed), names_known=config.split_by != "speaker")
-    chosen = pool[int(rng.integers(len(pool)))]
-    written = {"task": chosen.task, "question": chosen.asked.text, "answer": chosen.reply.text}
-    return record | written, (*heard, chosen.asked, chosen.reply)
+    """The record with one of the instructions that fit it, drawn for its id, and its messages."""
+    rng, names_known = np.random.default_rng([config.seed, 5, number_of(record["id"])]), config.split_by != "speaker"
+    pool = instructions({"turns": turns}, rng, world=make_world(config.seed), names_known=names_known)
+    task, asked, reply = pool[int(rng.integers(len(pool)))]
+    written = {"task": task, "question": asked.text, "answer": reply.text}
+    return record | written, (*heard_at_once(turns, record["seconds"]), asked, reply)
