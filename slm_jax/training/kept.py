@@ -13,6 +13,7 @@ from slm_jax.checkpoints.integrity import write_json
 from slm_jax.core.config import Config
 from slm_jax.core.errors import UserError, require
 from slm_jax.core.messages import Turn
+from slm_jax.data.corpora.conversations import whole
 from slm_jax.data.corpus import SPLITS, require_kinds
 from slm_jax.data.joined import Subset
 from slm_jax.data.records import RecordSource, write_records
@@ -67,9 +68,9 @@ class KeptSource(RecordSource):
 
     def __getitem__(self, position: int) -> dict[str, Any]:
         item = super().__getitem__(position)
-        if "messages" in item:
-            item["messages"] = tuple(Turn.from_json(turn) for turn in item["messages"])
-        return item
+        told = item.get("messages")  # absent from run folders of before there were messages
+        plain = whole(item["text"], item["speaker"], float(item["seconds"]))
+        return item | {"messages": plain if told is None else tuple(map(Turn.from_json, told))}
 
     @property
     def seconds(self) -> np.ndarray:

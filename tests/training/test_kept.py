@@ -11,6 +11,7 @@ from slm_jax.audio.files import write_wav
 from slm_jax.core.errors import UserError
 from slm_jax.core.messages import Turn
 from slm_jax.data.corpus import FolderConfig, ManifestConfig, WorldConfig
+from slm_jax.data.records import RecordSource, write_records
 from slm_jax.training import run_folder
 from slm_jax.training.held_out import held_out
 from slm_jax.training.kept import KeptSpeechConfig, keep_speech, kept_folder
@@ -171,19 +172,23 @@ def test_an_older_folder_without_the_newer_settings_still_loads(corpus, tmp_path
     """As 8a958d1 left it: `minutes` alone in the settings, no `items.json`, no `messages`, no `keeps` in run.json."""
     config, run = finished_run(corpus, tmp_path)
     folder = kept_folder(run)
+    rows = list(RecordSource(folder.path / "speech" / "test"))
+    for row in rows:
+        del row["messages"], row["extra"]
+    write_records(folder.path / "speech" / "test", rows)
     (folder.path / "items.json").unlink()
-    done, begun = (json.loads((folder.path / name).read_text()) for name in ("done.json", "stage.json"))
-    del done["sha256"]["items.json"]
+    folder.finish(["speech", "lengths.json"])
+    begun = json.loads((folder.path / "stage.json").read_text())
     begun["config"] = {"type": begun["config"]["type"], "minutes": 20.0}
-    for name, value in (("done.json", done), ("stage.json", begun)):
-        (folder.path / name).write_text(json.dumps(value))
+    (folder.path / "stage.json").write_text(json.dumps(begun))
     written = json.loads((run.path / "run.json").read_text())
     del written["keeps"]
     (run.path / "run.json").write_text(json.dumps(written))
     assert read_run_config(run) == config
     assert list(run_stages(config, context_of(config, run, tmp_path))) == []
     source = judging_context(config, run, tmp_path / "data").source("test", ("recording",))
-    assert len(source) > 1
+    assert len(source) == len(rows) > 1
+    assert source[1]["messages"] == (Turn("user", None, start_s=0.0, end_s=float(rows[1]["seconds"])),)
     with pytest.raises(UserError, match="the corpus has recording"):
         judging_context(config, run, tmp_path / "data").source("test", ("sentence",))
 

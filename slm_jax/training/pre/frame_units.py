@@ -1,6 +1,8 @@
 """Units by k-means: fit on the features of the training speech, then write the units of the whole corpus."""
 
+import dataclasses
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -8,6 +10,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Float
 
 from slm_jax.assemblies.phonetic_tokenizer import EncoderFeaturesConfig, MFCCFeaturesConfig, PhoneticTokenizer
@@ -23,11 +26,12 @@ from slm_jax.data.shares import this_host, write_shared
 from slm_jax.objectives.masked_prediction import HubertPretrainingConfig
 from slm_jax.parallel.hosts import is_first_host, on_first_host
 from slm_jax.parallel.mesh import MeshConfig
-from slm_jax.parallel.sharding import put_batch
+from slm_jax.parallel.sharding import batch_sharding, put_batch, replicated
 from slm_jax.quantizers.kmeans import KMeansConfig, fit_kmeans
-from slm_jax.quantizers.postprocess import PostprocessConfig, real_frames, treated
+from slm_jax.quantizers.postprocess import PostprocessConfig
 from slm_jax.token_compression.dedup import dedup_row
 from slm_jax.training.gradient_stage import trained
+from slm_jax.training.pre.frame_sample import FrameSample
 from slm_jax.training.run_folder import StageFolder
 from slm_jax.training.stages import StageConfig, StageContext, require_form
 
@@ -76,23 +80,28 @@ class FrameUnitsConfig(StageConfig):
     def run(self, folder: StageFolder, context: StageContext) -> Sequence[str]:
         features, params = self._extractor(context)
         train = context.source("train")
-        fitted = thinned(train, features, self.fit_frames)
-        collected: list[tuple[dict[str, Any], Frames]] = []
+        fitted, frames = thinned_frames(train, features, self.fit_frames)
+        sample = FrameSample(frames + len(fitted))  # the frame counts of two recipes differ by one at most
         if is_first_host():
-            collected.extend(extracted(features, params, fitted, context, self.name))
-        on_first_host(lambda: self._fit(folder, features, [frames for _, frames in collected]))
+            sample.fill(extracted(features, params, fitted, context, self.name))
+        on_first_host(lambda: self._fit(folder, features, sample))
         tokenizer = PhoneticTokenizer.load(folder.path / TOKENIZER, params)
         for split in SPLITS:
-            source, batches = context.source(split), collected
-            if split != "train" or len(fitted) < len(train) or jax.process_count() > 1:
+            source = context.source(split)
+            if split == "train" and len(fitted) == len(train) and jax.process_count() == 1:
+                treated = dataclasses.replace(tokenizer, postprocess=tokenizer.postprocess.done())
+                rows = encoded(treated, sample.batches())  # each frame has been treated for the fit
+            else:
                 batches = extracted(features, params, source, context, f"{self.name} {split}", **this_host())
-            write_shared(self.records(folder, split), encoded(tokenizer, batches), len(source))
+                rows = encoded(tokenizer, batches)
+            write_shared(self.records(folder, split), rows, len(source))
         return [TOKENIZER, UNITS, FIT]
 
-    def _fit(self, folder: StageFolder, features: Features, collected: list[Frames]) -> None:
-        """Fit on this host's devices and write the tokenizer, which every host then reads."""
-        post = self.postprocess.fit(real_frames(collected))
-        fit = fit_kmeans(self.kmeans, over_devices(real_frames(treated(post, frames) for frames in collected)))
+    def _fit(self, folder: StageFolder, features: Features, sample: FrameSample) -> None:
+        """Fit on this host's devices and write the tokenizer, which every host then reads; treats the sample."""
+        post = self.postprocess.fit(sample.values)
+        sample.treat(post)
+        fit = fit_kmeans(self.kmeans, over_devices(sample.values))
         PhoneticTokenizer(features, None, post, fit.centroids).save(folder.path / TOKENIZER)
         summary = {"inertia": fit.inertia, "passes": fit.passes, "empty": int((np.asarray(fit.counts) == 0).sum())}
         (folder.path / FIT).write_text(json.dumps(summary, indent=1), encoding="utf-8")
@@ -119,8 +128,14 @@ def layer_features(folder: StageFolder, layer: int) -> tuple[EncoderFeaturesConf
 
 def thinned(source: Any, features: Features, frames: int) -> Subset:
     """Every n-th utterance of `source`, so that about `frames` frames are left; all of a smaller one."""
-    total = int(features.frame_count(source_lengths(source, "samples")).sum())
-    return Subset(source, range(0, len(source), max(1, round(total / frames))))
+    return thinned_frames(source, features, frames)[0]
+
+
+def thinned_frames(source: Any, features: Features, frames: int) -> tuple[Subset, int]:
+    """What `thinned` leaves, and how many frames that has."""
+    counts = np.asarray(features.frame_count(source_lengths(source, "samples")))
+    every = max(1, round(int(counts.sum()) / frames))
+    return Subset(source, range(0, len(source), every)), int(counts[::every].sum())
 
 
 def extracted(
@@ -128,12 +143,13 @@ def extracted(
 ) -> Iterator[tuple[dict[str, Any], Frames]]:
     """Batches of a pass over one host's share of `source`, with their features.
 
-    A batch has `id`, `index` and `valid` of each row.
+    A batch has `id`, `index` and `valid` of each row. Its rows are spread over the devices of this host.
     """
-    extract = compiled(features)
+    extract, mesh = compiled(features), row_mesh()
+    params = jax.device_put(params, replicated(mesh))
     batches = finite_batches(source, context.lengths, ROWS, ("id",), host=host, hosts=hosts)
     for rows in tracked(batches, len(range(host, len(source), hosts)), name, context.progress):
-        frames = extract(params, rows["samples"], rows["mask"])
+        frames = extract(params, *jax.device_put((rows["samples"], rows["mask"]), batch_sharding(mesh)))
         kept = {name: rows[name] for name in ("id", "index", "valid")}
         yield kept, Frames(frames.values, frames.mask & rows["valid"][:, None])
 
@@ -142,6 +158,12 @@ def extracted(
 def compiled(features: Features) -> Callable[..., Frames]:
     """`features.extract`, compiled once for every shape however many passes there are."""
     return jax.jit(features.extract)
+
+
+def row_mesh() -> Mesh:
+    """As many devices of this host as the rows of a batch divide over."""
+    devices = jax.local_devices()
+    return MeshConfig().make(devices[: math.gcd(ROWS, len(devices))])
 
 
 def over_devices(frames: Float[np.ndarray, "T D"]) -> jax.Array:

@@ -1,0 +1,87 @@
+"""Units by k-means: the sample in host memory, and the units of a corpus that was fitted whole or thinned."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from slm_jax.assemblies.phonetic_tokenizer import MFCCFeaturesConfig, PhoneticTokenizer
+from slm_jax.audio.files import write_wav
+from slm_jax.core.errors import UserError
+from slm_jax.core.types import Frames
+from slm_jax.data.corpus import FolderConfig
+from slm_jax.data.passes import float_samples
+from slm_jax.data.records import RecordSource
+from slm_jax.quantizers.kmeans import KMeansConfig
+from slm_jax.quantizers.postprocess import PostprocessConfig, real_frames, treated
+from slm_jax.training.pre.frame_sample import FrameSample
+from slm_jax.training.pre.frame_units import TOKENIZER, FrameUnitsConfig, row_mesh
+from slm_jax.training.run_folder import RunFolder
+from slm_jax.training.stages import RunConfig, StageContext, require_corpus
+
+POST = PostprocessConfig(normalise="standardise", smooth=3)
+
+
+def drawn(seed, counts=(5, 0, 9), length=12, width=4):
+    values = np.random.default_rng(seed).normal(size=(len(counts), length, width)).astype(np.float32)
+    return {"name": seed}, Frames(jnp.asarray(values), jnp.arange(length) < jnp.asarray(counts)[:, None])
+
+
+def test_a_sample_holds_each_real_frame_once_and_treats_it_as_its_batch_would():
+    batches = [drawn(0), drawn(1, (12, 1, 3), length=14)]
+    sample = FrameSample(40).fill(batches)
+    plain = real_frames(frames for _, frames in batches)
+    np.testing.assert_array_equal(sample.values, plain)
+    before, post = sample.values.__array_interface__["data"], POST.fit(plain)
+    sample.treat(post)
+    wanted = [treated(post, frames) for _, frames in batches]
+    np.testing.assert_array_equal(sample.values, real_frames(wanted))
+    assert sample.values.__array_interface__["data"] == before  # in place
+    for (rows, found), (given, _), frames in zip(sample.batches(), batches, wanted, strict=True):
+        assert rows is given
+        np.testing.assert_array_equal(found.values, frames.values)
+        np.testing.assert_array_equal(found.mask, frames.mask)
+
+
+def test_a_sample_is_bounded():
+    with pytest.raises(UserError, match="frames is 14: a sample of at most 13"):
+        FrameSample(13).fill([drawn(0)])
+    with pytest.raises(UserError, match="the sample is empty"):
+        _ = FrameSample(13).fill([]).values
+
+
+@pytest.mark.parametrize("fit_frames", [10_000, 60])
+def test_units_are_those_of_the_saved_tokenizer_whether_all_was_fitted_or_not(tmp_path, fit_frames):
+    rng = np.random.default_rng(0)
+    for i in range(6):
+        write_wav(tmp_path / "speech" / f"{i}.wav", 0.1 * rng.normal(size=6000 + 320 * i), 16_000)
+    corpus = FolderConfig(path=str(tmp_path / "speech"), processes=1)
+    kmeans = KMeansConfig(clusters=8, iterations=4, start_rows=40)
+    stage = FrameUnitsConfig(
+        name="units",
+        features=MFCCFeaturesConfig(coefficients=13),
+        kmeans=kmeans,
+        postprocess=POST,
+        fit_frames=fit_frames,
+    )
+    config, run = RunConfig(name="units", corpus=corpus, stages=(stage,)), RunFolder(tmp_path / "run")
+    context = StageContext(run, corpus, tmp_path / "data", progress=False)
+    require_corpus(config, context)
+    folder = run.stage("units")
+    folder.begin(stage, {})
+    folder.finish(stage.run(folder, context))
+    tokenizer = PhoneticTokenizer.load(folder.path / TOKENIZER, None)
+    for split in ("train", "dev", "test"):
+        source, table = context.source(split), RecordSource(stage.records(folder, split))
+        assert len(table) == len(source) > 0
+        alone = tokenizer.encode_all([float_samples(source[i]["samples"]) for i in range(len(source))])
+        for i, units in enumerate(alone):
+            assert table[i]["id"] == source[i]["id"]
+            np.testing.assert_array_equal(table[i]["units"], units)
+    assert json.loads((folder.path / "fit.json").read_text())["inertia"] > 0
+
+
+def test_rows_of_a_pass_lie_on_the_devices_that_divide_them():
+    assert row_mesh().size == np.gcd(16, jax.local_device_count())
