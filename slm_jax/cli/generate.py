@@ -61,8 +61,8 @@ def main(argv: list[str]) -> dict[str, Any]:
     config = read_run_config(run)
     context = StageContext(run, config.corpus, options.data_dir)
     system = config.load(context)
-    decoding = _decoding(options, system.decoding, changes)
-    named = _conversations(options, config, context, system.rate_hz)
+    decoding = decoding_of(options, system.decoding, changes)
+    named = conversations_of(options, config, context, system.rate_hz)
     require_readable(list(named.values()), system.reads)
     replies = system.respond(list(named.values()), decoding, jax.random.key(options.seed))
     folder = options.out or options.run / "generated"
@@ -101,7 +101,7 @@ def written_reply(folder: Path, name: str, reply: Any) -> dict[str, Any]:
     return {"file": str(files[0]), "files": [str(file) for file in files], **found, "trace": _plain(reply.trace)}
 
 
-def _conversations(options: GenerateOptions, config: Any, context: Any, rate_hz: int) -> dict[str, Any]:
+def conversations_of(options: GenerateOptions, config: Any, context: Any, rate_hz: int) -> dict[str, Any]:
     """What the system is to answer, by name; prompts that are given come `count` times each."""
     from slm_jax.audio.files import read_audio
     from slm_jax.core.messages import Message, Speech, Text
@@ -119,7 +119,7 @@ def _conversations(options: GenerateOptions, config: Any, context: Any, rate_hz:
     return {f"{name}_{i}": one for name, one in asked.items() for i in range(1, options.count + 1)}
 
 
-def _decoding(options: GenerateOptions, decoding: Any, changes: list[str]) -> Any:
+def decoding_of(options: GenerateOptions, decoding: Any, changes: list[str]) -> Any:
     """The system's decoding with what the flags change."""
     from slm_jax.core.errors import require
 

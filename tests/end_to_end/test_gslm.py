@@ -4,12 +4,16 @@ import json
 import shutil
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 import soundfile
 
 from slm_jax.cli import demo, evaluate, generate, train
 from slm_jax.core.errors import UserError
+from slm_jax.core.messages import spoken
+from slm_jax.training.run_folder import RunFolder
+from slm_jax.training.stages import StageContext, read_run_config
 
 CONFIG = str(Path(__file__).parent / "smallest.py")
 STAGES = ["mfcc", "hubert", "units", "lm", "pitch", "vocoder", "durations"]
@@ -59,6 +63,21 @@ def test_generate_needs_only_the_run_folder(first, places, tmp_path):
     assert not nowhere.exists()
 
 
+def test_generate_refuses_what_the_system_does_not_read(first, places):
+    with pytest.raises(UserError, match="this system reads speech only"):
+        generate.main([str(places[0]), "--text", "hello"])
+
+
+def test_a_vocoder_without_durations_speaks_too(first, places):
+    run = RunFolder(places[0])
+    config = read_run_config(run).replace(vocoder_stage="vocoder")
+    system = config.load(StageContext(run, config.corpus, places[0]))
+    assert config.spoken_by == system.origin.vocoder == "vocoder"
+    assert system.frames_per_unit > 1
+    (reply,) = system.respond([spoken(np.full(8000, 0.1, np.float32), 16_000)], None, jax.random.key(0))
+    assert len(reply.messages[0].speech[0].samples) % 320 == 0
+
+
 @pytest.fixture(scope="module")
 def judged(first, places, tmp_path_factory):
     """(a copy of the run folder, its figures), judged without the corpus."""
@@ -80,6 +99,15 @@ def test_evaluate_writes_figures_sounds_and_a_report_and_needs_only_the_run_fold
     for file in ("prompt.wav", "resynthesis.wav", "continuation_1.wav", "plots/units.png", "plots/f0.png"):
         assert (run / file).stat().st_size > 1000
         assert file in page
+
+
+def test_some_judges_alone_leave_the_figures_of_the_others(judged, capsys):
+    run, before = judged
+    found = evaluate.main([str(run), "--judges", "language_model", "losses"])
+    assert found == {"language_model": before["language_model"]}
+    assert json.loads((run / "figures.json").read_text()) == before
+    printed = capsys.readouterr().out
+    assert "under_bigram" in printed and "phone" not in printed
 
 
 @pytest.mark.slow(seconds=120)

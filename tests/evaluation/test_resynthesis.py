@@ -87,3 +87,11 @@ def test_too_short_for_stoi():
         stoi(babble()[:2000], babble()[:2000])
     with pytest.raises(UserError, match="samples"):
         log_mel_distance(np.zeros(0), babble())
+
+
+def test_where_there_is_too_little_speech_for_stoi_the_other_scores_stay():
+    short = score_resynthesis(babble()[:3200], babble()[:3200])
+    assert short.stoi is None
+    assert short.log_mel_distance == 0.0
+    assert mean_scores([short, score_resynthesis(babble(), babble())])["stoi"] == pytest.approx(1.0, abs=1e-6)
+    assert mean_scores([short])["stoi"] is None

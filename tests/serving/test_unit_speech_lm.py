@@ -1,50 +1,28 @@
 """A whole system with random weights: batched equals single, and what comes back has the right shapes and rules."""
 
-from functools import partial
+import dataclasses
 
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import pytest
-from flax.core import meta
 
-from slm_jax.assemblies.phonetic_tokenizer import MFCCFeaturesConfig, PhoneticTokenizer
+from slm_jax.assemblies.phonetic_tokenizer import PhoneticTokenizer
+from slm_jax.audio.files import resample
 from slm_jax.core.errors import UserError
-from slm_jax.decoders.istft_vocoder import ISTFTVocoderConfig
-from slm_jax.decoders.predictors import pitch_predictor
-from slm_jax.decoders.unit_vocoder import UnitVocoderConfig, initialise
+from slm_jax.core.messages import Message, Speech, Text, spoken, written
 from slm_jax.generation.sampling import SamplingConfig
-from slm_jax.quantizers.postprocess import Postprocess
-from slm_jax.sequence_models.decoder_config import DecoderConfig
-from slm_jax.serving.unit_speech_lm import UnitSpeechLM, padded, pitch_rows
-from slm_jax.text.vocabulary import Vocabulary
-from tests.contracts.checks import random_params
+from slm_jax.serving.unit_speech_lm import UnitDecoding, padded, pitch_rows
+from tests.serving.drawn import HOP, drawn_unit_speech_lm, noise
 
-UNITS, HOP = 8, 320
+UNITS = 8
+SHORT = UnitDecoding(max_new=12, min_new=3)
 
 
 @pytest.fixture(scope="module")
 def system():
-    rng = np.random.default_rng(0)
-    centroids = jnp.asarray(rng.normal(size=(UNITS, 39)) * 10, jnp.float32)
-    post = Postprocess(jnp.zeros(39), jnp.eye(39))
-    lm = DecoderConfig(vocabulary=16, layers=1, width=16, heads=2, hidden=32, positions="rope", init_scale=0.5).make()
-    lm_params = random_params(lm, jax.random.key(0), jnp.zeros((1, 2), jnp.int32))
-    vocoder = UnitVocoderConfig(
-        units=UNITS,
-        unit_dim=8,
-        generator=ISTFTVocoderConfig(widths=(8, 8), blocks=(1, 1)),
-        pitch_predictor=pitch_predictor(8),
-    ).make()
-    vocoder_params = meta.unbox(jax.jit(partial(initialise, vocoder))(jax.random.key(1)))["params"]
-    return UnitSpeechLM(
-        tokenizer=PhoneticTokenizer(MFCCFeaturesConfig(), None, post, centroids),
-        vocabulary=Vocabulary(ranges=(("units", UNITS),)),
-        lm=lm,
-        lm_params=lm_params,
-        vocoder=vocoder,
-        vocoder_params=vocoder_params,
-    )
+    return drawn_unit_speech_lm(UNITS)
 
 
 def waveforms():
@@ -112,3 +90,148 @@ def test_padding_helpers():
     rows = pitch_rows([(np.array([100.0, 0.0]), np.array([True, False]))], 3)
     np.testing.assert_array_equal(rows["f0_hz"], [[100, 0, 0]])
     np.testing.assert_array_equal(rows["voiced"], [[True, False, False]])
+
+
+def only_clip(reply):
+    (message,) = reply.messages
+    assert message.role == "assistant"
+    (clip,) = message.speech
+    return clip
+
+
+def test_a_reply_is_the_continuation_in_speech_with_or_without_its_prompt(system):
+    asked = [spoken(noise(1.0), 16_000)]
+    key = jax.random.key(4)
+    whole, rest = (system.respond(asked, SHORT.replace(with_prompt=on), key)[0] for on in (True, False))
+    prompt, new = whole.trace["prompt_units"], whole.trace["new_units"]
+    np.testing.assert_array_equal(prompt, system.encode([noise(1.0)])[0].runs)
+    np.testing.assert_array_equal(new, system.generate([prompt], key, SHORT.sampling)[0])
+    np.testing.assert_array_equal(rest.trace["new_units"], new)
+    assert len(new) <= len(whole.trace["log_probs"]) <= len(new) + 1
+    assert (whole.trace["log_probs"] < 0).all()
+    for reply, units in ((whole, np.concatenate([prompt, new])), (rest, new)):
+        clip = only_clip(reply)
+        assert clip.rate_hz == system.rate_hz
+        np.testing.assert_allclose(clip.samples, system.decode([units])[0], atol=1e-6)
+    plain = system.respond(asked, SHORT.sampling, key)[0]  # voice and prompt as the system has them
+    np.testing.assert_array_equal(only_clip(plain).samples, only_clip(whole).samples)
+
+
+@dataclasses.dataclass(frozen=True)
+class CountingTokenizer(PhoneticTokenizer):
+    """The tokenizer with a list of how many waveforms it was given at each call."""
+
+    calls: list = dataclasses.field(default_factory=list)
+
+    def encode_all(self, waveforms):
+        self.calls.append(len(waveforms))
+        return super().encode_all(waveforms)
+
+
+def test_a_prompt_that_comes_several_times_is_encoded_once(system):
+    fields = {one.name: getattr(system.tokenizer, one.name) for one in dataclasses.fields(system.tokenizer)}
+    tokenizer = CountingTokenizer(**fields)
+    counting = dataclasses.replace(system, tokenizer=tokenizer)
+    first, second = spoken(noise(1.0), 16_000), spoken(noise(1.0, seed=1), 16_000)
+    replies = counting.respond([first, first, second, first], SHORT, jax.random.key(0))
+    assert tokenizer.calls == [2]
+    apart = system.respond(
+        [spoken(one[0].speech[0].samples, 16_000) for one in (first, first, second, first)], SHORT, jax.random.key(0)
+    )
+    for one, other in zip(replies, apart, strict=True):
+        np.testing.assert_array_equal(one.trace["new_units"], other.trace["new_units"])
+
+
+def test_speech_at_another_rate_is_resampled(system):
+    at_24 = resample(noise(1.0), 16_000, 24_000)
+    heard = system.respond([spoken(at_24, 24_000)], SHORT, jax.random.key(0))[0].trace["prompt_units"]
+    np.testing.assert_array_equal(heard, system.encode([resample(at_24, 24_000, 16_000)])[0].runs)
+
+
+@pytest.fixture
+def unchecked():
+    """As users have it: nobody compares arguments with annotations."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+SOUND = np.full(16_000, 0.1, np.float32)
+
+
+@pytest.mark.parametrize(
+    ("conversations", "message"),
+    [
+        ([written("hello")], "conversation 0 holds text: this system reads speech only"),
+        ([(Message("user", (Speech(SOUND, 16_000), Text("go on"))),)], "holds text"),
+        (spoken(SOUND, 16_000), "conversation 0 is 'Message': a conversation is a tuple of messages"),
+        ([spoken(SOUND, 16_000), ()], "conversation 1 is 'tuple'"),
+        ([(*spoken(SOUND, 16_000), *spoken(SOUND, 16_000))], "2 clips in 2 messages"),
+        ([spoken(np.zeros(0, np.float32), 16_000)], "conversation 0: samples is 'empty'"),
+        ([spoken(np.full(8000, np.nan, np.float32), 16_000)], "no NaN and no infinity"),
+        ([spoken(np.full(399, 0.1, np.float32), 16_000)], "399 samples': shorter than one frame"),
+    ],
+    ids=["text", "text beside", "no list", "no message", "two", "empty", "nan", "short"],
+)
+@pytest.mark.usefixtures("unchecked")
+def test_what_cannot_be_heard_is_one_clear_error(system, conversations, message):
+    with pytest.raises(UserError, match=message):
+        system.respond(conversations, SHORT, jax.random.key(0))
+    with pytest.raises(UserError, match=message):
+        system.log_prob(conversations)
+
+
+@pytest.mark.parametrize(
+    ("samples", "message"),
+    [
+        (np.zeros((1, 16_000), np.float32), r"\(1, 16000\): one channel"),
+        (np.zeros(16_000, np.int16), "'int16': floating point"),
+        (np.float32(1.0), "one channel, a vector"),
+        (np.array([np.inf] * 800, np.float32), "no NaN and no infinity"),
+    ],
+    ids=["rank", "dtype", "a number", "inf"],
+)
+@pytest.mark.usefixtures("unchecked")
+def test_encode_refuses_what_is_no_waveform(system, samples, message):
+    with pytest.raises(UserError, match=f"samples of utterance 0.*{message}"):
+        system.encode([samples])
+
+
+def test_nobody_asks_nobody_answers(system):
+    assert system.respond([], None, jax.random.key(0)) == []
+
+
+def test_an_unknown_voice_names_the_nearest(system):
+    asked = [spoken(noise(1.0), 16_000)]
+    with pytest.raises(UserError, match="one voice without a name"):
+        system.respond(asked, SHORT.replace(speaker="ann"), jax.random.key(0))
+    several = dataclasses.replace(system, speakers=("anna", "bob"))
+    with pytest.raises(UserError, match=r"did you mean 'anna'.*voices: anna, bob"):
+        several.respond(asked, SHORT.replace(speaker="ann"), jax.random.key(0))
+
+
+def silenced(system):
+    """The same system, whose model finds the end likelier than anything else, always."""
+    ids = jnp.arange(system.lm.config.vocabulary) == system.vocabulary.eos_id
+    params = jax.tree.map(jnp.zeros_like, system.lm_params)
+    flat = jax.tree_util.tree_map_with_path(lambda path, leaf: end_only(jax.tree_util.keystr(path), leaf, ids), params)
+    return dataclasses.replace(system, lm_params=flat)
+
+
+def end_only(path, leaf, ids):
+    if leaf.ndim == 2 and leaf.shape[0] == len(ids):
+        return jnp.where(ids[:, None], 10.0, leaf)
+    return jnp.ones_like(leaf) if "final" in path and "bias" in path else leaf
+
+
+def test_an_empty_continuation_is_silence_of_no_length(system):
+    asked = [spoken(noise(1.0), 16_000)]
+    mute, greedy = silenced(system), UnitDecoding(max_new=4, temperature=0.0)
+    whole, rest = (mute.respond(asked, greedy.replace(with_prompt=on), jax.random.key(0))[0] for on in (True, False))
+    assert len(whole.trace["new_units"]) == 0 == len(only_clip(rest).samples)
+    assert len(only_clip(whole).samples) > 0
+
+
+def test_without_durations_a_unit_lasts_as_long_as_it_does_in_the_mean(system):
+    even = dataclasses.replace(system, frames_per_unit=2.6)
+    assert [len(row) for row in even.decode([np.array([1, 2, 3]), np.array([4])])] == [3 * 3 * HOP, 3 * HOP]

@@ -55,3 +55,22 @@ def test_the_tiny_twin_is_tiny():
     config = gslm.config("tiny")
     assert count(config.stage("hubert").model.encoder.make(), jnp.zeros((1, 1600))) < 2_500_000
     assert count(config.stage("lm").model.make(), jnp.zeros((1, 2), jnp.int32)) < 2_500_000
+
+
+def test_a_run_of_an_older_version_is_judged_as_it_was():
+    config = gslm.config("tiny")
+    old = config.to_json()
+    del old["judges"]
+    assert from_json(old) == config
+    assert [judge.name for judge in config.judges] == [
+        "units",
+        "language_model",
+        "resynthesis",
+        "continuations",
+        "losses",
+    ]
+
+
+def test_other_judges_do_not_make_another_run():
+    config = gslm.config("tiny")
+    assert config.replace(judges=()).binding_json() == config.binding_json()

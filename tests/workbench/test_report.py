@@ -1,8 +1,10 @@
 import re
 
+import numpy as np
 import pytest
 
-from slm_jax.workbench.report import Report, show
+from slm_jax.evaluation.section import Plot, Section, Sound, Table
+from slm_jax.workbench.report import Report, report_of, show
 
 
 def test_page_has_relative_links_and_escapes(tmp_path):
@@ -29,3 +31,28 @@ def test_a_file_outside_the_folder_is_refused(tmp_path):
 )
 def test_cells(value, text):
     assert show(value) == text
+
+
+def test_the_page_is_a_loop_over_sections_with_what_is_heard_first(tmp_path):
+    drawn = []
+    sections = [
+        Section("Numbers", "Few.", tables=[Table(["a", "b"], [[1, 2.5]]), Table(["c"], [["<x>"]], title="More")]),
+        Section("Left", "Left out: no phones."),
+        Section(
+            "Voice",
+            sounds=[Sound("hello", np.zeros(1600, np.float32), 16_000, "Hello & bye")],
+            plots=[Plot("wave", lambda path: drawn.append(path), "A wave")],
+        ),
+    ]
+    page = report_of(tmp_path, "Run", "What it does.", sections, "evaluate it").read_text()
+    assert re.findall(r"<h[23]>(.*?)</h[23]>", page) == ["Listen", "Numbers", "More", "Left", "Voice"]
+    assert re.findall(r'src="([^"]+)"', page) == ["hello.wav", "plots/wave.png"]
+    assert drawn == [tmp_path / "plots" / "wave.png"]
+    assert (tmp_path / "hello.wav").stat().st_size > 3200
+    for text in ("Hello &amp; bye", "A wave", "2.500", "&lt;x&gt;", "Left out: no phones.", "evaluate it"):
+        assert text in page
+
+
+def test_without_sounds_nothing_is_to_be_heard(tmp_path):
+    page = report_of(tmp_path, "Run", "", [Section("Numbers", "Few.")], "evaluate it").read_text()
+    assert "Listen" not in page and 'sounds">' not in page
