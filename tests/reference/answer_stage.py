@@ -102,10 +102,10 @@ class AnswerStageConfig(GradientStageConfig):
         rows = [example(dev[i], np.random.default_rng(0)) for i in range(min(len(dev), self.batches.batch))]
         batch = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
         objective = AnswerObjective(answerer, self.alignment)
-        loss = jax.jit(lambda variables, frozen: objective(variables, batch, None, frozen))
+        loss = jax.jit(lambda variables, frozen, batch: objective(variables, batch, None, frozen))
 
         def evaluate(state: Any, frozen: Any) -> dict[str, float]:
-            term = loss(state.served, frozen).terms["answer"]
+            term = loss(state.served, frozen, batch).terms["answer"]
             return {"nats_per_byte": float(term.total / term.count)}
 
         return evaluate
