@@ -135,12 +135,13 @@ class Checkpoints:
 
     def restore_latest(
         self,
-        abstract: dict[str, Any],
+        abstract: dict[str, Any] | Callable[[dict[str, Any]], dict[str, Any]],
         accept: Callable[[int, dict[str, Any]], None] | None = None,
         optional: Sequence[str] = (),
     ) -> Restored | None:
         """The newest undamaged checkpoint, on the shardings that the abstract trees carry; None when there is none.
 
+        `abstract` may be a function of the checkpoint's meta, for those that were written in another form.
         `accept(step, meta)` runs before any array is read and may refuse by raising. Raises `UserError` when the
         stored arrays differ from `abstract` in paths, shapes or dtypes; an item that is `optional` is then missing
         from the result.
@@ -148,12 +149,14 @@ class Checkpoints:
         step = from_first_host(self._newest_sound(set_aside=True) if is_first_host() else -1)
         if step < 0:
             return None
+        meta = self.read_json(step, META)
         if accept is not None:
-            accept(step, self.read_json(step, META))
+            accept(step, meta)
+        abstract = abstract(meta) if callable(abstract) else abstract
         if optional:
             stored = self.read_json(step, ARRAYS)
             abstract = {n: t for n, t in abstract.items() if n not in optional or stored.get(n) == describe(t)}
-        return Restored(step, self._arrays(step, abstract), self.read_json(step, DATA), self.read_json(step, META))
+        return Restored(step, self._arrays(step, abstract), self.read_json(step, DATA), meta)
 
     def read_json(self, step: int, item: str) -> dict[str, Any]:
         """One of the JSON items `data`, `meta`, `arrays` of a step."""
@@ -279,17 +282,24 @@ def restore_params(folder: Place, *, item: str = "params", sharding: Any = None)
     Changes nothing on disk. `sharding` is that of every array, or a tree of them with the paths of the item; None puts
     all on the first local device. Raises `CheckpointError` when the folder holds no sound checkpoint.
     """
+    return restore_items(folder, lambda held: (item,), sharding=sharding)
+
+
+def restore_items(folder: Place, choose: Callable[[list[str]], Sequence[str]], *, sharding: Any = None) -> Restored:
+    """`restore_params` of several items at once: `choose` says which of those that the checkpoint holds."""
     checkpoints = Checkpoints(folder)
     step = checkpoints.newest_sound()
     stored = checkpoints.read_json(step, ARRAYS)
-    require(item in stored, "item", item, f"the checkpoint of step {step} holds {sorted(stored)}")
-    place = _places(sharding, stored[item])
-    leaves = {
-        path: jax.ShapeDtypeStruct(tuple(shape), jax.numpy.dtype(dtype), sharding=place[path])
-        for path, (shape, dtype) in stored[item].items()
-    }
-    tree = nested(leaves)
-    found = checkpoints._arrays(step, {item: tree})
+    trees = {}
+    for item in choose(sorted(stored)):
+        require(item in stored, "item", item, f"the checkpoint of step {step} holds {sorted(stored)}")
+        place = _places(sharding, stored[item])
+        leaves = {
+            path: jax.ShapeDtypeStruct(tuple(shape), jax.numpy.dtype(dtype), sharding=place[path])
+            for path, (shape, dtype) in stored[item].items()
+        }
+        trees[item] = nested(leaves)
+    found = checkpoints._arrays(step, trees)
     return Restored(step, found, checkpoints.read_json(step, DATA), checkpoints.read_json(step, META))
 
 

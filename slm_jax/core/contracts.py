@@ -7,12 +7,15 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
 from slm_jax.core.messages import Conversation, Message
 from slm_jax.core.types import Codes, Frames, Spans, Streams
 
 Params = Any
+Variables = Any
+"""`{"params": ..., other collections}`."""
 Batch = Any
 
 
@@ -59,29 +62,50 @@ class Adapter(Protocol):
     def capacity(self, length: int) -> int: ...
 
 
-class Loss(NamedTuple):
-    """What an objective returns for one (micro-)batch.
+class Term(NamedTuple):
+    """One part of a loss over one (micro-)batch: a sum over real entries, how many there were, and its weight.
 
-    `total` is a sum over real tokens and `count` how many there were; the training step adds both over micro-batches
-    and devices and divides once, so that every real token weighs the same. `metrics` maps a name to such a
-    (sum, count) pair. `state` is the new mutable state (None when there is none).
+    `weight` does not depend on how a batch is cut.
     """
 
     total: jax.Array
     count: jax.Array  # type: ignore[assignment]  # tuples have a method of that name
+    weight: Any = 1.0
+
+    def share(self) -> jax.Array:
+        """What one unit of `total` weighs in the loss: weight / count, 0 where nothing was counted."""
+        count = jnp.asarray(self.count, jnp.float32)
+        return jnp.where(count > 0, self.weight / jnp.where(count > 0, count, 1.0), 0.0)
+
+
+class Loss(NamedTuple):
+    """What an objective returns for one (micro-)batch.
+
+    `terms`: parts by name. The training step adds their sums and counts over micro-batches and devices, then divides
+    each once and weighs it, so that the loss is exact however a batch is cut. `metrics` maps a name to such a (sum,
+    count) pair. `stats` (None, or a tree of sums, such as how often a code was chosen) is added up likewise and handed
+    once per step to the rule of the player that owns the statistics.
+    """
+
+    terms: dict[str, Term]
     metrics: dict[str, tuple[jax.Array, jax.Array]]
-    state: Any = None
+    stats: Any = None
+
+    def value(self) -> jax.Array:
+        """sum_k weight_k total_k / count_k, as if this were all of the batch; float32."""
+        return sum((term.share() * term.total for term in self.terms.values()), jnp.zeros((), jnp.float32))
 
 
 @runtime_checkable
 class Objective(Protocol):
     """A loss over one (micro-)batch.
 
-    `params` is the whole tree, of which only the leaves a player owns are differentiated; `state` is mutable state
-    (VQ averages, batch statistics) or None; `frozen` holds trees that nobody trains (teacher, reference policy).
+    `variables` are all collections of the model (`{"params": ..., ...}`), of which only the leaves a player owns are
+    differentiated; `frozen` holds trees that nobody trains (teacher, reference policy). Where a run mixes kinds of
+    batch, the objective looks at which keys are there.
     """
 
-    def __call__(self, params: Params, state: Any, batch: Batch, rng: jax.Array, frozen: Any = None) -> Loss: ...
+    def __call__(self, variables: Variables, batch: Batch, rng: jax.Array, frozen: Any = None) -> Loss: ...
 
 
 @runtime_checkable

@@ -66,3 +66,8 @@ def partition(tree: Any, predicate: PathPredicate) -> tuple[Any, Any]:
 def merge(first: Any, second: Any) -> Any:
     """One tree out of the two that `partition` made."""
     return jax.tree.map(lambda a, b: b if a is None else a, first, second, is_leaf=lambda leaf: leaf is None)
+
+
+def variables_of(variables: dict[str, Any], part: str) -> dict[str, Any]:
+    """The variables of the sub-module `part`: its branch of every collection that has one."""
+    return {collection: tree[part] for collection, tree in variables.items() if part in tree}

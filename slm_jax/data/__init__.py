@@ -10,6 +10,7 @@ Buckets    whole examples in few fixed shapes                           (`data.b
 Order      who comes when, and the rng of each example                  (`data.order`)
 Joined     rows side by side, parts of a source, corpora end to end     (`data.joined`)
 Mixture    shares of corpora and of kinds of example, in a config       (`data.mixture`)
+Kinds      whole pipelines in turn, each with its own shapes            (`data.interleaved`)
 Passes     finite passes over a source for encoding                     (`data.passes`, `data.progress`)
 Shares     a pass shared by several hosts, written as one table         (`data.shares`)
 """

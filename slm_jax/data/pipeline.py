@@ -69,6 +69,11 @@ class Batches:
         # Grain closes its threads from `__del__`, which complains when the interpreter is half gone: be earlier
         self._finalizer = weakref.finalize(self, _close, self._open)
 
+    @property
+    def examples(self) -> int:
+        """How many there are in the sources, all hosts' together."""
+        return sum(self._order["examples"])
+
     def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
         return self
 

@@ -30,10 +30,15 @@ class Terms(NamedTuple):
 
 
 def token_sums(
-    logits: Float[Array, "B S V"], targets: Int[Array, "B S"], counted: Bool[Array, "B S"], terms: Terms
+    logits: Float[Array, "B S V"],
+    targets: Int[Array, "B S"],
+    counted: Bool[Array, "B S"] | Float[Array, "B S"],
+    terms: Terms,
 ) -> TokenSums:
-    """Sums over the entries where `counted` holds; what stands in the others has no effect, not even a NaN."""
-    logits = jnp.where(counted[..., None], logits.astype(jnp.float32), 0.0)
+    """Sums over the entries where `counted` holds, or is above 0 and weighs them; in others not even a NaN counts."""
+    flags = counted.dtype == bool
+    real = counted if flags else counted > 0
+    logits = jnp.where(real[..., None], logits.astype(jnp.float32), 0.0)
     log_z = jax.nn.logsumexp(logits, axis=-1)
     nll = log_z - jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
     loss = nll
@@ -42,7 +47,8 @@ def token_sums(
     if terms.z_loss:
         loss = loss + terms.z_loss * jnp.square(log_z)
     correct = jnp.argmax(logits, axis=-1) == targets
-    return TokenSums(*(jnp.sum(jnp.where(counted, x, 0.0)) for x in (loss, nll, correct)))
+    summed = (jnp.where(real, x, 0.0) for x in (loss, nll, correct))
+    return TokenSums(*(jnp.sum(x if flags else x * counted) for x in summed))
 
 
 def chunked_token_sums(
@@ -51,7 +57,7 @@ def chunked_token_sums(
     features: Float[Array, "B S D"],
     matrix: Float[Array, "D V"],
     targets: Int[Array, "B S"],
-    counted: Bool[Array, "B S"],
+    counted: Bool[Array, "B S"] | Float[Array, "B S"],
 ) -> TokenSums:
     """`token_sums(features @ matrix, ...)` over `chunk` steps of time at once.
 
@@ -104,7 +110,9 @@ def _forward(terms: Terms, chunk: int, features: Any, matrix: Any, targets: Any,
 def _backward(terms: Terms, chunk: int, saved: tuple, cotangent: TokenSums) -> tuple:
     d_features, d_matrix = saved
     scale = cotangent.loss
-    return (d_features * scale.astype(d_features.dtype), d_matrix * scale.astype(d_matrix.dtype), None, None)
+    # in float32: a factor rounded to bfloat16 would bend all of the gradient the same way
+    scaled = ((d.astype(jnp.float32) * scale).astype(d.dtype) for d in (d_features, d_matrix))
+    return (*scaled, None, None)
 
 
 _chunked.defvjp(_forward, _backward)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from slm_jax.core.config import Config
-from slm_jax.core.contracts import Batch, Loss, Params
+from slm_jax.core.contracts import Batch, Loss, Term, Variables
 from slm_jax.core.errors import require
 from slm_jax.encoders.ssl import EncoderOutput, SSLEncoder, SSLEncoderConfig
 from slm_jax.nn.linear import Linear, logits_float32
@@ -101,24 +101,25 @@ class MaskedPrediction:
     """Cross-entropy of the labels of frames, weighed by whether the frame was hidden.
 
     The batch holds `samples` `[B, N]`, `sample_mask` `[B, N]`, `labels` `[B, T]` int32, `label_mask` `[B, T]` and
-    `span_mask` `[B, T]` (frames to hide). Dropout draws from `rng`; None switches it off. The count is the summed
-    weight, so that the loss is in nats per frame. Metrics, masked and unmasked: `nll` and `accuracy`; `feature_square`.
+    `span_mask` `[B, T]` (frames to hide). Dropout draws from `rng`; None switches it off. Terms: `prediction`, whose
+    count is the summed weight, so that it is in nats per frame, and with a penalty `feature_penalty`, which counts real
+    frames. Metrics, masked and unmasked: `nll` and `accuracy`; `feature_square`.
     """
 
     model: HubertPretraining
     config: MaskedPredictionConfig
 
-    def __call__(self, params: Params, state: Any, batch: Batch, rng: jax.Array | None, frozen: Any = None) -> Loss:
+    def __call__(self, variables: Variables, batch: Batch, rng: jax.Array | None, frozen: Any = None) -> Loss:
         samples, sample_mask, span_mask = (jnp.asarray(batch[k]) for k in ("samples", "sample_mask", "span_mask"))
         rngs = None if rng is None else {"dropout": rng}
-        apply = self.model.apply
-        logits, out = apply({"params": params}, samples, sample_mask, span_mask, deterministic=rng is None, rngs=rngs)
+        logits, out = self.model.apply(variables, samples, sample_mask, span_mask, deterministic=rng is None, rngs=rngs)
         real = out.mask & jnp.asarray(batch["label_mask"])
         loss = masked_prediction(logits, jnp.asarray(batch["labels"]), real, span_mask, self.config.unmasked_weight)
         square, frames = _mean_square(out)
-        penalty = self.config.feature_penalty * square / jnp.maximum(frames, 1) * loss.count
-        metrics = loss.metrics | {"feature_square": (square, frames)}
-        return Loss(loss.total + penalty, loss.count, metrics, state)
+        terms = loss.terms
+        if self.config.feature_penalty:
+            terms = terms | {"feature_penalty": Term(square, frames, self.config.feature_penalty)}
+        return Loss(terms, loss.metrics | {"feature_square": (square, frames)})
 
 
 def masked_prediction(
@@ -134,7 +135,7 @@ def masked_prediction(
     hidden_count, seen_count = hidden.sum(dtype=jnp.float32), seen.sum(dtype=jnp.float32)
     total = masked.loss + unmasked_weight * unmasked.loss
     metrics = _metrics("masked", masked, hidden_count) | _metrics("unmasked", unmasked, seen_count)
-    return Loss(total, hidden_count + unmasked_weight * seen_count, metrics)
+    return Loss({"prediction": Term(total, hidden_count + unmasked_weight * seen_count)}, metrics)
 
 
 def _metrics(name: str, sums: TokenSums, count: jax.Array) -> dict[str, tuple[jax.Array, jax.Array]]:

@@ -8,11 +8,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
 from slm_jax.core.config import Config
-from slm_jax.core.contracts import Batch, Loss, Params
+from slm_jax.core.contracts import Batch, Loss, Term, Variables
 from slm_jax.core.errors import require
 from slm_jax.objectives.cross_entropy import Terms, chunked_token_sums, token_sums
 
-FIELDS = ("ids", "mask", "segment_ids", "positions", "target_mask")
+FIELDS = ("ids", "mask", "segment_ids", "positions", "target_mask", "target_weight")
 """What the objective reads of a batch; other entries are left alone."""
 
 LARGE_VOCABULARY = 8192
@@ -44,21 +44,22 @@ class NextToken:
     """Cross-entropy of every token given those before it in its row or segment.
 
     The batch holds `ids` `[B, S]` int32 and optionally `mask` `[B, S]` (real entries), `segment_ids` `[B, S]` (rows
-    packed from several examples; 0 is padding), `positions` `[B, S]` and `target_mask` `[B, S]` (tokens that count
-    as targets). The first token of a row or segment is no target. Dropout draws from `rng`; None switches it off.
-    Metrics: `nll` (nats per token) and `accuracy`.
+    packed from several examples; 0 is padding), `positions` `[B, S]`, `target_mask` `[B, S]` (tokens that count
+    as targets) and `target_weight` `[B, S]` float (by how much; not below 0). The first token of a row or segment is
+    no target. The count is the number of targets, or the sum of their weights. Dropout draws from `rng`; None switches
+    it off. Metrics: `nll` (nats per token) and `accuracy`.
     """
 
     model: Any
     config: NextTokenConfig
 
-    def __call__(self, params: Params, state: Any, batch: Batch, rng: jax.Array | None, frozen: Any = None) -> Loss:
+    def __call__(self, variables: Variables, batch: Batch, rng: jax.Array | None, frozen: Any = None) -> Loss:
         batch = {name: jnp.asarray(batch[name]) for name in FIELDS if name in batch}
         ids, mask, segments = batch["ids"], batch.get("mask"), batch.get("segment_ids")
         if mask is None and segments is not None:
             mask = segments != 0
         features = self.model.apply(
-            {"params": params},
+            variables,
             ids,
             batch.get("positions"),
             segments,
@@ -68,22 +69,24 @@ class NextToken:
             method="hidden",
         )
         counted = counted_targets(ids, mask, segments, batch.get("target_mask"))
+        if "target_weight" in batch:
+            counted = counted * batch["target_weight"][:, 1:].astype(jnp.float32)
         # all of the row, the last entry without a target: time keeps a length that devices and lanes divide
         targets, counted = (jnp.pad(x, ((0, 0), (0, 1))) for x in (ids[:, 1:], counted))
-        sums = self._sums(params, features, targets, counted)
+        sums = self._sums(variables, features, targets, counted)
         count = counted.sum(dtype=jnp.float32)
         metrics = {"nll": (sums.nll, count), "accuracy": (sums.correct, count)}
-        return Loss(sums.loss, count, metrics, state)
+        return Loss({"tokens": Term(sums.loss, count)}, metrics)
 
-    def _sums(self, params: Params, features: jax.Array, targets: jax.Array, counted: jax.Array) -> Any:
+    def _sums(self, variables: Variables, features: jax.Array, targets: jax.Array, counted: jax.Array) -> Any:
         terms = Terms(self.config.label_smoothing, self.config.z_loss)
         chunk = self.config.chunk
         if chunk == "auto":
             chunk = CHUNK if self.model.config.vocabulary >= LARGE_VOCABULARY else None
         if chunk is None:
-            logits = self.model.apply({"params": params}, features, method="head")
+            logits = self.model.apply(variables, features, method="head")
             return token_sums(logits, targets, counted, terms)
-        matrix = self.model.apply({"params": params}, method="head_matrix")
+        matrix = self.model.apply(variables, method="head_matrix")
         return chunked_token_sums(terms, chunk, features, matrix, targets, counted)
 
 

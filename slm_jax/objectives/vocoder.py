@@ -1,7 +1,7 @@
 """The two players of vocoder training: a generator (spectra, and if wanted a judge's opinion) and its judges.
 
 Source: Kong et al. 2020 (least squares GAN, feature matching x 2, mel L1 x 45); several resolutions as in Parallel
-WaveGAN (Yamamoto et al. 2020). Params are `{"generator": ..., "discriminator": ...}`; without discriminators the
+WaveGAN (Yamamoto et al. 2020). The parts are `generator` and `discriminator`; without discriminators the
 second is absent and the spectral loss trains alone, which is what a CPU can afford.
 
 Batch keys: `units [B, T]` int, `samples [B, T hop]` (float, or int16), and where the vocoder reads them `f0_hz [B, T]`,
@@ -19,14 +19,14 @@ from jaxtyping import Array, Bool, Float
 from slm_jax.audio.mel import LogMelConfig
 from slm_jax.audio.stft import frame, window_of
 from slm_jax.core.config import Config
-from slm_jax.core.contracts import Loss
+from slm_jax.core.contracts import Loss, Term
 from slm_jax.core.errors import require
-from slm_jax.core.trees import PathPredicate, matching
+from slm_jax.core.trees import PathPredicate, matching, variables_of
 from slm_jax.decoders.discriminators import Discriminators, Judgement
 from slm_jax.decoders.unit_vocoder import UnitVocoder
 
-OWNS_GENERATOR: PathPredicate = matching("generator/")
-OWNS_DISCRIMINATOR: PathPredicate = matching("discriminator/")
+OWNS_GENERATOR: PathPredicate = matching("params/generator/")
+OWNS_DISCRIMINATOR: PathPredicate = matching("params/discriminator/")
 FLOOR = 1e-5
 
 
@@ -54,7 +54,7 @@ def hifigan_losses() -> VocoderLossConfig:
 
 
 class GeneratorObjective:
-    """What the generator minimises; owns `generator/`. Counts real unit frames."""
+    """What the generator minimises; owns `params/generator/`. Counts real unit frames."""
 
     owns = staticmethod(OWNS_GENERATOR)
 
@@ -66,21 +66,21 @@ class GeneratorObjective:
             spectrum_of(n_fft, hop, mels, vocoder.config.rate_hz) for n_fft, hop, mels in config.resolutions
         ]
 
-    def __call__(self, params: Any, state: Any, batch: Any, rng: jax.Array, frozen: Any = None) -> Loss:
+    def __call__(self, variables: Any, batch: Any, rng: jax.Array, frozen: Any = None) -> Loss:
         c, (noise_key, dropout_key) = self.config, jax.random.split(rng)
         target, mask = waveform_of(batch), frame_mask_of(batch)
-        made = spoken(self.vocoder, params["generator"], batch, mask, noise_key)
-        parts = {"spectral": self.spectral(made, target, mask)}
-        total = c.spectral_weight * parts["spectral"]
+        generator = variables_of(variables, "generator")
+        made = spoken(self.vocoder, generator, batch, mask, noise_key)
+        parts = {"spectral": (self.spectral(made, target, mask), c.spectral_weight)}
         if self.discriminators is not None:
-            judge = partial(self.discriminators.apply, {"params": params["discriminator"]})
+            judge = partial(self.discriminators.apply, variables_of(variables, "discriminator"))
             of_made, of_real = judge(made), jax.lax.stop_gradient(judge(target))
-            parts |= {"adversarial": fooling_loss(of_made), "features": feature_loss(of_real, of_made)}
-            total = total + c.adversarial_weight * parts["adversarial"] + c.feature_weight * parts["features"]
+            parts["adversarial"] = fooling_loss(of_made), c.adversarial_weight
+            parts["features"] = feature_loss(of_real, of_made), c.feature_weight
         if self.vocoder.config.pitch_predictor is not None and "f0_hz" in batch:
-            parts |= pitch_losses(self.vocoder, params["generator"], batch, mask, dropout_key)
-            total = total + c.pitch_weight * (parts["log_f0"] + parts["voicing"])
-        return weighted(total, parts, mask, state)
+            pitch = pitch_losses(self.vocoder, generator, batch, mask, dropout_key)
+            parts |= {name: (rows, c.pitch_weight) for name, rows in pitch.items()}
+        return by_frames(parts, mask)
 
     def spectral(
         self, made: Float[Array, "B N"], target: Float[Array, "B N"], mask: Bool[Array, "B T"]
@@ -95,26 +95,26 @@ class GeneratorObjective:
 
 
 class DiscriminatorObjective:
-    """What the discriminators minimise: real to 1, made to 0; owns `discriminator/`. Counts real unit frames."""
+    """What the discriminators minimise: real to 1, made to 0; owns `params/discriminator/`. Counts real unit frames."""
 
     owns = staticmethod(OWNS_DISCRIMINATOR)
 
     def __init__(self, vocoder: UnitVocoder, discriminators: Discriminators) -> None:
         self.vocoder, self.discriminators = vocoder, discriminators
 
-    def __call__(self, params: Any, state: Any, batch: Any, rng: jax.Array, frozen: Any = None) -> Loss:
+    def __call__(self, variables: Any, batch: Any, rng: jax.Array, frozen: Any = None) -> Loss:
         target, mask = waveform_of(batch), frame_mask_of(batch)
-        made = jax.lax.stop_gradient(spoken(self.vocoder, params["generator"], batch, mask, jax.random.split(rng)[0]))
-        judge = partial(self.discriminators.apply, {"params": params["discriminator"]})
-        loss = judging_loss(judge(target), judge(made))
-        return weighted(loss, {"judging": loss}, mask, state)
+        generator = variables_of(variables, "generator")
+        made = jax.lax.stop_gradient(spoken(self.vocoder, generator, batch, mask, jax.random.split(rng)[0]))
+        judge = partial(self.discriminators.apply, variables_of(variables, "discriminator"))
+        return by_frames({"judging": (judging_loss(judge(target), judge(made)), 1.0)}, mask)
 
 
-def spoken(vocoder: UnitVocoder, params: Any, batch: Any, mask: jax.Array, key: jax.Array) -> Float[Array, "B N"]:
+def spoken(vocoder: UnitVocoder, variables: Any, batch: Any, mask: jax.Array, key: jax.Array) -> Float[Array, "B N"]:
     """The vocoder's waveform for a batch."""
     conditions = {name: batch[name] for name in ("f0_hz", "voiced", "speaker") if name in batch}
     given = mask if "frame_mask" in batch else None
-    return vocoder.apply({"params": params}, batch["units"], given, key=key, **conditions)
+    return vocoder.apply(variables, batch["units"], given, key=key, **conditions)
 
 
 def waveform_of(batch: Any) -> Float[Array, "B N"]:
@@ -167,10 +167,10 @@ def feature_loss(of_real: list[Judgement], of_made: list[Judgement]) -> Float[Ar
 
 
 def pitch_losses(
-    vocoder: UnitVocoder, params: Any, batch: Any, mask: Bool[Array, "B T"], key: jax.Array
+    vocoder: UnitVocoder, variables: Any, batch: Any, mask: Bool[Array, "B T"], key: jax.Array
 ) -> dict[str, Float[Array, "B"]]:
     """Squared error of the predicted log F0 over voiced frames, and cross-entropy of the voicing."""
-    variables, voiced = {"params": params}, batch["voiced"].astype(bool)
+    voiced = batch["voiced"].astype(bool)
     log_f0, logit = vocoder.apply(
         variables,
         batch["units"],
@@ -192,11 +192,9 @@ def row_mean(values: Float[Array, "B T"], mask: Bool[Array, "B T"]) -> Float[Arr
     return jnp.where(mask, values, 0.0).sum(-1) / jnp.maximum(mask.sum(-1), 1)
 
 
-def weighted(
-    total: Float[Array, "B"], parts: dict[str, Float[Array, "B"]], mask: Bool[Array, "B T"], state: Any
-) -> Loss:
-    """Rows weighted by their real frames."""
+def by_frames(parts: dict[str, tuple[Float[Array, "B"], float]], mask: Bool[Array, "B T"]) -> Loss:
+    """A term for each of the (losses of rows, weight), in which rows weigh as many frames as they have."""
     frames = mask.sum(-1).astype(jnp.float32)
     count = frames.sum()
-    metrics = {name: ((rows * frames).sum(), count) for name, rows in parts.items()}
-    return Loss((total * frames).sum(), count, metrics, state)
+    terms = {name: Term((rows * frames).sum(), count, weight) for name, (rows, weight) in parts.items()}
+    return Loss(terms, {name: (term.total, count) for name, term in terms.items()})

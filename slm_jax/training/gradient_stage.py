@@ -4,10 +4,10 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-from slm_jax.checkpoints.manager import Checkpoints, restore_params
+from slm_jax.checkpoints.manager import Checkpoints, restore_items
 from slm_jax.core.contracts import BatchIterator
 from slm_jax.core.errors import UserError
-from slm_jax.core.paths import absolute
+from slm_jax.core.paths import Place, absolute
 from slm_jax.data.pipeline import PipelineConfig
 from slm_jax.data.shapes import Shapes
 from slm_jax.parallel.mesh import MeshConfig
@@ -17,7 +17,7 @@ from slm_jax.training.optimizer import OptimizerConfig
 from slm_jax.training.part_record import Parts
 from slm_jax.training.run_folder import StageFolder
 from slm_jax.training.stages import RunConfig, StageConfig, StageContext
-from slm_jax.training.state import Initialise
+from slm_jax.training.state import COLLECTIONS, EMA, EMA_COLLECTIONS, PARAMS, Initialise
 from slm_jax.training.step import Player
 
 CHECKPOINTS = "checkpoints"
@@ -139,8 +139,19 @@ def host_share(mesh: MeshConfig) -> dict[str, Any]:
     return {"host": host, "hosts": hosts}
 
 
-def trained(folder: StageFolder) -> tuple[StageConfig, Any]:
-    """Config and parameters of a finished stage; the slow copy (EMA) where it keeps one."""
+def trained(folder: StageFolder) -> tuple[StageConfig, dict[str, Any]]:
+    """Config and variables of a finished stage, all collections; the slow copies (EMA) where it keeps them."""
     config = GradientStageConfig.of(folder)
-    item = "params" if config.train.ema_decay is None else "ema"
-    return config, restore_params(folder.path / CHECKPOINTS, item=item).trees[item]
+    return config, restored_variables(folder.path / CHECKPOINTS, slow=config.train.ema_decay is not None)
+
+
+def restored_variables(checkpoints: Place, slow: bool) -> dict[str, Any]:
+    """Variables in the newest checkpoint of a folder; with `slow`, where there are slow copies, those."""
+
+    def wanted(held: list[str]) -> list[str]:
+        bare, others = (EMA if slow and EMA in held else PARAMS), [COLLECTIONS, *([EMA_COLLECTIONS] if slow else [])]
+        return [bare, *(name for name in others if name in held)]
+
+    found = restore_items(checkpoints, wanted).trees
+    params = found[EMA] if EMA in found else found[PARAMS]
+    return {PARAMS: params, **found.get(COLLECTIONS, {}), **found.get(EMA_COLLECTIONS, {})}

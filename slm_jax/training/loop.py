@@ -29,13 +29,14 @@ from slm_jax.training.goodput import Ledger, read_goodput
 from slm_jax.training.lookout import Lookout, left_out
 from slm_jax.training.metrics import FILE as METRICS
 from slm_jax.training.metrics import MetricsLog, Progress, means
+from slm_jax.training.old_checkpoints import is_old, old_trees, renewed
 from slm_jax.training.profiling import Profiler, parse_window
 from slm_jax.training.programs import Program, Programs, describe_batch
 from slm_jax.training.resuming import check_same_run, describe_run
 from slm_jax.training.signals import StopRequest
 from slm_jax.training.spikes import SpikeConfig, nothing_seen
-from slm_jax.training.state import SPIKES, Initialise, TrainState, abstract_state, new_state, overlay
-from slm_jax.training.step import Player, StepOutput, acting, check_players, make_step, optimizer_init
+from slm_jax.training.state import SPIKES, Initialise, TrainState, abstract_state, begun_from, new_state
+from slm_jax.training.step import Player, StepOutput, acting, check_players, make_step, optimizer_init, trained_leaves
 from slm_jax.training.stops import Interrupted, full_disk_told
 
 log = logging.getLogger(__name__)
@@ -107,12 +108,13 @@ def train(
     """Train in `folder`, or go on where a run in it was stopped; returns the state after the last step.
 
     `folder` may be one of a store: checkpoints go there at once, logs a little later.
-    `initialise(key)` returns Linen variables, boxed or not: `params` and, if any, mutable collections. `start_from`
-    replaces parameters of a new run by path (a pre-trained part); a function that returns them is called only when
-    there is no checkpoint to go on from. `frozen` is handed to the objectives and not trained. `evaluate(state)` must
-    not keep the state, whose arrays the next step takes over. `meta` (JSON) must be the same when a run goes on: the
-    token layout's hash belongs there. `speech_s` tells the seconds of speech of a batch, for the log. `progress`
-    shows a bar on stderr, `say` takes the account of time at the end. Closing `batches` is the caller's.
+    `initialise(key)` returns Linen variables, boxed or not: `params` and, if any, other collections. `start_from`
+    replaces leaves of a new run by path (a pre-trained part), a tree without collections those of `params`; a function
+    that returns them is called only when there is no checkpoint to go on from. `frozen` is handed to the objectives and
+    not trained. `evaluate(state)` must not keep the state, whose arrays the next step takes over. `meta` (JSON) must be
+    the same when a run goes on: the token layout's hash belongs there. `speech_s` tells the seconds of speech of a
+    batch, for the log. `progress` shows a bar on stderr, `say` takes the account of time at the end. Closing `batches`
+    is the caller's.
 
     Raises `TrainingDiverged` (`TooManySpikes` is one), `Interrupted` (after saving), `CheckpointError`, and
     `UserError` when the checkpoint in `folder` was made with other settings.
@@ -152,14 +154,15 @@ class _Run:
         self.logs, self.ledger, self.speech_s = logs, ledger, speech_s
         self.mesh: Mesh = config.mesh.make()
         self.init, self.opt_init = initialise, optimizer_init(players, config.steps)
-        self.parts: dict[str, Any] = {"ema": config.ema_decay is not None, "memory": None}
+        slow = None if config.ema_decay is None else trained_leaves(players)
+        self.parts: dict[str, Any] = {"ema": slow, "memory": None}
         if config.spike is not None:
             self.parts["memory"] = functools.partial(nothing_seen, config.spike, [player.name for player in players])
         rules = config.mesh.rules
         self.shapes, self.shardings = abstract_state(
             initialise, self.opt_init, mesh=self.mesh, rules=rules, **self.parts
         )
-        check_players(players, self.shapes.params)
+        check_players(players, self.shapes.variables)
         # read now, each device its share, where leaves are lazy and boxed
         self.frozen = load_part(unbox(frozen), shardings_for(frozen, self.mesh, rules))
         step = make_step(
@@ -181,20 +184,22 @@ class _Run:
         self.clock = Clock()
 
     def restore_or_start(self, start_from: Any) -> tuple[TrainState, int]:
-        abstract = with_shardings(self.shapes, self.shardings).trees()
         with self._spend("restore"):
-            restored = self.checkpoints.restore_latest(abstract, self._accept, optional=(SPIKES,))
+            restored = self.checkpoints.restore_latest(self._abstract, self._accept, optional=(SPIKES,))
         if restored is not None:
             self.batches.set_state(restored.data)
-            return self._with_memory(TrainState.from_trees(restored.trees)), restored.step
-        key, ema = jax.random.key(self.config.seed), self.parts["ema"]
+            old = is_old(restored.meta)
+            state = renewed(restored.trees, self.shapes) if old else TrainState.from_trees(restored.trees)
+            return self._with_memory(state), restored.step
+        key = jax.random.key(self.config.seed)
         state = new_state(self.init, self.opt_init, key=key, shardings=self.shardings, **self.parts)
         start_from = start_from() if callable(start_from) else start_from
-        if start_from is not None:
-            params = overlay(state.params, unbox(start_from), self.shardings.params)
-            slow = overlay(state.ema, unbox(start_from), self.shardings.params) if ema else None
-            state = dataclasses.replace(state, params=params, ema=slow)
-        return state, 0
+        return (state if start_from is None else begun_from(state, unbox(start_from), self.shardings)), 0
+
+    def _abstract(self, meta: dict[str, Any]) -> dict[str, Any]:
+        """The items of a checkpoint of which `meta` is the JSON, as shapes on their shardings."""
+        trees = with_shardings(self.shapes, self.shardings).trees()
+        return old_trees(trees, self.players, self.config.steps) if is_old(meta) else trees
 
     def _with_memory(self, state: TrainState) -> TrainState:
         """A checkpoint from before the policy for spikes, or of another one, remembers nothing."""

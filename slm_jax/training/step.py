@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -9,29 +10,49 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from slm_jax.core.contracts import Batch, Loss, Objective, Params
+from slm_jax.core.contracts import Batch, Loss, Objective, Term, Variables
 from slm_jax.core.errors import require
 from slm_jax.core.trees import PathPredicate, flatten_by_path, merge, partition
 from slm_jax.parallel.placement import placed_on
 from slm_jax.parallel.sharding import batch_sharding, row_shards
+from slm_jax.training.accumulate import accumulated
 from slm_jax.training.optimizer import OptimizerConfig
 from slm_jax.training.spikes import MEASURES, SpikeConfig, Verdict, judge
-from slm_jax.training.state import TrainState
+from slm_jax.training.state import PARAMS, TrainState
 
 Sums = dict[str, tuple[jax.Array, jax.Array]]
 
 
 def everything(path: str) -> bool:
-    """The predicate of a player that owns the whole tree."""
-    return True
+    """The predicate of a player that owns all of `params`, and of the other collections nothing."""
+    return path.startswith(f"{PARAMS}/")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Statistics:
+    """Collections that are not moved by a gradient but counted, such as averages of codebooks.
+
+    `update(variables, stats)` returns new trees for the `collections`, from the variables as the player found them and
+    its objective's `Loss.stats`, summed over the whole batch.
+    """
+
+    collections: tuple[str, ...]
+    update: Callable[[Variables, Any], dict[str, Any]]
+
+    def __call__(self, variables: Variables, stats: Any) -> dict[str, Any]:
+        """The new collections; raises `UserError` when they are not those that were announced."""
+        made = self.update(variables, stats)
+        require(set(made) == set(self.collections), "statistics", sorted(made), f"must be {self.collections}")
+        return made
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Player:
     """Who trains what: `objective` is differentiated with respect to the leaves that `owns` selects.
 
-    A player moves in the steps `start, start + every, ...`. Players of a step run in their order, each on the
-    parameters that the one before left.
+    `owns` sees paths that begin with the collection, such as `params/generator/kernel`. A leaf that nobody owns, and
+    that lies in no collection of somebody's `statistics`, is constant. A player moves in the steps `start, start +
+    every, ...`. Players of a step run in their order, each on the variables that the one before left.
     """
 
     name: str
@@ -40,6 +61,7 @@ class Player:
     owns: PathPredicate = everything
     every: int = 1
     start: int = 0
+    statistics: Statistics | None = None
 
     def updates(self, total_steps: int) -> int:
         """How often the player moves in a run of `total_steps` steps."""
@@ -65,27 +87,41 @@ class StepOutput(NamedTuple):
     verdict: Verdict | None = None
 
 
-def optimizer_init(players: Sequence[Player], total_steps: int) -> Callable[[Params], dict[str, Any]]:
-    """A function from parameters to the optimizer state of every player."""
+def optimizer_init(players: Sequence[Player], total_steps: int) -> Callable[[Variables], dict[str, Any]]:
+    """A function from variables to the optimizer state of every player."""
 
-    def init(params: Params) -> dict[str, Any]:
-        return {p.name: p.transformation(total_steps).init(partition(params, p.owns)[0]) for p in players}
+    def init(variables: Variables) -> dict[str, Any]:
+        return {p.name: p.transformation(total_steps).init(partition(variables, p.owns)[0]) for p in players}
 
     return init
 
 
-def check_players(players: Sequence[Player], params: Params) -> None:
-    """Raise `UserError` for players without parameters, with equal names, or that own one leaf twice."""
+def trained_leaves(players: Sequence[Player]) -> PathPredicate:
+    """Does some player own the leaf with this path?"""
+    return lambda path: any(player.owns(path) for player in players)
+
+
+def check_players(players: Sequence[Player], variables: Variables) -> None:
+    """Raise `UserError` for players without leaves, with equal names, or when a leaf has two that change it."""
     names = [player.name for player in players]
     require(len(set(names)) == len(names) > 0, "players", names, "needs at least one, with different names")
     owners: dict[str, str] = {}
     for player in players:
         require(player.every >= 1, f"player {player.name}.every", player.every, "must be at least 1")
-        owned = flatten_by_path(partition(params, player.owns)[0])
+        owned = list(flatten_by_path(partition(variables, player.owns)[0]))
         require(len(owned) > 0, f"player {player.name!r} owns", "no parameter", "its predicate must match some path")
-        for leaf in owned:
-            require(leaf not in owners, f"parameter {leaf!r}", [owners.get(leaf), player.name], "has two owners")
+        player.optimizer.check_groups(owned, player.name)
+        for leaf in [*owned, *_counted(player, variables)]:
+            require(leaf not in owners, f"leaf {leaf!r}", [owners.get(leaf), player.name], "has two owners")
             owners[leaf] = player.name
+
+
+def _counted(player: Player, variables: Variables) -> list[str]:
+    """Paths of the leaves that the player's statistics write."""
+    collections = () if player.statistics is None else player.statistics.collections
+    for name in collections:
+        require(name in variables, f"player {player.name!r} statistics", name, f"the model has {sorted(variables)}")
+    return list(flatten_by_path({name: variables[name] for name in collections}))
 
 
 def acting(players: Sequence[Player], step: int) -> tuple[str, ...]:
@@ -106,11 +142,11 @@ def make_step(
 ) -> Any:
     """A jitted function (state, batch, frozen, names) -> (state, StepOutput) that donates its state.
 
-    `names`, static, are the players that move (see `acting`). Each player's gradient is the sum over all real tokens
-    of the batch divided once by their number, however the batch is cut into `accumulate` micro-batches or spread over
-    devices. When any loss or gradient is not finite, the step changes nothing but the step number; the same when
-    `spike` calls it one, which the state remembers. `unroll` writes the micro-batches out instead of scanning over
-    them; None does so on CPU.
+    `names`, static, are the players that move (see `acting`). Each player's gradient is that of its loss over the whole
+    batch, every term a sum over what is real divided once by its number, however the batch is cut into `accumulate`
+    micro-batches or spread over devices; statistics are applied once. When any loss, statistic or gradient is not
+    finite, the step changes nothing but the step number; the same when `spike` calls it one, which the state remembers.
+    `unroll` writes the micro-batches out instead of scanning over them; None does so on CPU.
     """
     # Convolutions inside a scan or a cond run 10 to 20 times slower on CPU than outside. So players rest by being left
     # out of the program, and micro-batches are written out there.
@@ -131,17 +167,17 @@ def make_step(
             rng = jax.random.fold_in(key, index)
             new, own, player_finite = _update(player, total_steps, new, micro, rng, frozen, unroll, alone)
             finite = finite & player_finite
-            seen[player.name] = {name: own[name][0] / jnp.maximum(own[name][1], 1) for name in MEASURES}
+            seen[player.name] = {name: own[name][0] / jnp.where(own[name][1] > 0, own[name][1], 1) for name in MEASURES}
             prefix = f"{player.name}/" if len(players) > 1 else ""
             sums |= {prefix + name: pair for name, pair in own.items()}
-        if ema_decay is not None:
-            new = dataclasses.replace(new, ema=_average(new.ema, new.params, ema_decay))
+        if ema_decay is not None and new.ema is not None:
+            new = dataclasses.replace(new, ema=_average(new.ema, new.variables, ema_decay))
         verdict, taken = None, finite
         if spike is not None and seen:
             verdict, memory = judge(spike, state.spikes, seen, finite)
             new, taken = dataclasses.replace(new, spikes=memory), finite & ~verdict.left_out
-        after, before = (_carried(each, besides=("params", "opt") if alone else ()) for each in (new, state))
-        kept = jax.tree.map(lambda after, before: jnp.where(taken, after, before), after, before)
+        after, before = (_carried(each, besides=("variables", "opt") if alone else ()) for each in (new, state))
+        kept = jax.tree.map(partial(_chosen, taken), after, before)
         new = dataclasses.replace(new, **kept, step=state.step + 1)
         return new, StepOutput(sums, finite, verdict)
 
@@ -166,11 +202,19 @@ def split_rows(batch: Batch, parts: int, mesh: Mesh) -> Batch:
 
 
 def _carried(state: TrainState, besides: Sequence[str]) -> dict[str, Any]:
-    return {name: getattr(state, name) for name in ("params", "opt", "mutable", "ema") if name not in besides}
+    return {name: getattr(state, name) for name in ("variables", "opt", "ema") if name not in besides}
 
 
-def _average(slow: Params, fast: Params, decay: float) -> Params:
-    return jax.tree.map(lambda s, f: s * decay + f.astype(s.dtype) * (1 - decay), slow, fast)
+def _chosen(taken: jax.Array, after: jax.Array, before: jax.Array) -> jax.Array:
+    return after if after is before else jnp.where(taken, after, before)
+
+
+def _average(slow: Variables, variables: Variables, decay: float) -> Variables:
+    def one(slow: jax.Array, fast: jax.Array) -> jax.Array:
+        moves = jnp.issubdtype(slow.dtype, jnp.floating)
+        return slow * decay + fast.astype(slow.dtype) * (1 - decay) if moves else fast
+
+    return jax.tree.map(one, slow, {name: variables[name] for name in slow})
 
 
 def _update(
@@ -183,78 +227,53 @@ def _update(
     unroll: bool,
     branch: bool,
 ) -> tuple[TrainState, Sums, jax.Array]:
-    owned, others = partition(state.params, player.owns)
-    grads, loss = _gradients(player.objective, owned, others, state.mutable, micro, rng, frozen, unroll)
-    count = jnp.maximum(loss.count, 1).astype(jnp.float32)
-    grads = jax.tree.map(lambda g: g / count.astype(g.dtype), grads)
+    owned, others = partition(state.variables, player.owns)
+
+    def objective(owned: Variables, batch: Batch, key: jax.Array) -> Loss:
+        return player.objective(merge(owned, others), batch, key, frozen)
+
+    grads, loss, pair = accumulated(objective, owned, micro, rng, unroll)
+    has, wants = loss.stats is not None, player.statistics is not None
+    require(has == wants, f"player {player.name!r} statistics", wants, f"its objective gives some: {has}")
     norm = optax.tree.norm(grads)
-    finite = jnp.isfinite(loss.total) & jnp.isfinite(norm)
-    owned, opt = _moved(player.transformation(total_steps), owned, state.opt[player.name], grads, finite, branch)
-    rate = player.optimizer.schedule_for(player.updates(total_steps))((state.step - player.start) // player.every)
+    finite = jnp.isfinite(pair[0]) & jnp.isfinite(norm) & _all_finite(loss.stats)
+    variables, opt = _moved(player, total_steps, state, owned, grads, loss.stats, finite, branch)
     one = jnp.ones(())
-    sums = {"loss": (loss.total, loss.count), **loss.metrics}
-    sums |= {"grad_norm": (norm, one), "learning_rate": (jnp.asarray(rate, jnp.float32), one)}
-    opts = state.opt | {player.name: opt}
-    return dataclasses.replace(state, params=merge(owned, others), opt=opts, mutable=loss.state), sums, finite
+    sums = {"loss": pair, **_means_of_terms(loss.terms), **loss.metrics, "grad_norm": (norm, one)}
+    for name, rate in player.optimizer.rates(player.updates(total_steps)).items():
+        sums[name] = jnp.asarray(rate((state.step - player.start) // player.every), jnp.float32), one
+    return dataclasses.replace(state, variables=variables, opt=state.opt | {player.name: opt}), sums, finite
+
+
+def _means_of_terms(terms: dict[str, Term]) -> Sums:
+    return {name: (term.total, term.count) for name, term in terms.items()} if len(terms) > 1 else {}
+
+
+def _all_finite(tree: Any) -> jax.Array:
+    return jnp.stack([jnp.array(True), *(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree))]).all()
 
 
 def _moved(
-    transformation: optax.GradientTransformation,
-    owned: Params,
-    opt: Any,
-    grads: Params,
+    player: Player,
+    total_steps: int,
+    state: TrainState,
+    owned: Variables,
+    grads: Variables,
+    stats: Any,
     finite: jax.Array,
     branch: bool,
-) -> tuple[Params, Any]:
-    """Weights and optimizer state after one update; with `branch` they stay as they are where `finite` is False.
+) -> tuple[Variables, Any]:
+    """Variables and optimizer state after one update; with `branch` they stay as they are where `finite` is False.
 
     A branch suits the CPU, where XLA writes moments and weights in loops of their own: a choice made element by element
     has them read what was there before, which costs a copy of both moments. Accelerators do all in one pass.
     """
+    opt, rule = state.opt[player.name], player.statistics
+    kept = {} if rule is None else {name: state.variables[name] for name in rule.collections}
 
-    def move() -> tuple[Params, Any]:
-        updates, after = transformation.update(grads, opt, owned)
-        return optax.apply_updates(owned, updates), after
+    def move() -> tuple[Variables, Any, dict[str, Any]]:
+        updates, after = player.transformation(total_steps).update(grads, opt, owned)
+        return optax.apply_updates(owned, updates), after, {} if rule is None else rule(state.variables, stats)
 
-    return jax.lax.cond(finite, move, lambda: (owned, opt)) if branch else move()
-
-
-def _gradients(
-    objective: Objective,
-    owned: Params,
-    others: Params,
-    mutable: Any,
-    micro: Batch,
-    rng: jax.Array,
-    frozen: Any,
-    unroll: bool,
-) -> tuple[Params, Loss]:
-    """Gradients of the summed loss, and the summed loss itself, over the micro-batches [A, B / A, ...]."""
-
-    def total(owned: Params, mutable: Any, batch: Batch, rng: jax.Array) -> tuple[jax.Array, Loss]:
-        loss = objective(merge(owned, others), mutable, batch, rng, frozen)
-        return loss.total.astype(jnp.float32), loss._replace(state=mutable if loss.state is None else loss.state)
-
-    def one(mutable: Any, part: tuple[Batch, jax.Array]) -> tuple[Params, Loss]:
-        batch, index = part
-        key = jax.random.fold_in(rng, index)
-        (_, loss), grads = jax.value_and_grad(total, has_aux=True)(owned, mutable, batch, key)
-        return grads, loss
-
-    def pick(index: int) -> tuple[Batch, jax.Array]:
-        return jax.tree.map(lambda value: value[index], micro), jnp.asarray(index, jnp.int32)
-
-    def add(carry: tuple[Params, Loss], part: tuple[Batch, jax.Array]) -> tuple[tuple[Params, Loss], None]:
-        grads, loss = one(carry[1].state, part)
-        so_far = (carry[0], carry[1]._replace(state=None))
-        summed = jax.tree.map(jnp.add, so_far, (grads, loss._replace(state=None)))
-        return (summed[0], summed[1]._replace(state=loss.state)), None
-
-    parts = jax.tree.leaves(micro)[0].shape[0]
-    total_so_far = one(mutable, pick(0))
-    if unroll or parts == 1:
-        for index in range(1, parts):
-            total_so_far, _ = add(total_so_far, pick(index))
-        return total_so_far
-    rest = jax.tree.map(lambda value: value[1:], micro)
-    return jax.lax.scan(add, total_so_far, (rest, jnp.arange(1, parts)))[0]
+    owned, opt, kept = jax.lax.cond(finite, move, lambda: (owned, opt, kept)) if branch else move()
+    return {**merge(owned, state.variables), **kept}, opt

@@ -223,8 +223,9 @@ def _job(torch_job: TorchJob, params: Any, ours: Callable[[], Arrays]) -> Job:
 def _train_step(model: Any, params: Any, optimizer: OptimizerConfig, batch: Batch) -> Callable[[], Arrays]:
     """The step of `training`, whose state moves on at each call."""
     players = (Player(name="lm", objective=NextTokenConfig().make(model), optimizer=optimizer),)
-    start = optimizer_init(players, 1)(params)
-    state = TrainState(step=jnp.int32(0), params=params, opt=start, mutable=None, ema=None, key=jax.random.key(0))
+    variables = {"params": params}
+    start = optimizer_init(players, 1)(variables)
+    state = TrainState(step=jnp.int32(0), variables=variables, opt=start, ema=None, key=jax.random.key(0))
     step = make_step(players, 1, mesh=MeshConfig().make())
 
     def run() -> Arrays:

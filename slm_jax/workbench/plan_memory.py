@@ -85,6 +85,7 @@ def predict(program: Program, jaxpr: Any) -> Memory:
     state = program.state
     sizes = Sizes(program)
     live = Live(sizes)
+    others = {name: tree for name, tree in state.variables.items() if name != "params"}
     listing = written_out(jaxpr)
     tainted = live.inputs_of_batch(listing, program)
     working, largest = live.peak(listing, tainted)
@@ -92,7 +93,7 @@ def predict(program: Program, jaxpr: Any) -> Memory:
         parameters=held_bytes(state.params),
         optimizer=held_bytes(state.opt),
         ema=held_bytes(state.ema),
-        rest=held_bytes((state.mutable, program.frozen, program.batch)),
+        rest=held_bytes((others, program.frozen, program.batch)),
         working=working + sizes.casts + moved_before(program),
         largest=tuple(sorted(largest, reverse=True)[:LARGEST]),
     )
@@ -104,7 +105,7 @@ def moved_before(program: Program) -> int:
     The players after them read the new ones, and the guard against NaN may want the old ones back.
     """
     players = program.outline.players[:-1]
-    return sum(held_bytes(partition(program.state.params, player.owns)[0]) for player in players)
+    return sum(held_bytes(partition(program.state.variables, player.owns)[0]) for player in players)
 
 
 class Sizes:

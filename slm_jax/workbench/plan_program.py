@@ -14,7 +14,7 @@ from slm_jax.training.gradient_stage import GradientStageConfig, Outline
 from slm_jax.training.spikes import nothing_seen
 from slm_jax.training.stages import RunConfig
 from slm_jax.training.state import TrainState, abstract_state
-from slm_jax.training.step import check_players, make_step, optimizer_init
+from slm_jax.training.step import check_players, make_step, optimizer_init, trained_leaves
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,12 +52,12 @@ def make_program(stage: GradientStageConfig, run: RunConfig, devices: Sequence[A
     shapes, shardings = abstract_state(
         outline.initialise,
         optimizer_init(players, train.steps),
-        ema=train.ema_decay is not None,
+        ema=None if train.ema_decay is None else trained_leaves(players),
         mesh=mesh,
         rules=train.mesh.rules,
         memory=None if train.spike is None else partial(nothing_seen, train.spike, [each.name for each in players]),
     )
-    check_players(players, shapes.params)
+    check_players(players, shapes.variables)
     step = make_step(
         players,
         train.steps,

@@ -14,8 +14,9 @@ from slm_jax.checkpoints.manager import Checkpoints
 from slm_jax.core.trees import flatten_by_path
 from slm_jax.parallel.mesh import MeshConfig
 from slm_jax.parallel.sharding import put_batch, unbox
-from slm_jax.training.state import abstract_state, new_state
-from slm_jax.training.step import make_step, optimizer_init
+from slm_jax.training.state import abstract_state, begun_from, new_state
+from slm_jax.training.step import everything, make_step, optimizer_init
+from tests.training.cut_run import taken
 from tests.training.small_run import CONFIG as RUN
 from tests.training.small_run import OPTIMIZER, SeededBatches, initialise, objective, plain_objective, player, start
 
@@ -31,8 +32,8 @@ def trained(config: MeshConfig, devices: list, loss: Any, accumulate: int = 1) -
     """Parameters after the steps, and the state they are from."""
     players, mesh = [player(objective=loss)], config.make(devices)
     opt = optimizer_init(players, STEPS)
-    _, shardings = abstract_state(initialise, opt, ema=True, mesh=mesh, rules=config.rules)
-    state = new_state(initialise, opt, ema=True, key=jax.random.key(0), shardings=shardings)
+    _, shardings = abstract_state(initialise, opt, ema=everything, mesh=mesh, rules=config.rules)
+    state = new_state(initialise, opt, ema=everything, key=jax.random.key(0), shardings=shardings)
     step = make_step(players, STEPS, mesh=mesh, accumulate=accumulate, ema_decay=0.5, shardings=shardings)
     for batch in batches():
         state, _ = step(state, put_batch(batch, mesh), None, ("net",))
@@ -51,8 +52,8 @@ def by_pmap() -> dict[str, Any]:
 
     def step(params: Any, opt: Any, batch: Any) -> tuple[Any, Any]:
         def total(params: Any) -> Any:
-            loss = plain_objective(params, averages, batch, jax.random.key(0))
-            return loss.total, loss.count
+            term = plain_objective({"params": params, **averages}, batch, jax.random.key(0)).terms["square"]
+            return term.total, term.count
 
         grads, count = jax.grad(total, has_aux=True)(params)
         grads = jax.tree.map(lambda g: g / jax.lax.psum(count, "devices"), jax.lax.psum(grads, "devices"))
@@ -78,6 +79,31 @@ def resumed_elsewhere(folder: Path) -> dict[str, Any]:
     return {"moved": as_lists(moved.params), "whole": as_lists(whole.params)}
 
 
+def given_by_shards() -> dict[str, Any]:
+    """The largest slice of a given leaf that is asked for at once, and what each device then holds."""
+    mesh = MeshConfig(data=1, fsdp=8, rules="fsdp").make()
+    opt = optimizer_init([player()], STEPS)
+    _, shardings = abstract_state(initialise, opt, ema=everything, mesh=mesh, rules="fsdp")
+    state = new_state(initialise, opt, ema=everything, key=jax.random.key(0), shardings=shardings)
+    given = Watched(np.arange(8 * 16, dtype=np.float64).reshape(8, 16))
+    state = begun_from(state, {"first": {"kernel": given}}, shardings)
+    kernels = state.params["first"]["kernel"], state.ema["params"]["first"]["kernel"]
+    held = [list(shard.data.shape) for kernel in kernels for shard in kernel.addressable_shards]
+    same = all(np.array_equal(kernel, given.values) for kernel in kernels)
+    return {"largest": max(given.asked), "held": held, "same": same}
+
+
+class Watched:
+    """An array that remembers how much of it was asked for."""
+
+    def __init__(self, values: np.ndarray) -> None:
+        self.values, self.shape, self.asked = values, values.shape, [0]
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        self.asked.append(self.values[index].size)
+        return self.values[index]
+
+
 def main(out: Path) -> None:
     devices = jax.devices()
     assert len(devices) == 8
@@ -90,7 +116,15 @@ def main(out: Path) -> None:
     results["plain_ddp"], _ = trained(ddp, devices, plain_objective)
     results["plain_fsdp_accumulated"], _ = trained(fsdp, devices, plain_objective, accumulate=2)
     results["pmap"] = by_pmap()
-    kernels = {"params": state.params, "mu": state.opt["net"][1].mu, "ema": state.ema, "ddp": spread.params}
+    for name, parts, some in (("cut_one", 1, devices[:1]), *((f"cut_{parts}", parts, devices) for parts in (1, 2, 4))):
+        results[name] = {path: value.tolist() for path, value in taken(some, parts).items()}
+    results["given"] = given_by_shards()
+    kernels = {
+        "params": state.params,
+        "mu": state.opt["net"][1].mu["params"],
+        "ema": state.ema["params"],
+        "ddp": spread.params,
+    }
     results["shards"] = {n: list(t["first"]["kernel"].addressable_shards[0].data.shape) for n, t in kernels.items()}
     results.update(resumed_elsewhere(out.parent))
     out.write_text(json.dumps(results))

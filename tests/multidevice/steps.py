@@ -23,8 +23,8 @@ def take_steps(
     """The state after one step of all players on each batch, and what each step told."""
     mesh, names = place.make(devices), tuple(player.name for player in players)
     opt = optimizer_init(players, len(batches))
-    _, shardings = abstract_state(initialise, opt, ema=False, mesh=mesh, rules=place.rules)
-    state = new_state(initialise, opt, ema=False, key=jax.random.key(0), shardings=shardings)
+    _, shardings = abstract_state(initialise, opt, ema=None, mesh=mesh, rules=place.rules)
+    state = new_state(initialise, opt, ema=None, key=jax.random.key(0), shardings=shardings)
     step = make_step(players, len(batches), mesh=mesh, shardings=shardings)
     outputs = []
     for batch in batches:

@@ -25,7 +25,7 @@ POLICY, players = SpikeConfig(window=8, least=4, sigmas=100.0), [player(objectiv
 
 def run(config, devices):
     mesh, opt = config.make(devices), optimizer_init(players, 8)
-    parts = {"ema": False, "memory": lambda: nothing_seen(POLICY, ["net"])}
+    parts = {"ema": None, "memory": lambda: nothing_seen(POLICY, ["net"])}
     _, shardings = abstract_state(initialise, opt, mesh=mesh, rules=config.rules, **parts)
     state = new_state(initialise, opt, key=jax.random.key(0), shardings=shardings, **parts)
     step = make_step(players, 8, mesh=mesh, shardings=shardings, spike=POLICY)

@@ -51,6 +51,15 @@ def test_accumulation_on_eight_devices_is_the_same(results):
     assert_near(results["plain_one"], results["plain_fsdp_accumulated"])
 
 
+@pytest.mark.parametrize("parts", [1, 2, 4])
+def test_two_terms_and_statistics_are_the_same_however_a_batch_is_cut_and_spread(results, parts):
+    assert_near(results["cut_one"], results[f"cut_{parts}"])
+
+
+def test_given_weights_go_to_each_device_in_its_own_share(results):
+    assert results["given"] == {"largest": 16, "held": [[1, 16]] * 16, "same": True}
+
+
 def test_dropout_makes_a_difference(results):
     difference = np.abs(np.subtract(results["one"]["first/kernel"], results["plain_one"]["first/kernel"]))
     assert difference.max() > 1e-3

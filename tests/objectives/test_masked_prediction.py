@@ -62,7 +62,7 @@ def params_of_both_heads():
 
 
 def loss_of(objective: MaskedPrediction, params: dict, batch: dict) -> Loss:
-    return jax.jit(lambda params, batch: objective(params, None, batch, None))(params, batch)
+    return jax.jit(lambda params, batch: objective({"params": params}, batch, None))(params, batch)
 
 
 @pytest.mark.parametrize("unmasked_weight", [0.0, 0.3])
@@ -74,8 +74,8 @@ def test_loss_equals_a_plain_calculation(unmasked_weight):
     weights = real * np.where(spans, 1.0, unmasked_weight)
     arrays = (jnp.asarray(x) for x in (logits.astype(np.float32), labels, real, spans))
     loss = masked_prediction(*arrays, unmasked_weight)
-    np.testing.assert_allclose(loss.total, (nll * weights).sum(), rtol=1e-5)
-    np.testing.assert_allclose(loss.count, weights.sum(), rtol=1e-6)
+    np.testing.assert_allclose(loss.terms["prediction"].total, (nll * weights).sum(), rtol=1e-5)
+    np.testing.assert_allclose(loss.terms["prediction"].count, weights.sum(), rtol=1e-6)
     right = logits.argmax(-1) == labels
     for name, chosen in (("masked", real & spans), ("unmasked", real & ~spans)):
         np.testing.assert_allclose(loss.metrics[f"{name}_nll"][0], nll[chosen].sum(), rtol=1e-5)
@@ -108,10 +108,12 @@ def test_padding_and_unlabelled_frames_have_no_effect(head):
 
 def test_rows_add_up():
     """The sums of a batch are those of its rows: gradient accumulation and sharding rely on it."""
-    objective, params = built("linear", unmasked_weight=0.3)
+    objective, params = built("linear", unmasked_weight=0.3, feature_penalty=2.0)
     batch = tiny_batch(np.random.default_rng(3))
-    whole = loss_of(objective, params, batch)
-    rows = [loss_of(objective, params, {k: v[i : i + 1] for k, v in batch.items()}) for i in range(2)]
+    sums = [{k: v[i] for k, v in batch.items()} for i in (slice(2), slice(1), slice(1, 2))]
+    losses = [loss_of(objective, params, each) for each in sums]
+    assert {float(loss.terms["feature_penalty"].weight) for loss in losses} == {2.0}
+    whole, *rows = [({n: (t.total, t.count) for n, t in loss.terms.items()}, loss.metrics) for loss in losses]
     jax.tree.map(lambda a, b, c: np.testing.assert_allclose(a, b + c, rtol=1e-4), whole, *rows)
 
 
@@ -121,8 +123,8 @@ def test_feature_penalty_adds_its_weight_times_the_mean_square():
     with_penalty, _ = built("linear", feature_penalty=10.0)
     plain, penalised = (loss_of(objective, params, batch) for objective in (without, with_penalty))
     square, frames = plain.metrics["feature_square"]
-    expected = plain.total / plain.count + 10 * square / frames
-    np.testing.assert_allclose(penalised.total / penalised.count, expected, rtol=1e-5)
+    expected = plain.value() + 10 * square / frames
+    np.testing.assert_allclose(penalised.value(), expected, rtol=1e-5)
 
 
 def test_training_lowers_the_loss_on_hidden_frames():
@@ -134,8 +136,8 @@ def test_training_lowers_the_loss_on_hidden_frames():
     @jax.jit
     def step(params, moments):
         def mean(params):
-            loss = objective(params, None, batch, jax.random.key(0))
-            return loss.total / loss.count, loss
+            loss = objective({"params": params}, batch, jax.random.key(0))
+            return loss.value(), loss
 
         (value, loss), grads = jax.value_and_grad(mean, has_aux=True)(params)
         updates, moments = optimizer.update(grads, moments)

@@ -19,7 +19,7 @@ MASK = jnp.arange(10) < jnp.array([10, 6])[:, None]
 
 
 def loss(params, batch, rng=None, **settings):
-    return NextTokenConfig(**settings).make(MODEL)(params, None, batch, rng)
+    return NextTokenConfig(**settings).make(MODEL)({"params": params}, batch, rng)
 
 
 compiled_loss = jax.jit(loss)
@@ -39,17 +39,18 @@ def by_hand(ids, mask) -> tuple[float, float, int]:
 
 def test_sums_over_real_targets_and_reports_both_metrics():
     out = compiled_loss(PARAMS, {"ids": IDS, "mask": MASK, "example": jnp.arange(2)})
+    term = out.terms["tokens"]
     total, correct, count = by_hand(IDS, MASK)
-    assert float(out.total) == pytest.approx(total, rel=1e-5)
-    assert (float(out.count), float(out.metrics["accuracy"][0])) == (count, correct) == (14, correct)
+    assert float(term.total) == pytest.approx(total, rel=1e-5)
+    assert (float(term.count), float(out.metrics["accuracy"][0])) == (count, correct) == (14, correct)
     assert float(out.metrics["nll"][0]) == pytest.approx(total, rel=1e-5)
 
 
 def test_packed_rows_weigh_as_their_examples_alone():
     packed = jnp.concatenate([IDS[0, :6], IDS[1, :3], jnp.zeros(1, jnp.int32)])[None]
     segments = jnp.array([[1] * 6 + [2] * 3 + [0]])
-    together = compiled_loss(PARAMS, {"ids": packed, "segment_ids": segments})
-    apart = compiled_loss(PARAMS, {"ids": IDS, "mask": jnp.arange(10) < jnp.array([6, 3])[:, None]})
+    together = compiled_loss(PARAMS, {"ids": packed, "segment_ids": segments}).terms["tokens"]
+    apart = compiled_loss(PARAMS, {"ids": IDS, "mask": jnp.arange(10) < jnp.array([6, 3])[:, None]}).terms["tokens"]
     assert float(together.count) == float(apart.count) == 5 + 2
     assert float(together.total) == pytest.approx(float(apart.total), rel=1e-5)
 
@@ -61,6 +62,32 @@ def test_unwanted_targets_do_not_count():
     assert counted[0].tolist() == [False] * 3 + [True] * 6
 
 
+@pytest.mark.parametrize("chunk", [None, 4])
+def test_float_weights_weigh_and_those_of_one_and_zero_are_flags(chunk):
+    flags = jax.random.bernoulli(jax.random.key(5), 0.6, IDS.shape)
+    weights = jax.random.uniform(jax.random.key(6), IDS.shape) * flags
+
+    def sums(**batch):
+        def value(params):
+            out = loss(params, {"ids": IDS, "mask": MASK, **batch}, chunk=chunk)
+            return out.terms["tokens"].total, out
+
+        return jax.jit(jax.grad(value, has_aux=True))(PARAMS)
+
+    whole = sums(target_mask=flags)
+    jax.tree.map(lambda a, b: assert_close(a, b, 1e-6), sums(target_weight=flags.astype(jnp.float32)), whole)
+    grads, out = sums(target_weight=weights)
+    logits = np.asarray(MODEL.apply({"params": PARAMS}, IDS, mask=MASK), np.float64)[:, :-1]
+    nll = np.logaddexp.reduce(logits, -1) - np.take_along_axis(logits, np.asarray(IDS)[:, 1:, None], -1)[..., 0]
+    each = np.asarray(weights * MASK)[:, 1:]
+    assert float(out.terms["tokens"].total) == pytest.approx(float((nll * each).sum()), rel=1e-5)
+    assert float(out.terms["tokens"].count) == pytest.approx(float(each.sum()), rel=1e-5)
+    right = (logits.argmax(-1) == np.asarray(IDS)[:, 1:]) * each
+    assert float(out.metrics["accuracy"][0]) == pytest.approx(float(right.sum()), rel=1e-5)
+    doubled, _ = sums(target_weight=2 * weights)
+    jax.tree.map(lambda a, b: assert_close(2 * a, b, 1e-5), grads, doubled)
+
+
 @pytest.mark.parametrize("chunk", [4, 100])
 def test_chunks_equal_the_whole_in_value_and_gradient(chunk):
     settings = {"label_smoothing": 0.1, "z_loss": 1e-2}
@@ -68,7 +95,7 @@ def test_chunks_equal_the_whole_in_value_and_gradient(chunk):
 
     def mean(params, chunk):
         out = loss(params, batch, chunk=chunk, **settings)
-        return out.total / out.count, out
+        return out.value(), out
 
     compiled = jax.jit(jax.value_and_grad(mean, has_aux=True), static_argnums=1)
     (value, out), gradients = compiled(PARAMS, chunk)
@@ -86,7 +113,7 @@ def test_logits_of_a_large_vocabulary_never_exist_at_once():
         model = opt(vocabulary=vocabulary, layers=1, width=8, heads=2, hidden=12, max_positions=length).make()
         params = jax.eval_shape(lambda: model.init(jax.random.key(0), ids[:1, :4]))["params"]
         objective = NextTokenConfig(**settings).make(model)
-        step = jax.grad(lambda params: objective(params, None, {"ids": ids}, None).total)
+        step = jax.grad(lambda params: objective({"params": params}, {"ids": ids}, None).terms["tokens"].total)
         return largest_array(jax.make_jaxpr(step)(unbox(params)).jaxpr)
 
     assert largest(words) < 2 * length * words / 1.9
@@ -136,8 +163,8 @@ def test_dropout_draws_from_the_key_and_is_off_without_one():
     model = MODEL.clone(config=MODEL.config.replace(dropout=0.3, attention_dropout=0.2, activation_dropout=0.2))
     objective = NextTokenConfig().make(model)
     batch = {"ids": np.asarray(IDS), "mask": np.asarray(MASK)}
-    run = jax.jit(lambda params, key: objective(params, None, batch, key).total)
-    still = float(compiled_loss(PARAMS, batch).total)
+    run = jax.jit(lambda params, key: objective({"params": params}, batch, key).terms["tokens"].total)
+    still = float(compiled_loss(PARAMS, batch).terms["tokens"].total)
     assert float(run(PARAMS, None)) == pytest.approx(still, rel=1e-6)
     noisy = [float(run(PARAMS, jax.random.key(seed))) for seed in (0, 0, 1)]
     assert noisy[0] == noisy[1]

@@ -14,11 +14,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from slm_jax.core.contracts import Loss
+from slm_jax.core.contracts import Loss, Term
 from slm_jax.core.trees import flatten_by_path
 from slm_jax.training.loop import TrainConfig, train
 from slm_jax.training.optimizer import OptimizerConfig
-from slm_jax.training.step import Player
+from slm_jax.training.step import Player, Statistics
 from slm_jax.training.stops import Interrupted
 
 ROWS, WIDTH, HIDDEN = 16, 8, 16
@@ -26,43 +26,49 @@ STEPS = 60
 
 
 class SmallNet(nn.Module):
-    """Two layers with dropout; keeps a running mean of its hidden values in the collection `averages`."""
+    """Two layers with dropout; the collection `averages` holds a running mean of the hidden values."""
 
     dropout: float = 0.1
 
     @nn.compact
-    def __call__(self, x: jax.Array, deterministic: bool = True) -> jax.Array:
+    def __call__(self, x: jax.Array, deterministic: bool = True) -> tuple[jax.Array, jax.Array]:
         init = nn.initializers.lecun_normal()
         first = nn.Dense(HIDDEN, kernel_init=nn.with_logical_partitioning(init, ("embed", "mlp")), name="first")
         second = nn.Dense(1, kernel_init=nn.with_logical_partitioning(init, ("mlp", None)), name="second")
         hidden = nn.gelu(first(x))
-        mean = self.variable("averages", "mean", jnp.zeros, (HIDDEN,))
-        mean.value = 0.9 * mean.value + 0.1 * jax.lax.stop_gradient(hidden.mean(0))
-        hidden = nn.Dropout(self.dropout, deterministic=deterministic)(hidden)
-        return second(hidden)[:, 0]
+        self.variable("averages", "mean", jnp.zeros, (HIDDEN,))
+        dropped = nn.Dropout(self.dropout, deterministic=deterministic)(hidden)
+        return second(dropped)[:, 0], jax.lax.stop_gradient(hidden)
 
 
 def initialise(key: jax.Array) -> dict[str, Any]:
     return SmallNet().init(key, jnp.zeros((1, WIDTH)))
 
 
-def objective(params: Any, state: Any, batch: Any, rng: jax.Array, frozen: Any = None) -> Loss:
+def running_mean(variables: Any, stats: Any) -> dict[str, Any]:
+    mean = 0.9 * variables["averages"]["mean"] + 0.1 * stats["hidden"] / stats["rows"]
+    return {"averages": {"mean": mean}}
+
+
+def objective(variables: Any, batch: Any, rng: jax.Array, frozen: Any = None) -> Loss:
     """Squared error over the rows whose mask is True; `frozen`, when given, is added to the guess."""
-    guess, changed = SmallNet().apply(
-        {"params": params, **state}, batch["x"], False, rngs={"dropout": rng}, mutable=["averages"]
-    )
+    guess, hidden = SmallNet().apply(variables, batch["x"], False, rngs={"dropout": rng})
     guess = guess if frozen is None else guess + frozen
     error = jnp.square(guess - batch["y"]) * batch["mask"]
     count = batch["mask"].sum()
     metrics = {"absolute_error": (jnp.sum(jnp.abs(guess - batch["y"]) * batch["mask"]), count)}
-    return Loss(error.sum(), count, metrics, changed)
+    return Loss({"square": Term(error.sum(), count)}, metrics, counted(hidden))
 
 
-def plain_objective(params: Any, state: Any, batch: Any, rng: jax.Array, frozen: Any = None) -> Loss:
+def plain_objective(variables: Any, batch: Any, rng: jax.Array, frozen: Any = None) -> Loss:
     """The same without dropout, so that rows may be cut in any way."""
-    guess = SmallNet().apply({"params": params, **state}, batch["x"], mutable=["averages"])[0]
+    guess, hidden = SmallNet().apply(variables, batch["x"])
     error = jnp.square(guess - batch["y"]) * batch["mask"]
-    return Loss(error.sum(), batch["mask"].sum(), {})
+    return Loss({"square": Term(error.sum(), batch["mask"].sum())}, {}, counted(hidden))
+
+
+def counted(hidden: jax.Array) -> dict[str, jax.Array]:
+    return {"hidden": hidden.sum(0), "rows": jnp.array(float(len(hidden)))}
 
 
 class SeededBatches:
@@ -111,7 +117,10 @@ CONFIG = TrainConfig(steps=STEPS, ema_decay=0.9, log_every=5, checkpoint_every_s
 
 
 def player(**changes: Any) -> Player:
-    return Player(**{"name": "net", "objective": objective, "optimizer": OPTIMIZER, **changes})
+    statistics = Statistics(collections=("averages",), update=running_mean)
+    return Player(
+        **{"name": "net", "objective": objective, "optimizer": OPTIMIZER, "statistics": statistics, **changes}
+    )
 
 
 def start(folder: Path, config: TrainConfig = CONFIG, **changes: Any) -> Any:

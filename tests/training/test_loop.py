@@ -163,9 +163,9 @@ def test_start_from_replaces_parameters_by_path(tmp_path):
     still = player(optimizer=player().optimizer.replace(learning_rate=1e-9, warmup_steps=0))
     state = start(tmp_path / "a", TrainConfig(steps=1, ema_decay=0.5), start_from=given, players=[still])
     np.testing.assert_allclose(state.params["first"]["kernel"], 0.25, atol=1e-6)
-    np.testing.assert_allclose(state.ema["first"]["kernel"], 0.25, atol=1e-6)
+    np.testing.assert_allclose(state.ema["params"]["first"]["kernel"], 0.25, atol=1e-6)
     assert float(np.std(state.params["second"]["kernel"])) > 0.01
-    with pytest.raises(UserError, match=r"start_from has 'third/kernel'"):
+    with pytest.raises(UserError, match=r"start_from has 'params/third/kernel'"):
         start(tmp_path / "b", start_from={"third": {"kernel": np.zeros(3)}})
 
 

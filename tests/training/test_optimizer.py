@@ -8,7 +8,8 @@ import pytest
 from jaxtyping import TypeCheckError
 
 from slm_jax.core.errors import UserError
-from slm_jax.training.optimizer import OptimizerConfig
+from slm_jax.core.trees import flatten_by_path
+from slm_jax.training.optimizer import REST, GroupConfig, OptimizerConfig
 
 PARAMS = {
     "layer": {"kernel": jnp.full((3, 2), 2.0), "bias": jnp.full((2,), 2.0)},
@@ -84,6 +85,58 @@ def test_clip_bounds_the_global_norm():
     grads = jax.tree.map(lambda leaf: jnp.full_like(leaf, 3.0), PARAMS)
     updates, _ = optimizer.update(grads, optimizer.init(PARAMS), PARAMS)
     assert float(optax.tree.norm(updates)) == pytest.approx(0.5, rel=1e-5)
+
+
+GROUPS = (
+    GroupConfig(name="norm", match="params/final_norm/", learning_rate=0.01),
+    GroupConfig(name="stack", match="params/layers/", weight_decay=0.25),
+)
+
+
+def test_groups_have_their_own_rates_and_decays_and_one_clip():
+    config = OptimizerConfig(
+        name="sgd", learning_rate=0.1, schedule="constant", clip=1.0, weight_decay=0.5, no_decay="$^", groups=GROUPS
+    )
+    optimizer, variables = config.make(10), {"params": PARAMS}
+    grads = jax.tree.map(jnp.ones_like, variables)
+    updates, _ = optimizer.update(grads, optimizer.init(variables), variables)
+    clipped = 1 / np.sqrt(sum(leaf.size for leaf in jax.tree.leaves(PARAMS)))
+    found = updates["params"]
+    np.testing.assert_allclose(found["layer"]["kernel"], -0.1 * (clipped + 0.5 * 2.0), rtol=1e-5)
+    np.testing.assert_allclose(found["final_norm"]["scale"], -0.01 * (clipped + 0.5 * 2.0), rtol=1e-5)
+    np.testing.assert_allclose(found["layers"]["ln_1"]["weight"], -0.1 * (clipped + 0.25 * 2.0), rtol=1e-5)
+
+
+def test_groups_follow_the_schedule_and_are_logged_by_name():
+    config = OptimizerConfig(learning_rate=1.0, schedule="linear", groups=GROUPS)
+    rates = {name: float(rate(5)) for name, rate in config.rates(10).items()}
+    assert rates == pytest.approx({"learning_rate": 0.5, "learning_rate/norm": 0.005, "learning_rate/stack": 0.5})
+
+
+def test_without_groups_the_state_is_as_it_was():
+    chain = optax.chain(
+        optax.clip_by_global_norm(1.0),
+        optax.scale_by_adam(),
+        optax.add_decayed_weights(0.1, mask=lambda params: jax.tree.map(lambda _: True, params)),
+        optax.scale_by_learning_rate(optax.constant_schedule(0.1)),
+    )
+    ours = OptimizerConfig(weight_decay=0.1, schedule="constant").make(10)
+    assert jax.tree.structure(ours.init(PARAMS)) == jax.tree.structure(chain.init(PARAMS))
+
+
+def test_the_first_group_that_matches_wins_and_one_without_leaves_is_refused():
+    paths = [f"params/{name}" for name in flatten_by_path(PARAMS)]
+    config = OptimizerConfig(groups=GROUPS)
+    assert config.group_of("params/layers/bias") == "stack"
+    assert config.group_of("params/layer/bias") == REST
+    config.check_groups(paths, "lm")
+    late = GroupConfig(name="late", match="params/layers/bias", learning_rate=1.0)
+    with pytest.raises(UserError, match=r"match of group 'late' is 'params/layers/bias': no leaf of player 'lm'"):
+        config.replace(groups=(*GROUPS, late)).check_groups(paths, "lm")
+    with pytest.raises(UserError, match="a name of its own"):
+        config.replace(groups=(GROUPS[0], GROUPS[0]))
+    with pytest.raises(UserError, match=r"learning_rate of group 'x' is 0.0"):
+        GroupConfig(name="x", match=".*", learning_rate=0.0)
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ def context(tmp_path_factory):
 
 @pytest.mark.parametrize("name", ["hubert", "lm", "vocoder", "durations"])
 def test_shapes_are_those_of_a_real_batch(name, context, monkeypatch):
-    monkeypatch.setattr(durations, "trained", lambda folder: (None, {"generator": {}}))
+    monkeypatch.setattr(durations, "trained", lambda folder: (None, {"params": {"generator": {}}}))
     stage = RUN.stage(name)
     outline, plan = stage.outline(RUN), stage.plan(context.run.stage(name), context)
     try:

@@ -94,7 +94,7 @@ def test_a_spike_changes_nothing_but_step_number_and_memory():
 
 
 def carried(state):
-    return {"params": state.params, "ema": state.ema, "opt": state.opt, "mutable": state.mutable}
+    return {"params": state.params, "ema": state.ema, "opt": state.opt, "variables": state.variables}
 
 
 def test_a_player_that_spikes_holds_back_the_others_and_one_that_rests_remembers():
@@ -130,7 +130,7 @@ def test_a_run_leaves_the_poisoned_batch_out_says_so_and_ends_as_if_it_had_not_b
             other, _ = step(other, batch_at(index), None)
         else:
             other = dataclasses.replace(other, step=other.step + 1)
-    for name in ("params", "ema"):
+    for name in ("variables", "ema"):
         mine, theirs = flatten_by_path(getattr(state, name)), flatten_by_path(getattr(other, name))
         for path, leaf in mine.items():
             np.testing.assert_allclose(leaf, theirs[path], atol=1e-6, err_msg=path)

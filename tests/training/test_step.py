@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from slm_jax.core.contracts import Loss
+from slm_jax.core.contracts import Loss, Term
 from slm_jax.core.errors import UserError
 from slm_jax.core.trees import flatten_by_path, matching
 from slm_jax.parallel.mesh import MeshConfig
@@ -16,7 +16,7 @@ from slm_jax.parallel.sharding import put_batch
 from slm_jax.training.optimizer import OptimizerConfig
 from slm_jax.training.spikes import nothing_seen
 from slm_jax.training.state import abstract_state, new_state
-from slm_jax.training.step import Player, acting, check_players, make_step, optimizer_init
+from slm_jax.training.step import Player, acting, check_players, make_step, optimizer_init, trained_leaves
 from tests.training.small_run import SeededBatches, initialise, plain_objective, player
 
 STEPS = 10
@@ -27,7 +27,7 @@ def prepare(players, init=initialise, ema_decay=None, steps=STEPS, spike=None, *
     mesh = MeshConfig().make()
     opt = optimizer_init(players, steps)
     memory = None if spike is None else lambda: nothing_seen(spike, [player.name for player in players])
-    parts = {"ema": ema_decay is not None, "memory": memory}
+    parts = {"ema": None if ema_decay is None else trained_leaves(players), "memory": memory}
     _, shardings = abstract_state(init, opt, mesh=mesh, rules="ddp", **parts)
     state = new_state(init, opt, key=jax.random.key(0), shardings=shardings, **parts)
     step = make_step(players, steps, mesh=mesh, ema_decay=ema_decay, shardings=shardings, spike=spike, **settings)
@@ -66,8 +66,9 @@ def test_the_gradient_is_that_of_the_mean_over_real_rows():
     before, batch = arrays(state.params), batch_at()
 
     def mean(params):
-        loss = plain_objective(params, {"averages": {"mean": jnp.zeros(16)}}, batch, jax.random.key(0))
-        return loss.total / loss.count
+        return plain_objective(
+            {"params": params, "averages": {"mean": jnp.zeros(16)}}, batch, jax.random.key(0)
+        ).value()
 
     grads = arrays(jax.grad(mean)(jax.tree.map(jnp.array, state.params)))
     after = arrays(step(state, batch, None)[0].params)
@@ -91,9 +92,9 @@ def duel_init(key):
 
 
 def duel_loss(sign):
-    def objective(params, state, batch, rng, frozen=None):
-        score = sign * Duel().apply({"params": params}, batch["x"])
-        return Loss(nn.softplus(score).sum(), jnp.array(score.size), {})
+    def objective(variables, batch, rng, frozen=None):
+        score = sign * Duel().apply(variables, batch["x"])
+        return Loss({"score": Term(nn.softplus(score).sum(), jnp.array(score.size))}, {})
 
     return objective
 
@@ -101,8 +102,8 @@ def duel_loss(sign):
 def duel_players(**critic):
     sgd = OptimizerConfig(learning_rate=0.1, name="sgd", schedule="constant")
     return [
-        Player(name="critic", objective=duel_loss(1), optimizer=sgd, owns=matching("critic/"), **critic),
-        Player(name="generator", objective=duel_loss(-1), optimizer=sgd, owns=matching("generator/")),
+        Player(name="critic", objective=duel_loss(1), optimizer=sgd, owns=matching("params/critic/"), **critic),
+        Player(name="generator", objective=duel_loss(-1), optimizer=sgd, owns=matching("params/generator/")),
     ]
 
 
@@ -123,8 +124,7 @@ def test_a_later_player_sees_what_an_earlier_one_left():
     critic_only, _ = critic_step(critic_only, batch, None)
 
     def generator_loss(params):
-        loss = duel_loss(-1)(params, None, batch, None)
-        return loss.total / loss.count
+        return duel_loss(-1)({"params": params}, batch, None).value()
 
     grads = arrays(jax.grad(generator_loss)(critic_only.params))
     before = arrays(both.params)
@@ -150,11 +150,12 @@ def test_a_step_with_nan_changes_nothing_but_the_step_number():
     state, output = step(state, batch_at(0), None)
     assert bool(output.finite)
     before = {name: arrays(tree) for name, tree in state.trees().items() if name != "train"}
-    before["opt"], before["mutable"] = arrays(state.opt), arrays(state.mutable)
+    before["opt"] = arrays(state.opt)
     state, output = step(state, batch_at(1, bad=(1,)), None)
     assert not bool(output.finite)
     assert int(state.step) == 2
-    after = {"params": state.params, "ema": state.ema, "opt": state.opt, "mutable": state.mutable}
+    after = {"params": state.params, "ema": state.ema["params"], "opt": state.opt}
+    after["collections"] = {"averages": state.variables["averages"]}
     for name, tree in after.items():
         for path, leaf in arrays(tree).items():
             np.testing.assert_array_equal(leaf, before[name][path], err_msg=f"{name}/{path}")
@@ -162,12 +163,12 @@ def test_a_step_with_nan_changes_nothing_but_the_step_number():
 
 def test_ema_is_the_decayed_average_and_the_rate_is_reported():
     state, step = prepare([player()], ema_decay=0.75)
-    slow = arrays(state.ema)
+    slow = arrays(state.ema["params"])
     for index in range(3):
         state, output = step(state, batch_at(index), None)
         fast = arrays(state.params)
         slow = {path: 0.75 * slow[path] + 0.25 * fast[path] for path in slow}
-    for path, leaf in arrays(state.ema).items():
+    for path, leaf in arrays(state.ema["params"]).items():
         np.testing.assert_allclose(leaf, slow[path], atol=1e-6)
     rate = player().optimizer.schedule_for(STEPS)(2)
     assert float(output.sums["learning_rate"][0]) == pytest.approx(float(rate))
@@ -184,7 +185,7 @@ def test_frozen_values_reach_the_objective_and_dropout_differs_between_steps():
 
 
 def test_players_are_checked():
-    shapes = jax.eval_shape(duel_init, jax.random.key(0))["params"]
+    shapes = jax.eval_shape(duel_init, jax.random.key(0))
     first, second = duel_players()
     with pytest.raises(UserError, match="no parameter"):
         check_players([dataclasses.replace(first, owns=matching("nothing/"))], shapes)

@@ -65,9 +65,9 @@ class UnitSpeechConfig(RunConfig):
             tokenizer=units.tokenizer(context),
             vocabulary=unit_vocabulary(units.clusters),
             lm=lm.decoder(context.finished(self.lm_stage)).make(),
-            lm_params=trained(context.finished(self.lm_stage))[1],
+            lm_params=trained(context.finished(self.lm_stage))[1]["params"],
             vocoder=vocoder.vocoder(context).make(),
-            vocoder_params=trained(context.finished(self.vocoder_stage))[1]["generator"],
+            vocoder_params=trained(context.finished(self.vocoder_stage))[1]["params"]["generator"],
             speakers=vocoder.speakers(context),
         )
 

@@ -36,12 +36,12 @@ class DurationStageConfig(GradientStageConfig):
 
     def plan(self, folder: StageFolder, context: StageContext) -> Plan:
         stage = UnitVocoderStageConfig.of(context.finished(self.vocoder))
-        _, params = trained(context.finished(self.vocoder))
+        _, variables = trained(context.finished(self.vocoder))
         source = RecordSource(FrameUnitsConfig.records(context.finished(stage.units), "train"))
         return Plan(
             *self._learner(stage.vocoder(context)),
             batches=make_batches(source, self.example.make(), self.batches, **host_share(self.train.mesh)),
-            start_from={"generator": params["generator"]},
+            start_from={"params": {"generator": variables["params"]["generator"]}},
         )
 
     def outline(self, run: RunConfig) -> Outline:

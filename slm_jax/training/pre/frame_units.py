@@ -108,10 +108,10 @@ class FrameUnitsConfig(StageConfig):
 
 def layer_features(folder: StageFolder, layer: int) -> tuple[EncoderFeaturesConfig, Any]:
     """Features of a layer of the encoder that a finished stage trained, and the encoder's parameters."""
-    stage, params = trained(folder)
+    stage, variables = trained(folder)
     model = getattr(stage, "model", None)
     require(isinstance(model, HubertPretrainingConfig), "stage", folder.name, "it did not train a speech encoder")
-    return EncoderFeaturesConfig(encoder=model.encoder, layer=layer), params["encoder"]
+    return EncoderFeaturesConfig(encoder=model.encoder, layer=layer), variables["params"]["encoder"]
 
 
 def thinned(source: Any, features: Features, frames: int) -> Subset:

@@ -107,8 +107,8 @@ class MaskedPredictionStageConfig(GradientStageConfig):
     def _start(self, context: StageContext) -> dict | None:
         if self.start_from is None:
             return None
-        _, params = trained(context.finished(self.start_from))
-        return {"encoder": params["encoder"]}
+        _, variables = trained(context.finished(self.start_from))
+        return {"params": {"encoder": variables["params"]["encoder"]}}
 
 
 def frame_grid(encoder: SSLEncoderConfig) -> tuple[tuple[int, int], ...]:

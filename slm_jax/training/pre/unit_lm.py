@@ -100,7 +100,7 @@ class UnitLMConfig(GradientStageConfig):
         return Plan(
             *self._learner(model),
             batches=self._batches(source, text, context),
-            evaluate=lambda state: {"nats_per_unit": nats_per_token(model, state.params, held_out)},
+            evaluate=lambda state: {"nats_per_unit": nats_per_token(model, state.served["params"], held_out)},
             start_from=None if warm is None else warm.params,
             speech_s=lambda batch: float(batch["mask"].sum()) * each_s,
             meta=meta if weights is None else {**meta, "started_from_weights": weights},
