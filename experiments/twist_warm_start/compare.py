@@ -38,7 +38,7 @@ from slm_jax.training.pre.frame_units import FrameUnitsConfig
 from slm_jax.training.pre.unit_lm import UnitLMConfig, unit_vocabulary
 from slm_jax.training.run_folder import RunFolder
 from slm_jax.training.stages import RunConfig, StageConfig, StageContext, run_stages
-from slm_jax.training.warm_start import load_decoder, source_config
+from slm_jax.training.warm_start import decoder_in, load_decoder
 
 ARMS = ("cold", "warm", "first_rows", "permuted")
 NGRAMS = {"unigram": 1, "bigram": 2, "trigram": 3}
@@ -80,7 +80,7 @@ def arm_stage(arm: str, rate: float, lm: StageConfig, units: StageConfig, chosen
     source = {"cold": None, "permuted": str(chosen.run / "permuted")}.get(arm, str(chosen.weights))
     return lm.replace(
         name=arm_name(arm, rate),
-        model=source_config(str(chosen.weights)).replace(vocabulary=vocabulary, dropout=0.1, max_positions=None),
+        model=decoder_in(str(chosen.weights)).replace(vocabulary=vocabulary, dropout=0.1, max_positions=None),
         start_from=source,
         table="first_rows" if arm == "first_rows" else "fresh",
         train=TrainConfig(steps=steps, evaluate_every=max(1, steps // 20), log_every=10),
@@ -103,7 +103,7 @@ def permute(weights: Path, folder: Path) -> None:
     draws = np.random.default_rng(0)
 
     def shuffled(path: str, leaf: Any) -> np.ndarray:
-        rows = np.asarray(leaf).reshape(len(leaf) if "layers" in path else 1, -1)
+        rows = np.asarray(leaf).reshape(leaf.shape[0] if "layers" in path else 1, -1)
         return draws.permuted(rows, axis=1).reshape(leaf.shape)
 
     save_model(folder, config, map_by_path(shuffled, params), {"permuted": str(weights)})
