@@ -1,8 +1,10 @@
 # make demo    install what it needs, train a spoken language model on two cores, leave runs/demo/report.html
 # make test    install what the tests need, run all but the slow ones
 # make slow    the slow tests
+# make wheel   build the wheel, install it into an empty folder and run it there
 # make lint    ruff and mypy
 # make format  let ruff put the files in order
+# make docs    write the tables of the README that come from the code
 # make lock    rewrite requirements*.txt from pyproject.toml
 # make clean   remove caches and build leftovers (runs, data and .venv stay)
 
@@ -34,7 +36,7 @@ RUN_READY := $(VENV)/.ready-run
 TEST_READY := $(VENV)/.ready-test
 LINT_READY := $(VENV)/.ready-lint
 
-.PHONY: help demo install test slow lint format lock clean
+.PHONY: help demo install test slow wheel lint format docs lock clean
 
 help:
 	@sed -n 's/^# make /make /p' Makefile
@@ -48,7 +50,10 @@ test: $(TEST_READY)
 	$(PY) -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 slow: $(TEST_READY)
-	$(PY) -m pytest -q -m slow --timeout 1500 $(ARGS) || test $$? -eq 5  # 5: there are none
+	$(PY) -m pytest -q -m slow --timeout 1500 --deselect tests/end_to_end/test_wheel.py $(ARGS) || test $$? -eq 5  # 5: there are none
+
+wheel: $(TEST_READY)
+	$(PY) -m pytest -q -m slow --timeout 600 tests/end_to_end/test_wheel.py
 
 lint: $(LINT_READY)
 	$(PY) -m ruff check .
@@ -58,6 +63,9 @@ lint: $(LINT_READY)
 format: $(LINT_READY)
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
+
+docs: $(RUN_READY)
+	$(PY) -m slm_jax systems --into README.md
 
 $(PY):
 	@test -n "$(UV)$(PYTHON)" || { echo "found no Python 3.11 to 3.14: make demo PYTHON=/path/to/python3"; exit 1; }

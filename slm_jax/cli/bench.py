@@ -35,7 +35,7 @@ class BenchOptions:
 def main(argv: list[str]) -> list[dict[str, Any]]:
     """Run the cases; print and return their rows. Raises `Failed` with them when the outputs of some case differ."""
     options = parse_options(BenchOptions, argv, "bench")
-    from slm_jax.interop.references import require_torch
+    from slm_jax.interop.reference import require_torch
 
     require_torch()
     from slm_jax.data.progress import counted

@@ -7,7 +7,7 @@ from typing import Any
 
 from slm_jax.cli import evaluate, train
 from slm_jax.cli.console import say
-from slm_jax.cli.options import parse_options
+from slm_jax.cli.options import parse_options, split_arguments
 
 UTTERANCES = 16
 """Held-out sentences that are judged: fewer than `evaluate` takes, for the sake of time."""
@@ -15,25 +15,28 @@ UTTERANCES = 16
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DemoOptions:
-    """The tiny GSLM from start to end; run again, it goes on where it stopped or says that all is done."""
+    """The tiny GSLM from start to end; run again, it goes on where it stopped or says that all is done.
+
+    Any field of the config can be overridden: --lm.train.steps 500."""
 
     workdir: Path = Path("runs/demo")
     """The run folder."""
     data_dir: Path = Path("data")
     """Where prepared corpora are kept."""
     config: Path | None = None
-    """Another recipe than the tiny GSLM: a Python file that defines `config`."""
+    """Another recipe than the tiny GSLM: a Python file that defines `config`, or a system by name and size."""
     json: bool = False
     """Print one JSON value instead of text."""
 
 
 def main(argv: list[str]) -> dict[str, Any]:
     """Train, judge and report; returns stages, figures and the report's path."""
-    options = parse_options(DemoOptions, argv, "demo")
+    own, overrides = split_arguments(DemoOptions, argv)
+    options = parse_options(DemoOptions, own, "demo")
     start = time.perf_counter()
-    recipe = options.config or Path(__file__).parents[2] / "configs" / "speech" / "gslm_tiny.py"
+    recipe = options.config or "gslm:tiny"
     places = ["--data-dir", str(options.data_dir)]
-    trained = train.main([str(recipe), "--workdir", str(options.workdir), *places])
+    trained = train.main([str(recipe), "--workdir", str(options.workdir), *places, *overrides])
     report = options.workdir / "report.html"
     fresh = any(stage["seconds"] is not None for stage in trained["stages"])
     if report.is_file() and not fresh:

@@ -14,7 +14,7 @@ from slm_jax.cli.console import run_verb, say
 from slm_jax.cli.memory import keep_memory
 from slm_jax.core.errors import nearest
 
-ORDER = ("demo", "prepare", "train", "plan", "generate", "evaluate", "convert", "parity", "bench", "doctor")
+ORDER = ("demo", "prepare", "systems", "train", "plan", "generate", "evaluate", "convert", "parity", "bench", "doctor")
 LONG = ("demo", "train", "evaluate", "bench")
 """Verbs that call the same programs many times."""
 SHORT = ("demo", "evaluate", "generate")

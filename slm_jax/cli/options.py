@@ -5,6 +5,7 @@ import dataclasses
 import io
 import re
 import sys
+from pathlib import Path
 from typing import Any, TypeVar
 
 import tyro
@@ -29,15 +30,23 @@ def parse_options(options_type: type[Options], argv: list[str], prog: str) -> Op
 def parse_with_config(options_type: type[Options], argv: list[str], prog: str) -> tuple[Options, Config]:
     """Options and the config they name, with overrides: `train CONFIG [options] [--any.config.field value]`.
 
-    `options_type` has a positional field `config`, the path of a Python config file. What is not an option of the
-    verb overrides a field of the config. `--help` shows the options and, when a config is named, its fields.
+    `options_type` has a positional field `config`: the path of a Python config file, or NAME:SIZE of a system. What
+    is not an option of the verb overrides a field of the config. `--help` shows the options and, when a config is
+    named, its fields.
     """
     own, overrides = split_arguments(options_type, argv)
     if any(flag in argv for flag in HELP):
         _print_help(options_type, own, prog)
         raise SystemExit(0)
     options = parse_options(options_type, own, prog)
-    return options, override_config(load_config_file(options.config), overrides)  # type: ignore[attr-defined]
+    return options, override_config(load_named(options.config), overrides)  # type: ignore[attr-defined]
+
+
+def load_named(what: str | Path) -> Config:
+    """The config of a Python file, or of a system by name, `gslm` or `gslm:published`."""
+    from slm_jax.systems.catalogue import is_name, named_config
+
+    return named_config(str(what)) if is_name(str(what)) else load_config_file(what)
 
 
 def split_arguments(options_type: type, argv: list[str]) -> tuple[list[str], list[str]]:
@@ -91,10 +100,10 @@ def _is_number(token: str) -> bool:
 def _print_help(options_type: type, own: list[str], prog: str) -> None:
     with contextlib.suppress(SystemExit):
         parse_options(options_type, ["--help"], prog)
-    paths = [token for token in own if token.endswith(".py")]
-    if paths:
-        print(f"\nFields of {paths[0]}, each of which can be overridden:\n")
-        override_config(load_config_file(paths[0]), ["--help"], prog=f"{prog} {paths[0]}")
+    named = [token for token in own if not token.startswith("-")][:1]
+    if named:
+        print(f"\nFields of {named[0]}, each of which can be overridden:\n")
+        override_config(load_named(named[0]), ["--help"], prog=f"{prog} {named[0]}")
 
 
 def _run_tyro(target: type[Options], argv: list[str], **kwargs: Any) -> Options:

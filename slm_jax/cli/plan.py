@@ -20,7 +20,7 @@ class PlanOptions:
     --lm.batches.batch 512."""
 
     config: Annotated[Path, tyro.conf.Positional]
-    """A Python file that defines `config`."""
+    """A Python file that defines `config`, or a system by name and size, gslm:tiny (see `systems`)."""
     topology: str
     """The slice, CHIP:SHAPE: v4:4x4x4, v5e:16x16, v5p:4x4x4, v6e:16x16, tpu7x:2x2x1. Several slices: the config's
     mesh.slices."""
@@ -42,7 +42,7 @@ def main(argv: list[str]) -> dict[str, Any]:
 
     options, config = parse_with_config(PlanOptions, argv, "plan")
     if not isinstance(config, RunConfig):
-        raise UserError(f"config file {str(options.config)!r} holds a {type(config).__name__}: plan needs a RunConfig")
+        raise UserError(f"config {str(options.config)!r} is a {type(config).__name__}: plan needs a RunConfig")
     plans = []
     for stage in gradient_stages(config, options.stage):
         plans.append(_planned(options, config, stage))

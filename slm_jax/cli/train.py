@@ -20,7 +20,7 @@ class TrainOptions(HostOptions):
     """
 
     config: Annotated[Path, tyro.conf.Positional]
-    """A Python file that defines `config`."""
+    """A Python file that defines `config`, or a system by name and size, gslm:tiny (see `systems`)."""
     workdir: Path | None = None
     """The run folder; not needed for a dry run."""
     data_dir: Path = Path("data")
@@ -46,7 +46,7 @@ def main(argv: list[str]) -> dict[str, Any]:
 
     options, config = parse_with_config(TrainOptions, argv, "train")
     if not isinstance(config, RunConfig):
-        raise UserError(f"config file {str(options.config)!r} holds a {type(config).__name__}: train needs a RunConfig")
+        raise UserError(f"config {str(options.config)!r} is a {type(config).__name__}: train needs a RunConfig")
     if options.workdir is None and not options.dry_run:
         raise UserError("--workdir is missing: the folder in which the run is kept")
     if options.dry_run and (options.hosts != "one" or options.coordinator is not None):

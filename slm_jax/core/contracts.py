@@ -53,10 +53,16 @@ class Layout(Protocol):
 
 @runtime_checkable
 class Adapter(Protocol):
-    """Frames to frames of another rate and width; `capacity(T)` is the largest output length for T input frames."""
+    """Frames to frames of another rate and width.
+
+    The true lengths are in the mask that comes out. `config.frames_out(n)`, on plain integers, says how many frames
+    come of n real ones (where that depends on what is in them, at most), so that a pipeline can make room for them;
+    what does not fit is dealt with by a stated rule. `context` is for adapters that are conditioned on something.
+    """
+
+    config: Any
 
     def __call__(self, frames: Frames, context: Any = None) -> Frames: ...
-    def capacity(self, length: int) -> int: ...
 
 
 class Loss(NamedTuple):

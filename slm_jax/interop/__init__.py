@@ -7,5 +7,5 @@ Fields      a config.json of which nothing is silently dropped          (`intero
 Tables      names of a checkpoint <-> paths of our tree                 (`interop.table`, `interop.transforms`)
 Engine      a table against abstract shapes: checked, then carried out  (`interop.engine`)
 Files       safetensors, npz and PyTorch files                          (`interop.readers`, `interop.safetensors`)
-References  the PyTorch models that ours are compared with              (`interop.references`)
+References  the PyTorch models that ours are compared with              (`interop.references`, `interop.reference`)
 """

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from slm_jax.core.errors import UserError
+from slm_jax.interop.reference import Arrays, config_json, draw_weights, state_arrays
 from slm_jax.interop.reference_vocoders import GAIN, original_generator
-from slm_jax.interop.references import Arrays, config_json, draw_weights, state_arrays
 
 Way = Callable[[], Arrays]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from slm_jax.interop.references import (
+from slm_jax.interop.reference import (
     Arrays,
     Reference,
     config_json,

@@ -8,8 +8,7 @@ import numpy as np
 
 from slm_jax.core.errors import UserError
 from slm_jax.interop.readers import open_weights
-from slm_jax.interop.reference_hifigan import features, original_generator, unit_generator
-from slm_jax.interop.references import (
+from slm_jax.interop.reference import (
     Arrays,
     Reference,
     config_json,
@@ -19,6 +18,7 @@ from slm_jax.interop.references import (
     settle,
     state_arrays,
 )
+from slm_jax.interop.reference_hifigan import features, original_generator, unit_generator
 
 VOCODERS = (
     ("hifigan", "original-v1"),

@@ -1,4 +1,6 @@
 """The named systems of the survey, each a short composition of parts.
 
-Pure speech     GSLM     (`systems.speech`)
+Pure speech     GSLM, TWIST                                 (`systems.speech`)
+Catalogue       every system by name, with its sizes        (`systems.catalogue`)
+Cards           what is known of a system unbuilt           (`systems.card`)
 """

@@ -19,7 +19,8 @@ from slm_jax.decoders.unit_vocoder import UnitVocoderConfig
 from slm_jax.interop.engine import import_params, nested, resolve
 from slm_jax.interop.families import family_named
 from slm_jax.interop.model import open_model
-from slm_jax.interop.references import Arrays, Reference, builders_named, reference_from_folder, require_torch
+from slm_jax.interop.reference import Arrays, Reference, require_torch
+from slm_jax.interop.references import builders_named, reference_from_folder
 from slm_jax.workbench.activations import Activation, Run, in_dtype, runner
 
 TOLERANCES = {"float32": 1e-4, "float64": 1e-9}

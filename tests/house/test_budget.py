@@ -1,17 +1,22 @@
 """The time budget of the tests: what counts as late."""
 
 import time
+from pathlib import Path
 
 import pytest
 
 from tests.conftest import (
     BUDGET_S,
-    DEFAULT_BUDGET_S,
+    CALIBRATION_S,
+    calibration_s,
     directory_of,
     overruns,
     pytest_collection_modifyitems,
     pytest_runtest_setup,
+    turn_of,
 )
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_directory_is_the_folder_below_tests():
@@ -20,9 +25,18 @@ def test_directory_is_the_folder_below_tests():
 
 
 def test_late_directories_are_named_with_their_budget():
-    seconds = {"nn": BUDGET_S["nn"] * 1.5, "house": 0.1, "unlisted": DEFAULT_BUDGET_S + 1}
+    seconds = {"nn": BUDGET_S["nn"] * 1.5, "house": 0.1, "unlisted": 1.0}
     assert [line.split(":")[0] for line in overruns(seconds)] == ["tests/nn", "tests/unlisted"]
-    assert overruns(seconds, factor=2.0) == []
+    assert overruns({"nn": BUDGET_S["nn"] * 1.5}, factor=2.0) == []
+
+
+def test_every_directory_of_tests_has_a_budget_and_every_budget_a_directory():
+    there = {path.parent.relative_to(ROOT / "tests").parts[0] for path in (ROOT / "tests").glob("*/**/test_*.py")}
+    assert there == set(BUDGET_S)
+
+
+def test_the_calibration_takes_about_as_long_as_it_says():
+    assert CALIBRATION_S / 4 < calibration_s() < CALIBRATION_S * 12
 
 
 def test_all_budgets_fit_in_a_quarter_of_an_hour():
@@ -55,8 +69,14 @@ def test_long_directories_come_first_and_files_of_slow_tests_from_short_to_long(
     pytest_collection_modifyitems(items)
     assert [item.nodeid.removeprefix("tests/") for item in items] == [names[1], names[3], names[0], names[2]]
 
-    slow = {"nn/test_a.py::x": 70, "nn/test_a.py::y": 60, "core/test_b.py::x": 80, "nn/test_a.py::z": 10}
-    items = [Item(pytest.mark.slow(seconds=s), nodeid=f"tests/{name}") for name, s in slow.items()]
-    pytest_collection_modifyitems(items)
-    order = ["core/test_b.py::x", "nn/test_a.py::z", "nn/test_a.py::y", "nn/test_a.py::x"]
-    assert [item.nodeid.removeprefix("tests/") for item in items] == order
+
+def test_files_of_slow_tests_take_turns(monkeypatch):
+    files = {f"tests/nn/test_{letter}.py" for letter in "abcdef"}
+    firsts = []
+    for turn in range(3):
+        monkeypatch.setenv("SLM_JAX_TESTS_TURN", str(turn))
+        places = turn_of(files)
+        assert sorted(places.values()) == list(range(6))
+        firsts += [name for name, place in places.items() if place < 2]
+    assert set(firsts) == files, "three runs of which each has time for a third leave nothing out"
+    assert turn_of(set()) == {}

@@ -26,6 +26,7 @@ from slm_jax.quantizers.kmeans import KMeansConfig
 from slm_jax.quantizers.postprocess import PostprocessConfig
 from slm_jax.sequence_models.decoder_config import DecoderConfig
 from slm_jax.sequence_models.presets import gslm_transformer_lm_big
+from slm_jax.systems.card import KeptFigure, SystemCard
 from slm_jax.systems.speech.unit_speech import (
     PUBLISHED_KMEANS,
     UnitSpeechConfig,
@@ -42,6 +43,22 @@ from slm_jax.training.pre.pitch import PitchStageConfig
 from slm_jax.training.pre.unit_lm import UnitLMConfig, unit_vocabulary
 from slm_jax.training.pre.unit_vocoder import UnitVocoderStageConfig
 from slm_jax.training.stages import StageConfig
+
+TRUE_F0 = "units, with the recording's durations and F0"
+WORLD = "experiments/gslm_world/figures.json"
+CARD = SystemCard(
+    name="GSLM",
+    paper="Lakhotia et al. 2021",
+    sizes=("tiny", "published"),
+    reads=("speech",),
+    writes=("speech",),
+    plans=("gslm_hubert_base_v5e", "gslm_hubert_base_v5p", "gslm_lm_v5e", "gslm_lm_v5p", "gslm_vocoder_v5p"),
+    figures=(
+        KeptFigure(words="nats per unit, held out", file=WORLD, place=("language_model", "model")),
+        KeptFigure(words="bigram", file=WORLD, place=("language_model", "bigram")),
+        KeptFigure(words="STOI of resynthesis", file=WORLD, place=("resynthesis", TRUE_F0, "stoi")),
+    ),
+)
 
 
 class GSLMConfig(UnitSpeechConfig):

@@ -23,6 +23,7 @@ from slm_jax.generation.sampling import SamplingConfig
 from slm_jax.parallel.mesh import MeshConfig
 from slm_jax.sequence_models.decoder_config import DecoderConfig
 from slm_jax.sequence_models.presets import llama, opt
+from slm_jax.systems.card import KeptFigure, SystemCard
 from slm_jax.systems.speech import gslm
 from slm_jax.systems.speech.unit_speech import (
     PUBLISHED_KMEANS,
@@ -38,6 +39,18 @@ from slm_jax.training.pre.unit_lm import UnitLMConfig, unit_vocabulary
 
 UNITS = 500
 BODIES = {"125m": opt, "350m": opt, "1.3b": opt, "7b": llama, "13b": llama}
+
+
+WARM = "experiments/twist_warm_start/figures.json"
+CARD = SystemCard(
+    name="TWIST",
+    paper="Hassid et al. 2023",
+    sizes=("tiny", *BODIES),
+    reads=("speech",),
+    writes=("speech",),
+    plans=("twist_350m_v5e", "twist_1_3b_v5e", "twist_1_3b_v5p", "twist_7b_v5e", "twist_7b_v5p"),
+    figures=(KeptFigure(words="bigram, nats per unit, held out", file=WARM, place=("ngrams", "bigram")),),
+)
 
 
 class TWISTConfig(UnitSpeechConfig):
