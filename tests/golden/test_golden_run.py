@@ -31,7 +31,7 @@ def run(tmp_path, monkeypatch):
 
 
 def traces(made):
-    return [{name: one[name] for name in ("prompt_units", "new_units")} for one in made]
+    return [{name: one["trace"][name] for name in ("prompt_units", "new_units")} for one in made]
 
 
 def test_it_answers_as_it_did(run):
