@@ -7,6 +7,7 @@ in turns.
 import json
 import time
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +32,11 @@ def forms() -> dict[str, Callable[[], object]]:
 
     def form(chunk: int | None) -> Callable[[], object]:
         objective = NextTokenConfig(chunk=chunk).make(model)
-        program = jax.jit(jax.value_and_grad(lambda params: objective(params, None, {"ids": ids}, None).total))
+
+        def total(params: Any) -> jax.Array:
+            return objective({"params": params}, {"ids": ids}, None).terms["tokens"].total
+
+        program = jax.jit(jax.value_and_grad(total))
         return lambda: jax.block_until_ready(program(params))
 
     return {str(chunk): form(chunk) for chunk in CHUNKS}

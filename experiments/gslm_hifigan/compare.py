@@ -47,7 +47,7 @@ def voices(config: RunConfig, context: StageContext) -> list[str]:
 def with_voice(system: UnitSpeechLM, context: StageContext, name: str) -> UnitSpeechLM:
     """The system speaking with the vocoder of another stage."""
     stage = UnitVocoderStageConfig.of(context.finished(name))
-    params = trained(context.finished(name))[1]["generator"]
+    params = trained(context.finished(name))[1]["params"]["generator"]
     return dataclasses.replace(system, vocoder=stage.vocoder(context).make(), vocoder_params=params)
 
 

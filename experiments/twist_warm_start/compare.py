@@ -137,7 +137,8 @@ def ngram_figures(tables: dict[str, list[np.ndarray]], units: int) -> dict[str, 
 def arm_figures(arm: str, rate: float, context: StageContext, test: Sequence[np.ndarray]) -> dict[str, Any]:
     """The curve on the dev split and the score on the test split of one arm."""
     folder = context.finished(arm_name(arm, rate))
-    stage, params = trained(folder)
+    stage, variables = trained(folder)
+    params = variables["params"]
     units = FrameUnitsConfig.of(context.finished(stage.units))
     text = stage.example(unit_vocabulary(units.clusters))
     lines = [line for line in read_metrics(folder.path) if "evaluate/nats_per_unit" in line]

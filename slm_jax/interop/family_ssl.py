@@ -147,8 +147,8 @@ def writer(family: str) -> Callable[[SSLEncoderConfig], dict[str, Any]]:
 def boxed_params(config: SSLEncoderConfig) -> Any:
     """Shapes and dtypes of the encoder's parameters with their logical axes; nothing is computed."""
     samples = 1
-    for _, kernel, stride in reversed(config.conv_layers):
-        samples = (samples - 1) * stride + kernel
+    while config.frame_count(samples) < 1:  # whatever the front end is
+        samples *= 2
     one_frame = jax.ShapeDtypeStruct((1, samples), jnp.float32)
     return jax.eval_shape(config.make().init, jax.random.key(0), one_frame)["params"]
 

@@ -1,9 +1,11 @@
 """How a model learns: one loop for every stage.
 
 State       TrainState                                                  (`training.state`)
-Step        Player, make_step: players, accumulation, EMA, NaN guard    (`training.step`)
+Step        Player, Statistics, make_step: players, EMA, NaN guard      (`training.step`)
+Cuts        several terms, exact over micro-batches                     (`training.accumulate`)
+Old forms   checkpoints from before a state held all collections        (`training.old_checkpoints`)
 Spikes      SpikeConfig: batches far above the usual are left out       (`training.spikes`)
-Optimizer   OptimizerConfig: optimizer, schedule, decay mask, clip      (`training.optimizer`)
+Optimizer   OptimizerConfig: schedule, decay mask, clip, groups         (`training.optimizer`)
 Loop        TrainConfig, train                                          (`training.loop`)
 Ends        Interrupted, TrainingDiverged, TooManySpikes                (`training.stops`)
 Metrics     MetricsLog, Progress: JSON lines, TensorBoard, bar          (`training.metrics`)

@@ -40,7 +40,8 @@ from slm_jax.training.step import Player, StepOutput, acting, check_players, mak
 from slm_jax.training.stops import Interrupted, full_disk_told
 
 log = logging.getLogger(__name__)
-Evaluate = Callable[[TrainState], dict[str, float]]
+Evaluate = Callable[[TrainState, Any], dict[str, float]]
+"""Figures of a state on held-out examples; it is handed the frozen parts too."""
 
 SpeechSeconds = Callable[[dict[str, np.ndarray]], float]
 """Seconds of real speech in a batch (the rows of one host)."""
@@ -107,14 +108,14 @@ def train(
 ) -> TrainState:
     """Train in `folder`, or go on where a run in it was stopped; returns the state after the last step.
 
-    `folder` may be one of a store: checkpoints go there at once, logs a little later.
-    `initialise(key)` returns Linen variables, boxed or not: `params` and, if any, other collections. `start_from`
-    replaces leaves of a new run by path (a pre-trained part), a tree without collections those of `params`; a function
-    that returns them is called only when there is no checkpoint to go on from. `frozen` is handed to the objectives and
-    not trained; its leaves may be lazy, and lie under the mesh's rules where they are boxed. `evaluate(state)` must not
-    keep the state, whose arrays the next step takes over. `meta` (JSON) must be the same when a run goes on: the token
-    layout's hash belongs there. `speech_s` tells the seconds of speech of a batch, for the log. `progress` shows a bar
-    on stderr, `say` takes the account of time at the end. Closing `batches` is the caller's.
+    `folder` may be one of a store: checkpoints go there at once, logs a little later. `initialise(key)` returns Linen
+    variables, boxed or not: `params` and, if any, other collections. `start_from` replaces leaves of a new run by path
+    (a pre-trained part), a tree without collections those of `params`; a function that returns them is called only when
+    there is no checkpoint to go on from. `frozen` is handed to the objectives and not trained; its leaves may be lazy,
+    and lie under the mesh's rules where they are boxed. `evaluate(state, frozen)` must not keep the state, whose arrays
+    the next step takes over. `meta` (JSON) must be the same when a run goes on: the token layout's hash belongs there.
+    `speech_s` tells the seconds of speech of a batch, for the log. `progress` shows a bar on stderr, `say` takes the
+    account of time at the end. Closing `batches` is the caller's.
 
     Raises `TrainingDiverged` (`TooManySpikes` is one), `Interrupted` (after saving), `CheckpointError`, and
     `UserError` when the checkpoint in `folder` was made with other settings.
@@ -280,7 +281,7 @@ class _Run:
         self.lookout.look()
         before = self.clock.spent["evaluate"]
         with self._spend("evaluate"):
-            values = {f"evaluate/{name}": float(value) for name, value in evaluate(state).items()}
+            values = {f"evaluate/{name}": float(value) for name, value in evaluate(state, self.frozen).items()}
         lines.write(step, {**values, "evaluate_s": self.clock.spent["evaluate"] - before})
         self.ledger.note("evaluate", step)
 

@@ -96,6 +96,11 @@ def recorded(folder: StageFolder) -> dict[str, Any] | None:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
+def recorded_configs(folder: StageFolder) -> dict[str, Config]:
+    """The configs by which the parts of a stage run, by path."""
+    return {path: from_json(entry["config"]) for path, entry in (recorded(folder) or {}).items()}
+
+
 def recorded_sources(folder: StageFolder) -> tuple[PartSource, ...]:
     """The parts that a stage wrote down."""
     return tuple(_source(entry["part"]) for entry in (recorded(folder) or {}).values())

@@ -22,6 +22,9 @@ def stage_model(folder: StageFolder) -> tuple[Config, dict[str, Any]]:
     stage = GradientStageConfig.of(folder)
     checkpoints = folder.path / CHECKPOINTS
     params = open_params(checkpoints, "params" if stage.train.ema_decay is None else "ema")
+    if hasattr(stage, "model_of"):
+        config, place = stage.model_of(folder)
+        return config, params[place] if place else params
     if isinstance(stage, UnitLMConfig):
         return stage.decoder(folder), params
     if isinstance(stage, MaskedPredictionStageConfig):

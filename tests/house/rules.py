@@ -40,7 +40,7 @@ LIFTED = {"scan", "remat", "remat_scan", "checkpoint", "map_variables", "interce
 MESH_BUILDERS = {"Mesh", "make_mesh", "create_device_mesh", "create_hybrid_device_mesh"}
 FORBIDDEN_NAMES = re.compile(r"(utils?|helpers?|misc|common)$|_v\d+$|_old$|_new$")
 UNFINISHED = re.compile(r"#.*\b(TO[D]O|FIXM[E]|XX[X]|HAC[K])\b")
-TEST_FOLDERS = {"contracts", "parity", "multidevice", "house", "faults", "end_to_end", "golden", *FLOOR}
+TEST_FOLDERS = {"contracts", "parity", "multidevice", "house", "faults", "end_to_end", "golden", "reference", *FLOOR}
 FILE_LINES = 400
 FUNCTION_LINES = 80
 

@@ -86,7 +86,7 @@ def test_a_text_names_the_largest_loss_first():
 def test_the_account_of_a_real_run_adds_up(tmp_path):
     began, evaluations = time.time(), []
 
-    def evaluate(state):
+    def evaluate(state, frozen):
         time.sleep(0.2)
         evaluations.append(int(state.step))
         return {"nothing": 0.0}

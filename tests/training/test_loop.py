@@ -148,7 +148,7 @@ def test_another_machine_is_named_in_a_warning(undisturbed, caplog, monkeypatch)
 def test_evaluation_runs_on_its_clock_and_at_the_end(tmp_path):
     seen = []
 
-    def evaluate(state):
+    def evaluate(state, frozen):
         seen.append(int(state.step))
         return {"norm": float(np.abs(state.params["first"]["kernel"]).sum())}
 

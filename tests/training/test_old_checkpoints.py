@@ -30,7 +30,7 @@ def test_a_checkpoint_of_the_first_form_goes_on_as_if_it_were_one_of_today(tmp_p
     old = Checkpoints(tmp_path / "old" / "checkpoints")
     stored = []
 
-    def evaluate(state):
+    def evaluate(state, frozen):
         if int(state.step) == 6:
             trees = in_the_first_form(state)
             stored.extend(flatten_by_path(trees["train"]))

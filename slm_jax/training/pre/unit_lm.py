@@ -110,7 +110,7 @@ class UnitLMConfig(GradientStageConfig):
         if not held_out:
             context.say(f"stage {self.name}: the dev split is empty, so nothing is measured on it while training")
             return None
-        return lambda state: {"nats_per_unit": nats_per_token(model, state.served["params"], held_out)}
+        return lambda state, frozen: {"nats_per_unit": nats_per_token(model, state.served["params"], held_out)}
 
     def outline(self, run: RunConfig) -> Outline:
         units = described(run, self.units, FrameUnitsConfig)

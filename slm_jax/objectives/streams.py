@@ -1,0 +1,63 @@
+"""Next ids of several streams at once, each stream a term of its own with its own weight.
+
+With weights w the loss is sum_k w_k CE_k / n_k over sum_k w_k (Moshi, Défossez et al. 2024, eq. 4, which weighs its
+semantic stream 100 and the others 1): exact however a batch is cut, since each term is divided once.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from slm_jax.core.config import Config
+from slm_jax.core.contracts import Batch, Loss, Term, Variables
+from slm_jax.core.errors import require
+from slm_jax.objectives.cross_entropy import Terms, token_sums
+
+
+class NextStreamsConfig(Config):
+    """`names` of the streams, in their order, and how much each counts; a weight of 0 leaves a stream out."""
+
+    names: tuple[str, ...]
+    weights: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        rule = f"one for each of the streams {self.names}"
+        require(len(self.weights) == len(self.names) > 0, "weights", self.weights, rule)
+        require(len(set(self.names)) == len(self.names), "names", self.names, "must differ")
+        good = all(weight >= 0 for weight in self.weights) and sum(self.weights) > 0
+        require(good, "weights", self.weights, "0 or more, and not all 0")
+
+    def make(self, model: Any) -> "NextStreams":
+        """The objective for `model`, a `sequence_models.multi_stream` decoder."""
+        streams = len(model.config.streams)
+        require(len(self.names) == streams, "names", self.names, f"the model has {streams} streams")
+        return NextStreams(model, self)
+
+
+@dataclasses.dataclass(frozen=True)
+class NextStreams:
+    """Cross-entropy of every stream's id given all ids of earlier steps.
+
+    The batch holds `ids` `[B, S, K1]` int32 and `mask` `[B, S]` (real steps); optionally `target_weight` `[B, S, K1]`
+    float. The first step is no target. Metrics: `NAME_accuracy`.
+    """
+
+    model: Any
+    config: NextStreamsConfig
+
+    def __call__(self, variables: Variables, batch: Batch, rng: jax.Array | None, frozen: Any = None) -> Loss:
+        ids, mask = jnp.asarray(batch["ids"]), jnp.asarray(batch["mask"])
+        rngs = None if rng is None else {"dropout": rng}
+        logits = self.model.apply(variables, ids, mask=mask, deterministic=rng is None, rngs=rngs)[:, :-1]
+        weights = (mask[:, 1:] & mask[:, :-1])[..., None] * jnp.asarray(batch.get("target_weight", 1.0), jnp.float32)
+        weights = jnp.broadcast_to(weights if weights.ndim < 3 else weights[:, -ids.shape[1] + 1 :], ids[:, 1:].shape)
+        terms, metrics, total = {}, {}, sum(self.config.weights)
+        for k, (name, weight) in enumerate(zip(self.config.names, self.config.weights, strict=True)):
+            size = self.model.config.streams[k]
+            sums = token_sums(logits[:, :, k, :size], ids[:, 1:, k], weights[..., k], Terms())
+            count = weights[..., k].sum()
+            terms[name] = Term(sums.loss, count, weight / total)
+            metrics[f"{name}_accuracy"] = sums.correct, count
+        return Loss(terms, metrics)
