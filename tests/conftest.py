@@ -55,6 +55,7 @@ BUDGET_S = {
     "golden": 25,
     "house": 11,
     "interop": 36,
+    "judges": 8,
     "multidevice": 105,
     "nn": 70,
     "objectives": 50,
@@ -66,7 +67,7 @@ BUDGET_S = {
     "systems": 7,
     "text": 5,
     "token_compression": 10,
-    "training": 198,
+    "training": 192,
     "workbench": 51,
 }
 """Seconds of one worker per directory of tests, the slow ones not counted, with a cold compile cache, on a machine on

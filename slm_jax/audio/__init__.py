@@ -1,6 +1,7 @@
 """Signal: files, transforms, features, pitch, rates and pictures. No weights, no Flax.
 
 Files       read_audio, write_wav, resample, check_signal, AudioError           (`audio.files`)
+Formats     suffixes of files that are read, and of sound that is not              (`audio.formats`)
 Transforms  stft, istft, griffin_lim                                            (`audio.stft`)
 Mel         LogMelConfig, mel_filterbank, whisper and HiFi-GAN recipes          (`audio.mel`)
 Kaldi       kaldi_fbank, kaldi_mfcc, mfcc (39 numbers), 50 Hz alignment         (`audio.kaldi`)

@@ -55,9 +55,10 @@ def main(argv: list[str]) -> dict[str, Any]:
     sections = sections_of(judges, system, context, settings)
     figures = keep_figures(options.run, sections, before=bool(options.judges))
     print("\n\n".join(text_of(section) for section in sections))
+    title = f"{config.name}: a spoken language model, heard and measured"
     lead = f"Reads {_joined(system.reads)}, writes {_joined(system.writes)}. Judged on speech it was not trained on."
     command = f"python -m slm_jax evaluate {options.run}"
-    print(f"report: {report_of(options.run, config.name, lead, sections, command)}")
+    print(f"report: {report_of(options.run, title, lead, sections, command)}")
     return figures
 
 

@@ -162,8 +162,14 @@ class Decoding:
 
 
 def decoding(model: Any, config: SamplingConfig, rules: Rules | None = None) -> Decoding:
-    """The decoding of `model` under `config`; `rules` None: those that `config` names."""
-    return Decoding(rules_of(config, stream_sizes(model)) if rules is None else rules, model, config)
+    """The decoding of `model` under `config`; `rules` None: those that `config` names.
+
+    Raises `UserError` for rules that are not of the model's shape.
+    """
+    sizes = stream_sizes(model)
+    rules = rules_of(config, sizes) if rules is None else rules
+    rules.fit(sizes)
+    return Decoding(rules, model, config)
 
 
 def has_streams(model: Any) -> bool:
@@ -174,6 +180,11 @@ def has_streams(model: Any) -> bool:
 def stream_sizes(model: Any) -> tuple[int, ...]:
     """Ids of each stream that a model reads and writes."""
     return tuple(model.config.streams) if has_streams(model) else (model.config.vocabulary,)
+
+
+def stack_width(model: Any) -> int:
+    """Channels of the vectors that a model's stack reads."""
+    return model.config.body.width if has_streams(model) else model.config.width
 
 
 def mark(seen: Bool[Array, "B K1 V"], ids: Int[Array, "B T K1"], real: Bool[Array, "B T"]) -> Bool[Array, "B K1 V"]:

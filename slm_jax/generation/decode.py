@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from slm_jax.core.errors import require
 from slm_jax.core.types import pytree_dataclass
 from slm_jax.generation.advance import Decoding, State, StepIn, StepOut, decoding, has_streams, mark, stream_sizes
-from slm_jax.generation.prompts import Prompts, padded_rows, prepared, round_up
+from slm_jax.generation.prompts import Prompts, padded_rows, prepared, round_up, row_keys
 from slm_jax.generation.rules import Rules
 from slm_jax.generation.sampling import SamplingConfig
 from slm_jax.nn.stack import unstack
@@ -74,9 +74,12 @@ def generate(
     require(guided == (unconditional is not None), "guidance", config.guidance, "goes with prompts without condition")
     ready, mask = prepared(model, (prompts, prompt_mask), unconditional)
     rows, capacity = len(ready) // (2 if guided else 1), capacity_for(model, mask, config.max_new)
-    keys = key if key.ndim == 1 else jax.random.split(key, rows)
-    require(len(keys) == rows, "keys", len(keys), f"must be one, or one for each of the {rows} prompts")
-    inputs = (ready, mask, keys, None if forced is None else _forced(forced, rows, config.max_new, model))
+    inputs = (
+        ready,
+        mask,
+        row_keys(key, rows),
+        None if forced is None else _forced(forced, rows, config.max_new, model),
+    )
     if mesh is not None:
         inputs = padded_rows(inputs, rows, row_shards(mesh))
         inputs = jax.device_put(inputs, batch_sharding(mesh))

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from slm_jax.core.errors import require
-from slm_jax.generation.advance import has_streams, stream_sizes
+from slm_jax.generation.advance import has_streams, stack_width, stream_sizes
 
 PROMPT_BUCKET = 32
 """Prompt lengths are rounded up to multiples of this, so that few programs are compiled."""
@@ -19,7 +19,7 @@ Prompts = tuple[Any, Any]
 def prepared(model: Any, given: Prompts, unconditional: Prompts | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Prompts and their mask, packed; each followed by the one without its condition where there is one.
 
-    Raises `UserError` for an empty prompt and for ids outside the vocabulary.
+    Raises `UserError` for an empty prompt, for wrong shapes and for ids outside the vocabulary.
     """
     values, mask = _checked(model, given)
     if unconditional is None:
@@ -30,6 +30,15 @@ def prepared(model: Any, given: Prompts, unconditional: Prompts | None = None) -
     length = max(values.shape[1], others.shape[1])
     pairs = [np.stack(pair, 1) for pair in zip(_to(length, values, mask), _to(length, others, other_mask), strict=True)]
     return _packed(*(pair.reshape(-1, *pair.shape[2:]) for pair in pairs))
+
+
+def row_keys(key: jax.Array, rows: int) -> jax.Array:
+    """One key for each row: `key` split, or as it is where it holds one for each; raises `UserError` otherwise."""
+    typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    require(bool(typed), "key", f"{key.dtype} {key.shape}", "must be made by jax.random.key, not by PRNGKey")
+    keys = key if key.ndim == 1 else jax.random.split(key, rows)
+    require(len(keys) == rows, "keys", len(keys), f"must be one, or one for each of the {rows} rows")
+    return keys
 
 
 def round_up(value: int, multiple: int) -> int:
@@ -51,12 +60,16 @@ def padded_rows(inputs: Any, rows: int, multiple: int) -> Any:
 def _checked(model: Any, given: Prompts) -> Prompts:
     values, mask = np.asarray(given[0]), np.asarray(given[1], bool)
     vectors = np.issubdtype(values.dtype, np.floating) or values.dtype.name == "bfloat16"
+    numbers = vectors or np.issubdtype(values.dtype, np.integer)
+    require(bool(numbers), "prompts", str(values.dtype), "must be ids (integers) or vectors (floating point)")
     deep = vectors or has_streams(model)
     shaped = values.ndim == (3 if deep else 2) and values.shape[:2] == mask.shape
     require(shaped, "prompts", values.shape, f"must be {'[B, L, ...]' if deep else '[B, L]'} as their mask")
     lengths = mask.sum(1)
     require(bool(np.all(lengths > 0)), "prompt lengths", lengths.tolist(), "every prompt needs at least one token")
     if vectors:
+        width = stack_width(model)
+        require(values.shape[2] == width, "prompts", values.shape, f"vectors of the stack's width {width}")
         return values, mask
     sizes = stream_sizes(model)
     known = not deep or values.shape[2] == len(sizes)

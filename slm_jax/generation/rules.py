@@ -40,14 +40,23 @@ class Rules:
         """True for ids that end nothing."""
         return jnp.ones(vocabulary, bool).at[jnp.asarray(self.ends)].set(False)
 
+    def fit(self, sizes: Sequence[int]) -> None:
+        """Raises `UserError` unless the arrays are for streams of these sizes."""
+        ends = np.asarray(self.ends)
+        rule = f"must lie in [0, {sizes[0]})"
+        require(bool(((ends >= 0) & (ends < sizes[0])).all()), "end", ends.tolist(), rule)
+        if self.legal is None:
+            return
+        shape, phases = self.legal.shape, len(self.legal)
+        require(shape[1:] == (len(sizes), max(sizes)), "legal", shape, f"must be [P, {len(sizes)}, {max(sizes)}]")
+        require(1 <= self.cycle <= phases, "cycle", self.cycle, f"must lie within the {phases} phases")
+
 
 def rules_of(config: SamplingConfig, sizes: Sequence[int]) -> Rules:
     """`end`, `ends` and `forbidden` of `config` as arrays, for streams of these sizes (both are read in stream 0).
 
-    Where sizes differ, a stream's ids end at its own. Raises `UserError` for an end outside the vocabulary.
+    Where sizes differ, a stream's ids end at its own.
     """
-    for end in config.all_ends:
-        require(0 <= end < sizes[0], "end", end, f"must lie in [0, {sizes[0]})")
     ends = np.array(config.all_ends, np.int32)
     if not config.forbidden and len(set(sizes)) == 1:
         return Rules(None, ends)

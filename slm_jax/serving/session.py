@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Key
 from slm_jax.core.errors import require
 from slm_jax.generation.advance import Decoding, State, StepIn, StepOut, stream_sizes
 from slm_jax.generation.decode import layers_apart
+from slm_jax.generation.prompts import row_keys
 
 
 class Session:
@@ -47,9 +48,7 @@ class Session:
             start,
             f"an id for each of {len(self.sizes)} streams",
         )
-        keys = key if key.ndim == 1 else jax.random.split(key, batch)
-        require(len(keys) == batch, "keys", len(keys), f"must be one, or one for each of the {batch} rows")
-        self._steps, self._keys = steps, keys
+        self._steps, self._keys = steps, row_keys(key, batch)
         self._variables = layers_apart(params)  # once: XLA would cut them in every step
         self._start = None if start is None else jnp.array(start, jnp.int32)
         self._state: State = steps.initial_state(batch, capacity, self._start)

@@ -170,8 +170,8 @@ def by_collection(given: Any, variables: Variables) -> dict[str, Any]:
 def overlay(variables: Variables, given: Any, shardings: Any) -> Any:
     """`variables` with the leaves of `given` (by path, the collection first) put in their place.
 
-    A tree without collections is one of `params`. Leaves are NumPy or JAX arrays, or lazy ones; every device is handed
-    its own share of a leaf only. Raises `UserError` for a path that `variables` lacks or a shape that differs.
+    A tree without collections is one of `params`. Leaves are NumPy, JAX or lazy arrays; every device is handed its own
+    share of a leaf only. Raises `UserError` for a path that `variables` lacks or a shape that differs.
     """
     values, known = flatten_by_path(by_collection(given, variables)), flatten_by_path(variables)
     for path, value in values.items():
@@ -182,15 +182,15 @@ def overlay(variables: Variables, given: Any, shardings: Any) -> Any:
     places = flatten_by_path(shardings)
 
     def choose(path: str, leaf: Any) -> Any:
-        if isinstance(value := values.get(path), LazyArray):
-            return load_leaf(value, places[path], leaf.dtype)
-        return leaf if value is None else placed_by_shards(value, leaf.dtype, places[path])
+        return placed_by_shards(values[path], leaf.dtype, places[path]) if path in values else leaf
 
     return map_by_path(choose, variables)
 
 
 def placed_by_shards(value: Any, dtype: Any, sharding: Sharding) -> jax.Array:
     """`value` on the devices of `sharding`, cut on the host: none of them ever holds more than its share."""
+    if isinstance(value, LazyArray):
+        return load_leaf(value, sharding, dtype)
     if isinstance(value, jax.Array) and not value.is_fully_addressable:  # lies on several hosts, sharded already
         return jax.device_put(value.astype(dtype), sharding)
     return jax.make_array_from_callback(value.shape, sharding, lambda index: np.array(value[index], dtype))

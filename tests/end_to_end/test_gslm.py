@@ -12,6 +12,7 @@ import soundfile
 from slm_jax.cli import demo, evaluate, generate, train
 from slm_jax.core.errors import UserError
 from slm_jax.core.messages import spoken
+from slm_jax.training.kept import kept_folder
 from slm_jax.training.run_folder import RunFolder
 from slm_jax.training.stages import StageContext, read_run_config
 
@@ -108,6 +109,21 @@ def test_some_judges_alone_leave_the_figures_of_the_others(judged, capsys):
     assert json.loads((run / "figures.json").read_text()) == before
     printed = capsys.readouterr().out
     assert "under_bigram" in printed and "phone" not in printed
+
+
+def test_without_held_out_speech_every_judge_says_what_was_left_out(first, places, tmp_path, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(places[0], run)
+    kept = kept_folder(RunFolder(run))
+    for table in (kept.path / "speech" / "test", run / "stages" / "units" / "units" / "test"):
+        shutil.rmtree(table)
+    kept.finish(["speech", "lengths.json"])
+    figures = evaluate.main([str(run), "--data-dir", str(tmp_path / "nowhere")])
+    judges = ("units", "language_model", "resynthesis", "continuations")
+    assert figures.keys() == {"units", *(f"{name}_left_out" for name in judges)}
+    assert figures["units"] == []
+    assert capsys.readouterr().out.count("Left out: ") == len(judges)
+    assert "Left out: " in (run / "report.html").read_text()
 
 
 @pytest.mark.slow(seconds=120)

@@ -19,7 +19,7 @@ from slm_jax.quantizers.postprocess import PostprocessConfig, real_frames, treat
 from slm_jax.training.pre.frame_sample import FrameSample
 from slm_jax.training.pre.frame_units import TOKENIZER, FrameUnitsConfig, row_mesh
 from slm_jax.training.run_folder import RunFolder
-from slm_jax.training.stages import RunConfig, StageContext, require_corpus
+from slm_jax.training.stages import RunConfig, StageContext, require_corpus, run_stages
 
 POST = PostprocessConfig(normalise="standardise", smooth=3)
 
@@ -81,6 +81,20 @@ def test_units_are_those_of_the_saved_tokenizer_whether_all_was_fitted_or_not(tm
             assert table[i]["id"] == source[i]["id"]
             np.testing.assert_array_equal(table[i]["units"], units)
     assert json.loads((folder.path / "fit.json").read_text())["inertia"] > 0
+
+
+def test_a_corpus_of_another_form_is_refused_before_anything_runs(tmp_path):
+    corpus = FolderConfig(path=str(tmp_path), processes=1, rate_hz=24_000)
+    stage = FrameUnitsConfig(name="units", features=MFCCFeaturesConfig())
+    for other, message in (
+        (corpus, "stage 'units' works at 16000 Hz"),
+        (corpus.replace(rate_hz=16_000, channels=2), ""),
+    ):
+        config, run = RunConfig(name="units", corpus=other, stages=(stage,)), RunFolder(tmp_path / "run")
+        context = StageContext(run, other, tmp_path / "data", progress=False)
+        with pytest.raises(UserError, match=message or "stage 'units' reads one channel"):
+            list(run_stages(config, context))
+        assert not (run.path / "run.json").exists()
 
 
 def test_rows_of_a_pass_lie_on_the_devices_that_divide_them():
