@@ -74,7 +74,7 @@ BUDGET_S = {
 which `calibration_s` takes `CALIBRATION_S`. A directory that is not listed fails `tests/house/test_budget.py`."""
 TOLERANCE = 2.0
 """In CI a directory that takes more than this many times its budget fails the run; below that it is a warning."""
-CALIBRATION_S = 0.5
+CALIBRATION_S = 0.2
 
 SLOW_S = 120
 """What a slow test is expected to take when its marker does not say, `@pytest.mark.slow(seconds=300)`."""

@@ -17,13 +17,14 @@ import numpy as np
 from slm_jax.adapters.linear import LinearAdapterConfig
 from slm_jax.audio.files import resample
 from slm_jax.core.contracts import Reply
-from slm_jax.core.messages import Conversation, Message, Speech, Text
+from slm_jax.core.messages import Conversation, Message, Speech, Text, conversation
 from slm_jax.core.part_source import PartSource
 from slm_jax.data.corpus import WorldConfig
+from slm_jax.data.passes import float_samples
 from slm_jax.data.pipeline import PipelineConfig
 from slm_jax.encoders.positional_conv import PositionalConvConfig
 from slm_jax.encoders.ssl import SSLEncoderConfig
-from slm_jax.evaluation.section import JudgeConfig
+from slm_jax.evaluation.section import JudgeConfig, Lacking
 from slm_jax.generation.decode import generate
 from slm_jax.generation.sampling import SamplingConfig
 from slm_jax.judges.losses import LossesJudge
@@ -40,7 +41,7 @@ from slm_jax.training.optimizer import OptimizerConfig
 from slm_jax.training.part_record import recorded_configs
 from slm_jax.training.parts import load_frozen
 from slm_jax.training.stages import RunConfig, StageContext
-from tests.reference.answer_stage import ENCODER, LM, AnswerStageConfig
+from tests.reference.answer_stage import ENCODER, KINDS, LM, AnswerStageConfig
 from tests.reference.answerer import VOCABULARY, Answerer, prompt_parts, speech_vectors, text_vectors
 from tests.reference.duet import LEVELS, DuetSession, DuetStageConfig
 from tests.reference.encoder_stage import EncoderStageConfig
@@ -125,6 +126,15 @@ class ListenerConfig(RunConfig):
 
     judges: tuple[JudgeConfig, ...] = (LossesJudge(),)
 
+    def prompts(self, context: StageContext, count: int, seconds: float | int | None = None) -> dict[str, Conversation]:
+        """Held-out questions about what is heard, by the items' ids, without their answers; clips are never cut."""
+        source = context.source("test", KINDS)
+        items = [source[i] for i in range(min(count, len(source)))]
+        if not items:
+            raise Lacking("the test split has no questions")
+        rate_hz = self.corpus.rate_hz
+        return {one["id"]: conversation(one["messages"][:-1], float_samples(one["samples"]), rate_hz) for one in items}
+
     def load(self, context: StageContext) -> Listener:
         folder = context.finished("answers")
         stage, variables = trained(folder)
@@ -203,7 +213,7 @@ def config(lm_folder: str, steps: int = 4, **train: Any) -> ListenerConfig:
     )
     corpus = WorldConfig(
         hours=0.01,
-        instruction_hours=0.012,
+        instruction_hours=0.02,
         dialogue_hours=0.012,
         speakers=2,
         channels=2,
