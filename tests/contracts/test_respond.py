@@ -13,7 +13,9 @@ import pytest
 
 from slm_jax.core.contracts import Reply, Scores, System
 from slm_jax.core.messages import spoken
+from slm_jax.generation.sampling import SamplingConfig
 from slm_jax.serving.unit_speech_lm import UnitDecoding
+from tests.reference.drawn import drawn_listener
 from tests.serving.drawn import drawn_unit_speech_lm, noise
 
 SECONDS = (0.3, 4.0, 1.0, 30.0, 0.7, 2.0, 1.0, 0.5)
@@ -40,7 +42,13 @@ def unit_speech_lm() -> Case:
     return Case(system, ways, lambda reply: [str(unit) for unit in reply.trace["new_units"]])
 
 
-CASES = {"unit speech LM": unit_speech_lm}
+def listener() -> Case:
+    greedy = SamplingConfig(max_new=40, min_new=TOKENS, temperature=0.0, repetition_penalty=1.5)
+    ways = {"greedy": greedy, "sampled": greedy.replace(temperature=1.0, top_k=20, repetition_penalty=1.0)}
+    return Case(drawn_listener(), ways, lambda reply: [str(unit) for unit in reply.trace["ids"]])
+
+
+CASES = {"unit speech LM": unit_speech_lm, "listener": listener}
 
 
 @pytest.fixture(scope="module", params=CASES)

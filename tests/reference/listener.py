@@ -49,6 +49,7 @@ from tests.reference.encoder_stage import EncoderStageConfig
 ANSWERS = SamplingConfig(max_new=48, temperature=0.0)
 CLIP_S = 0.5
 """Clips are padded to multiples of this, so that few shapes compile."""
+TARGETS = ".*/attention/(query|value)"
 TEXT = 64
 """Words too, to multiples of so many bytes."""
 
@@ -181,12 +182,17 @@ def tiny_encoder() -> SSLEncoderConfig:
     )
 
 
+def duet_model() -> MultiStreamConfig:
+    """Two own streams and that of the other; the last five seconds are seen."""
+    body = DecoderConfig(vocabulary=1, layers=2, width=32, heads=2, hidden=64, positions="rope", window=64)
+    return MultiStreamConfig(streams=(LEVELS, LEVELS, LEVELS), body=body)
+
+
 def config(lm_folder: str, steps: int = 4, **train: Any) -> ListenerConfig:
     """The whole run; `lm_folder` holds a text LM of the shape of `tiny_lm`."""
     settings = TrainConfig(steps=steps, log_every=2, checkpoint_every_steps=2, **train)
     shared: dict[str, Any] = {"train": settings, "optimizer": OptimizerConfig(learning_rate=3e-3)}
     batches = PipelineConfig(batch=8)
-    body = DecoderConfig(vocabulary=1, layers=2, width=32, heads=2, hidden=64, positions="rope", window=64)
     stages = (
         EncoderStageConfig(name="encoder", encoder=tiny_encoder(), hop=320, crop=16_000, batches=batches, **shared),
         AnswerStageConfig(
@@ -196,7 +202,7 @@ def config(lm_folder: str, steps: int = 4, **train: Any) -> ListenerConfig:
                 PartSource(path=LM, source=lm_folder, expect=tiny_lm()),
             ),
             adapter=LinearAdapterConfig(width=32, stack=4),
-            lora=LoRAConfig(targets=".*/attention/(query|value)", rank=4),
+            lora=LoRAConfig(targets=TARGETS, rank=4),
             clip=96_000,
             length=224,
             batches=batches,
@@ -204,7 +210,7 @@ def config(lm_folder: str, steps: int = 4, **train: Any) -> ListenerConfig:
         ),
         DuetStageConfig(
             name="duet",
-            model=MultiStreamConfig(streams=(LEVELS, LEVELS, LEVELS), body=body),
+            model=duet_model(),
             objective=NextStreamsConfig(names=("loudness", "pitch", "other"), weights=(1.0, 1.0, 0.2)),
             frames=64,
             batches=batches,

@@ -4,20 +4,17 @@ import json
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from slm_jax.audio.files import write_wav
-from slm_jax.checkpoints.model_folder import save_model
 from slm_jax.cli import evaluate, generate, train
 from slm_jax.core.contracts import Opens, Session, System
 from slm_jax.core.errors import UserError
 from slm_jax.core.messages import Message, Speech, Text
 from slm_jax.training.run_folder import RunFolder
 from slm_jax.training.stages import StageContext, read_run_config
-from tests.contracts.checks import random_params
-from tests.reference import listener
+from tests.reference.drawn import write_lm
 
 RATE_HZ = 16_000
 
@@ -26,9 +23,7 @@ RATE_HZ = 16_000
 def places(tmp_path_factory):
     """(run folder, folder of data, config file), the run trained for a few steps of every stage."""
     folder = tmp_path_factory.mktemp("listener")
-    lm = listener.tiny_lm()
-    params = random_params(lm.make(), jax.random.key(3), jnp.zeros((1, 2), jnp.int32), scale=0.15)
-    save_model(folder / "lm", lm, params)
+    write_lm(folder / "lm")
     file = folder / "config.py"
     file.write_text(f"from tests.reference import listener\n\nconfig = listener.config({str(folder / 'lm')!r})\n")
     train.main([str(file), "--workdir", str(folder / "run"), "--data-dir", str(folder / "data")])
