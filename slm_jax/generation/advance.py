@@ -24,7 +24,7 @@ class StepModel(Protocol):
     `[B, T, K1]`, logits `[B, T, K1, V]`.
     """
 
-    def initial_state(self, batch: int, capacity: int, dtype: Any = None) -> Any: ...
+    def initial_state(self, batch: int, capacity: int | None, dtype: Any = None) -> Any: ...
     def prefill(self, ids: Any, state: Any, mask: Any) -> tuple[Any, Any]: ...
     def step(self, ids: Any, state: Any, mask: Any) -> tuple[Any, Any]: ...
 
@@ -80,8 +80,8 @@ class Decoding:
         """Rows of the model for each row decoded: with guidance one with and one without the condition."""
         return 1 if self.config.guidance is None else 2
 
-    def initial_state(self, batch: int, capacity: int, start: Int[Array, "K1"] | None = None) -> State:
-        """New rows with room for `capacity` entries; `start`: what they read first, which nobody writes."""
+    def initial_state(self, batch: int, capacity: int | None, start: Int[Array, "K1"] | None = None) -> State:
+        """New rows with room for `capacity` entries (None: without end); `start`: what they read first."""
         sizes = stream_sizes(self.model)
         first = jnp.full(len(sizes), -1, jnp.int32) if start is None else start.astype(jnp.int32)
         penalised = self.config.repetition_penalty != 1.0

@@ -112,8 +112,8 @@ class MultiStream(nn.Module):
         missing = self.config.vocabulary - kernel.shape[1]
         return jnp.pad(logits, [(0, 0)] * (logits.ndim - 1) + [(0, missing)], constant_values=-jnp.inf)
 
-    def initial_state(self, batch: int, capacity: int, dtype: Any = None) -> State:
-        """Empty caches for rows of up to `capacity` steps; no parameters needed."""
+    def initial_state(self, batch: int, capacity: int | None, dtype: Any = None) -> State:
+        """Empty caches for rows of up to `capacity` steps (None: without end); no parameters needed."""
         return self._decoder().initial_state(batch, capacity, dtype)
 
     def step(

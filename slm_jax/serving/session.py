@@ -27,19 +27,18 @@ class Session:
         steps: Decoding,
         params: Any,
         batch: int,
-        capacity: int,
+        capacity: int | None,
         key: Key[Array, ""] | Key[Array, "B"],
         *,
         start: tuple[int, ...] | None = None,
-        endless: bool = False,
     ) -> None:
         """Opens `batch` new rows.
 
-        `params` may be all variables of the model. `capacity`: steps of a row until it is reset; `endless` says that
-        the model's caches forget by themselves, and leaves it to them. `key`: one, split over the rows, or one for
-        each. `start`: what each stream of a new row reads first (-1: nothing); without it a row's first step is forced.
+        `params` may be all variables of the model. `capacity`: steps of a row until it is reset; None: no end, for
+        models whose caches forget by themselves. `key`: one, split over the rows, or one for each. `start`: what each
+        stream of a new row reads first (-1: nothing); without it a row's first step is forced.
         """
-        self.batch, self.capacity, self.endless = batch, capacity, endless
+        self.batch, self.capacity = batch, capacity
         self.sizes = np.array(stream_sizes(steps.model))
         require(batch >= 1, "batch", batch, "at least one row")
         require(
@@ -113,7 +112,8 @@ class Session:
         going, begins = active & ~self._ended, self._start is None
         blind = np.flatnonzero(going & (self._written == 0) & (ids < 0).any(1)) if begins else np.array([], int)
         require(blind.size == 0, "new rows", blind.tolist(), "have nothing to draw from: force them, or give a start")
-        full = np.flatnonzero(going & (self._written + (not begins) > self.capacity) & (not self.endless))
+        read = self._written + (not begins)
+        full = np.flatnonzero(going & (read > self.capacity)) if self.capacity is not None else np.array([], int)
         require(full.size == 0, "rows", full.tolist(), f"have read the {self.capacity} steps there is room for")
 
 
