@@ -61,6 +61,7 @@ def test_padding_has_no_effect_and_rows_stand_alone(part):
     assert np.median(heard.std(axis=0)) > 0.1, "what hears nothing would pass as well"
 
 
+@pytest.mark.parametrize("part", ["waveform"], indirect=True)  # each kind of layer once
 def test_compiled_equals_interpreted(part):
     checks.jit_equals_eager(part[2], SAMPLES, MASK)
 

@@ -69,6 +69,7 @@ def test_padding_has_no_effect_and_rows_stand_alone(part):
     checks.batched_equals_single(run, VALUES, MASK, real=real)
 
 
+@pytest.mark.parametrize("part", ["plain", "up"], indirect=True)  # each kind of layer once
 def test_compiled_equals_interpreted(part):
     layer, _, run, advance, _ = part
     checks.jit_equals_eager(run, VALUES, MASK)
