@@ -101,7 +101,7 @@ class FrameUnitsConfig(StageConfig):
         """Fit on this host's devices and write the tokenizer, which every host then reads; treats the sample."""
         post = self.postprocess.fit(sample.values)
         sample.treat(post)
-        fit = fit_kmeans(self.kmeans, over_devices(sample.values))
+        fit = fit_kmeans(self.kmeans, sample.values, place=over_devices)
         PhoneticTokenizer(features, None, post, fit.centroids).save(folder.path / TOKENIZER)
         summary = {"inertia": fit.inertia, "passes": fit.passes, "empty": int((np.asarray(fit.counts) == 0).sum())}
         (folder.path / FIT).write_text(json.dumps(summary, indent=1), encoding="utf-8")
