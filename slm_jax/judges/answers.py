@@ -63,10 +63,10 @@ class AnswersJudge(JudgeConfig):
 
     def questions(self, rate_hz: int, context: StageContext, count: int) -> list[Question]:
         """Held-out questions, up to `count` of each kind; raises `Lacking` without any."""
-        kinds = self.kinds or kinds_there(context)
+        one_by_one: list[tuple[str, ...] | None] = [(kind,) for kind in self.kinds or kinds_there(context)]
         found = [
             question_of(item, context.corpus.rate_hz, rate_hz)
-            for kind in ([(kind,) for kind in kinds] or [None])
+            for kind in one_by_one or (None,)
             for item in items_of(context, kind, count, lambda item: answered(item["messages"]) is not None)
         ]
         if not found:
@@ -85,17 +85,22 @@ class AnswersJudge(JudgeConfig):
 
 
 def answered(turns: Sequence[Turn]) -> int | None:
-    """The place of the last turn in which the assistant gives a known answer to something; None without one."""
-    places = [i for i, turn in enumerate(turns) if i > 0 and turn.role == "assistant" and turn.answer]
+    """The place of the last turn in which the assistant gives the user a known answer; None without one."""
+    users = [i for i, turn in enumerate(turns) if turn.role == "user"]
+    places = [i for i, turn in enumerate(turns) if turn.role == "assistant" and turn.answer and users and i > users[0]]
     return places[-1] if places else None
 
 
 def question_of(item: Item, stored_hz: int, rate_hz: int) -> Question:
-    """The last question of an item (see `answered`), clips at `rate_hz` (Hz); a manifest's `task` counts too."""
+    """The last question of an item (see `answered`), clips at `rate_hz` (Hz); a manifest's `task` counts too.
+
+    It ends with a turn of the user: a word that the assistant puts in while the user asks is no beginning of a reply.
+    """
     turns = item["messages"]
     place = answered(turns)
     assert place is not None
-    asked = at_rate(conversation(turns[:place], float_samples(item["samples"]), stored_hz), rate_hz)
+    end = max(i for i, turn in enumerate(turns[:place]) if turn.role == "user") + 1
+    asked = at_rate(conversation(turns[:end], float_samples(item["samples"]), stored_hz), rate_hz)
     extra = item.get("extra") or {}
     task = item.get("task") or (extra.get("task") if isinstance(extra, dict) else "")
     return Question(asked, turns[place].answer, str(task or item["kind"]))

@@ -109,7 +109,8 @@ def push_times(system: Any, clips: Sequence[np.ndarray], rate_hz: int, pushes: i
 
     One row, `clips` (at `rate_hz`) one after the other, each from a reset row on; the last stretch is padded.
     """
-    session, active, found = system.open(1), np.ones(1, bool), []
+    session, active = system.open(1), np.ones(1, bool)
+    found: list[float] = []
     stretches = [cut(resample(clip, rate_hz, session.rate_hz), session.hop) for clip in clips]
     first, _ = timed(partial(session.push, stretches[0][0], active))
     for clip in stretches:

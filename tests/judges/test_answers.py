@@ -1,8 +1,9 @@
+import numpy as np
 import pytest
 
 from slm_jax.core.messages import Turn
 from slm_jax.evaluation.section import JudgeSettings, Lacking
-from slm_jax.judges.answers import AnswersJudge, answered, with_other_speech
+from slm_jax.judges.answers import AnswersJudge, answered, question_of, with_other_speech
 from tests.judges.listeners import Listener
 
 SAYS = ("It is slow.", "slow or fast", "fast", "Normal!", "a red book", "It is bread", "", "beans")
@@ -72,10 +73,28 @@ def test_what_is_lacking(context, bare, empty):
         judged(context, reads=frozenset({"text"}))
 
 
-def test_an_answer_is_the_last_that_the_assistant_gives_to_something():
+def test_an_answer_is_the_last_that_the_assistant_gives_to_the_user():
     asked, replied, told = Turn("user", "a?"), Turn("assistant", "b", answer="b"), Turn("user", "so", answer="so")
     assert answered([asked, replied, asked, replied, told]) == 3
     assert answered([replied, asked]) is None and answered([asked, told]) is None
+    assert answered([Turn("system", "c"), replied]) is None
+
+
+def test_a_question_ends_with_the_user_whatever_the_assistant_puts_in():
+    turns = (
+        Turn("user", "hello", start_s=0.0, end_s=0.1),
+        Turn("assistant", "yes", channel=1, start_s=0.1, end_s=0.2),
+        Turn("user", "how many?", start_s=0.2, end_s=0.5),
+        Turn("assistant", "mm", channel=1, start_s=0.3, end_s=0.4),
+        Turn("assistant", "two", channel=1, start_s=0.5, end_s=0.8, answer="two"),
+    )
+    samples = np.stack([np.full(8_000, 0.25), np.full(8_000, 0.5)], axis=1).astype(np.float32)
+    item = {"messages": turns, "samples": samples, "kind": "dialogue", "task": ""}
+    found = question_of(item, 8_000, 8_000)
+    assert (found.answer, found.group) == ("two", "dialogue")
+    assert [message.role for message in found.asked] == ["user", "assistant", "user"]
+    assert [round(message.speech[0].seconds, 3) for message in found.asked] == [0.1, 0.1, 0.3]
+    assert [message.speech[0].samples[0] for message in found.asked] == [0.25, 0.5, 0.25]
 
 
 def test_other_speech_is_that_of_the_next_in_the_group_and_words_stay(context):
