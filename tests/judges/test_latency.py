@@ -6,7 +6,9 @@ from slm_jax.core.messages import Message
 from slm_jax.evaluation.section import JudgeSettings, Lacking
 from slm_jax.judges import latency
 from slm_jax.judges.latency import LatencyJudge, cut
+from slm_jax.serving.unit_speech_lm import UnitDecoding
 from tests.judges.listeners import TEXTS, Clock, Listener, Reader, Streamer, Worker
+from tests.serving.drawn import drawn_unit_speech_lm
 
 WORK_S = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 1.2)
 ALL = JudgeSettings(utterances=8)
@@ -71,6 +73,15 @@ def test_a_system_of_text_alone_is_timed_on_texts(context):
 
     reply = LatencyJudge().judge(Echo(TEXTS), context, ALL).figures["latency"]["respond"]
     assert reply["count"] == 8 and reply["real_time_factor_heard"] is None
+
+
+def test_a_speech_lm_is_timed_against_what_it_hears_and_says(context):
+    system = drawn_unit_speech_lm(decoding=UnitDecoding(max_new=4, min_new=2))
+    found = LatencyJudge(prompt="Go on.").judge(system, context, JudgeSettings(utterances=1)).figures["latency"]
+    reply = found["respond"]
+    assert "push" not in found and 0 < reply["p50"] < reply["first_call_s"]  # the first one compiles
+    assert reply["real_time_factor_heard"] == pytest.approx(reply["p50"] / 0.5)
+    assert reply["real_time_factor_said"] > 0
 
 
 def test_what_is_lacking(bare, empty):
