@@ -55,7 +55,7 @@ BUDGET_S = {
     "golden": 25,
     "house": 11,
     "interop": 36,
-    "judges": 20,
+    "judges": 8,
     "multidevice": 105,
     "nn": 70,
     "objectives": 50,
