@@ -17,6 +17,8 @@ Held out    held_out, openings: speech that judges listen to            (`traini
 Signals     StopRequest: SIGTERM and SIGINT become a flag               (`training.signals`)
 Stages      RunConfig, StageConfig, run_stages                          (`training.stages`)
             GradientStageConfig: what all trained stages share          (`training.gradient_stage`)
+Tokens      TokenStageConfig, token_stage: what a tokenizer stage says  (`training.token_stage`)
+Features    passes over a corpus that make them                         (`training.feature_passes`)
 Parts       open_parts, load_frozen: weights that others trained        (`training.parts`)
 Recipes     stages that learn from speech alone                         (`training.pre`)
 """
