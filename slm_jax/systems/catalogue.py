@@ -15,13 +15,13 @@ from slm_jax.core.config import content_hash
 from slm_jax.core.errors import UserError, nearest, require
 from slm_jax.core.trees import count_parameters
 from slm_jax.systems.card import KINDS, SystemCard
-from slm_jax.training.gradient_stage import GradientStageConfig
+from slm_jax.training.gradient_stage import GradientStageConfig, Outline
 from slm_jax.training.stages import RunConfig, StageConfig
 
 ROOT = Path(__file__).parents[2]
 """Where kept plans and figures lie in a checkout; an installed package has none."""
 PLANS = "experiments/tpu_plans/plans"
-_COUNTED: dict[str, int] = {}
+_OUTLINED: dict[str, tuple[Outline, Any]] = {}
 
 
 @cache
@@ -80,14 +80,19 @@ def described(config: RunConfig) -> dict[str, Any]:
 
 
 def stage_parameters(config: RunConfig, stage: Any) -> int:
-    """Parameters of a stage, 0 where it has none; nothing is drawn, and what sizes share is counted once."""
+    """Parameters of a stage, 0 where it has none; nothing is drawn."""
     if not isinstance(stage, GradientStageConfig):
         return 0
+    return count_parameters(outlined(config, stage)[1]["params"])
+
+
+def outlined(config: RunConfig, stage: GradientStageConfig) -> tuple[Outline, Any]:
+    """The outline of a stage and the (boxed) shapes of its variables; what sizes share is made once."""
     key = content_hash(needed(config, stage))
-    if key not in _COUNTED:
+    if key not in _OUTLINED:
         outline = stage.outline(config)
-        _COUNTED[key] = count_parameters(jax.eval_shape(outline.initialise, jax.random.key(0))["params"])
-    return _COUNTED[key]
+        _OUTLINED[key] = outline, jax.eval_shape(outline.initialise, jax.random.key(0))
+    return _OUTLINED[key]
 
 
 def needed(config: RunConfig, stage: StageConfig) -> list[Any]:

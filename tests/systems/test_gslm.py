@@ -1,5 +1,3 @@
-import json
-
 import jax
 import jax.numpy as jnp
 import pytest
@@ -38,12 +36,6 @@ def test_published_unit_counts(clusters):
     assert config.stage("units").clusters == clusters
     assert config.stage("lm").model.vocabulary >= gslm.unit_vocabulary(clusters).size
     assert config.stage("vocoder").model.units == clusters
-
-
-@pytest.mark.parametrize("size", ["tiny", "published"])
-def test_a_config_survives_json(size):
-    config = gslm.config(size)
-    assert from_json(json.loads(json.dumps(config.to_json()))) == config
 
 
 def test_an_unknown_size_names_the_nearest():
