@@ -8,7 +8,7 @@ from flax.core import meta
 
 from slm_jax.interop.table import Rule, weights
 from slm_jax.interop.transforms import FLAT, Dense, Rotary, Transform
-from slm_jax.sequence_models.decoder import DecoderConfig
+from slm_jax.sequence_models.decoder_config import DecoderConfig
 
 BLOCKS = "blocks/layers"
 

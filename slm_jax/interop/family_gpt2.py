@@ -5,7 +5,7 @@ from slm_jax.interop.family import Family
 from slm_jax.interop.hub_config import HUB_ACTIVATIONS, Hub, HubConfig, is_type, require_said
 from slm_jax.interop.table import Rule, Table, norm, rule, weights
 from slm_jax.interop.transforms import FLAT, SAME, Dense, Fused
-from slm_jax.sequence_models.decoder import DecoderConfig
+from slm_jax.sequence_models.decoder_config import DecoderConfig
 
 FIXED = {
     "scale_attn_weights": (True,),

@@ -14,7 +14,7 @@ from slm_jax.interop.hub_config import HUB_ACTIVATIONS, Hub, HubConfig, is_type,
 from slm_jax.interop.table import Table, norm, rule, weights
 from slm_jax.interop.transforms import SAME, Dense
 from slm_jax.nn.positions import RopeScaling
-from slm_jax.sequence_models.decoder import DecoderConfig
+from slm_jax.sequence_models.decoder_config import DecoderConfig
 
 LLAMA_DEFAULTS = {"vocab_size": 32000, "intermediate_size": 11008, "max_position_embeddings": 2048}
 QWEN2_DEFAULTS = {"vocab_size": 151936, "intermediate_size": 22016, "max_position_embeddings": 32768}

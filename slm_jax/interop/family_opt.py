@@ -9,7 +9,7 @@ from slm_jax.interop.family import Family
 from slm_jax.interop.hub_config import HUB_ACTIVATIONS, Hub, HubConfig, is_type, require_said
 from slm_jax.interop.table import Table, norm, rule, weights
 from slm_jax.interop.transforms import SAME, Dense
-from slm_jax.sequence_models.decoder import DecoderConfig
+from slm_jax.sequence_models.decoder_config import DecoderConfig
 
 OFFSET = 2
 FIXED = {"layer_norm_elementwise_affine": (True,), "layerdrop": (0.0,), "activation_dropout": (0.0,)}

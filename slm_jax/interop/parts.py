@@ -23,7 +23,7 @@ from slm_jax.interop.hub import snapshot
 from slm_jax.interop.model import HubModel, open_model, require_params
 from slm_jax.interop.readers import WeightSource
 from slm_jax.interop.streaming import compare_tied
-from slm_jax.sequence_models.decoder import DecoderConfig
+from slm_jax.sequence_models.decoder_config import DecoderConfig
 
 TRAINING = ("vocabulary", "dropout", "attention_dropout", "activation_dropout", "init_scale")
 RUNNING = ("unroll", "remat", "dtype")

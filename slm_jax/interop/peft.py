@@ -37,7 +37,7 @@ from slm_jax.interop.safetensors import write_safetensors
 from slm_jax.interop.table import LAYER, Rule, Table, rule
 from slm_jax.interop.transforms import Dense
 from slm_jax.nn.lora import LoRAConfig
-from slm_jax.sequence_models.decoder import DecoderConfig
+from slm_jax.sequence_models.decoder_config import DecoderConfig
 
 CONFIG, WEIGHTS, PREFIX = "adapter_config.json", "adapter_model", "base_model.model."
 READ = {"r", "lora_alpha", "lora_dropout", "use_rslora", "target_modules", "peft_type", "bias", "init_lora_weights"}

@@ -6,7 +6,7 @@ Every function takes overrides of any field, such as `vocabulary=504` for a TWIS
 from typing import Any
 
 from slm_jax.core.errors import nearest, require
-from slm_jax.sequence_models.decoder import DecoderConfig
+from slm_jax.sequence_models.decoder_config import DecoderConfig
 
 GPT2 = {"small": (12, 768, 12), "medium": (24, 1024, 16), "large": (36, 1280, 20), "xl": (48, 1600, 25)}
 """size -> layers, width, heads (Radford et al. 2019; `openai-community/gpt2*`)."""

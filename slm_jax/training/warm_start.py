@@ -20,7 +20,7 @@ from slm_jax.core.config import from_json
 from slm_jax.core.errors import UserError, require
 from slm_jax.interop.parts import RUNNING, TRAINING, differing, open_source, shape, source_config
 from slm_jax.parallel.hosts import on_first_host
-from slm_jax.sequence_models.decoder import DecoderConfig
+from slm_jax.sequence_models.decoder_config import DecoderConfig
 from slm_jax.training.run_folder import StageFolder
 
 RECORD, FIELD = "warm_start.json", "start_from"

@@ -8,7 +8,7 @@ import pytest
 from jaxtyping import Array, Float
 
 from slm_jax.nn.stack import unstack
-from slm_jax.sequence_models.decoder import DecoderConfig
+from slm_jax.sequence_models.decoder_config import DecoderConfig
 from slm_jax.sequence_models.presets import opt, qwen2
 from tests.contracts import checks
 

@@ -5,7 +5,7 @@ import pytest
 
 from slm_jax.core.errors import UserError
 from slm_jax.evaluation.scoring import nats_per_token, sequence_log_probs
-from slm_jax.sequence_models.decoder import DecoderConfig
+from slm_jax.sequence_models.decoder_config import DecoderConfig
 from tests.contracts.checks import random_params
 
 MODEL = DecoderConfig(vocabulary=11, layers=1, width=16, heads=2, hidden=32, positions="rope", init_scale=0.5).make()

@@ -10,7 +10,7 @@ import pytest
 
 from slm_jax.interop.model import export, open_model
 from slm_jax.interop.streaming import import_streamed
-from slm_jax.sequence_models.decoder import DecoderConfig
+from slm_jax.sequence_models.decoder_config import DecoderConfig
 from slm_jax.sequence_models.presets import llama
 from tests.training.small_parts import TEXT, text_params
 

@@ -18,7 +18,7 @@ from slm_jax.data.pipeline import Batches, PipelineConfig
 from slm_jax.parallel.hosts import start_hosts
 from slm_jax.parallel.mesh import MeshConfig
 from slm_jax.parallel.sharding import put_batch, row_parts
-from slm_jax.sequence_models.decoder import DecoderConfig
+from slm_jax.sequence_models.decoder_config import DecoderConfig
 from slm_jax.training.loop import TrainConfig
 from slm_jax.training.optimizer import OptimizerConfig
 from slm_jax.training.pre import unit_lm

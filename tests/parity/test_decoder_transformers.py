@@ -16,7 +16,7 @@ import pytest
 
 from slm_jax.interop.model import export, load
 from slm_jax.nn.positions import RopeScaling
-from slm_jax.sequence_models.decoder import DecoderConfig
+from slm_jax.sequence_models.decoder_config import DecoderConfig
 from slm_jax.sequence_models.presets import gpt2, llama, opt, qwen2
 from slm_jax.workbench.parity import compare_folder
 

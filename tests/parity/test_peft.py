@@ -13,7 +13,7 @@ from slm_jax.core.trees import flatten_by_path
 from slm_jax.interop.model import load
 from slm_jax.interop.peft import export_peft, load_peft
 from slm_jax.nn.lora import LoRAConfig, merge_lora, with_lora
-from slm_jax.sequence_models.decoder import DecoderConfig
+from slm_jax.sequence_models.decoder_config import DecoderConfig
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")

@@ -30,7 +30,7 @@ from slm_jax.generation.sampling import SamplingConfig
 from slm_jax.judges.losses import LossesJudge
 from slm_jax.nn.lora import LoRAConfig
 from slm_jax.objectives.streams import NextStreamsConfig
-from slm_jax.sequence_models.decoder import DecoderConfig
+from slm_jax.sequence_models.decoder_config import DecoderConfig
 from slm_jax.sequence_models.multi_stream import MultiStreamConfig
 from slm_jax.serving.hearing import checked, require_readable
 from slm_jax.text.tokenizers import ByteTokenizer

@@ -8,7 +8,7 @@ from slm_jax.core.config import from_json
 from slm_jax.core.contracts import Steppable
 from slm_jax.core.errors import UserError
 from slm_jax.nn.positions import RopeScaling
-from slm_jax.sequence_models.decoder import DecoderConfig
+from slm_jax.sequence_models.decoder_config import DecoderConfig
 from slm_jax.sequence_models.presets import llama, opt
 from tests.contracts.checks import assert_close, random_params
 

@@ -4,7 +4,7 @@ import pytest
 
 from slm_jax.core.errors import UserError
 from slm_jax.core.trees import count_parameters
-from slm_jax.sequence_models.decoder import DecoderConfig
+from slm_jax.sequence_models.decoder_config import DecoderConfig
 from slm_jax.sequence_models.presets import gpt2, gslm_transformer_lm_big, llama, opt, qwen2
 
 PUBLISHED = [

@@ -12,7 +12,7 @@ from slm_jax.decoders.istft_vocoder import ISTFTVocoderConfig
 from slm_jax.decoders.predictors import pitch_predictor
 from slm_jax.decoders.unit_vocoder import UnitVocoderConfig, initialise
 from slm_jax.quantizers.postprocess import Postprocess
-from slm_jax.sequence_models.decoder import DecoderConfig
+from slm_jax.sequence_models.decoder_config import DecoderConfig
 from slm_jax.serving.unit_speech_lm import UnitSpeechLM
 from slm_jax.text.vocabulary import Vocabulary
 from tests.contracts.checks import random_params

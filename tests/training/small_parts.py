@@ -14,7 +14,7 @@ from slm_jax.data.pipeline import PipelineConfig
 from slm_jax.interop.families import family_for
 from slm_jax.objectives.next_token import NextTokenConfig
 from slm_jax.parallel.mesh import MeshConfig
-from slm_jax.sequence_models.decoder import DecoderConfig
+from slm_jax.sequence_models.decoder_config import DecoderConfig
 from slm_jax.sequence_models.presets import llama
 from slm_jax.training.gradient_stage import GradientStageConfig, Learner, Outline, Plan
 from slm_jax.training.loop import TrainConfig

@@ -10,7 +10,7 @@ from slm_jax.data.buckets import BucketConfig
 from slm_jax.data.examples.unit_text import UnitTextConfig
 from slm_jax.data.pipeline import Batches, PipelineConfig, make_batches
 from slm_jax.objectives.next_token import NextTokenConfig
-from slm_jax.sequence_models.decoder import DecoderConfig
+from slm_jax.sequence_models.decoder_config import DecoderConfig
 from slm_jax.training.loop import TrainConfig, train
 from slm_jax.training.optimizer import OptimizerConfig
 from slm_jax.training.step import Player

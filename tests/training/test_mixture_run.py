@@ -13,7 +13,7 @@ from slm_jax.data.mixture import MixtureConfig, PartConfig
 from slm_jax.data.pipeline import PipelineConfig
 from slm_jax.data.records import RecordSource
 from slm_jax.quantizers.kmeans import KMeansConfig
-from slm_jax.sequence_models.decoder import DecoderConfig
+from slm_jax.sequence_models.decoder_config import DecoderConfig
 from slm_jax.training.loop import TrainConfig
 from slm_jax.training.optimizer import OptimizerConfig
 from slm_jax.training.pre.frame_units import FrameUnitsConfig

@@ -12,7 +12,7 @@ from slm_jax.data.corpus import WorldConfig
 from slm_jax.data.pipeline import PipelineConfig
 from slm_jax.data.records import write_records
 from slm_jax.quantizers.kmeans import KMeansConfig
-from slm_jax.sequence_models.decoder import DecoderConfig
+from slm_jax.sequence_models.decoder_config import DecoderConfig
 from slm_jax.text.vocabulary import Vocabulary
 from slm_jax.training.loop import TrainConfig
 from slm_jax.training.optimizer import OptimizerConfig

@@ -20,7 +20,7 @@ from slm_jax.data.corpus import FolderConfig
 from slm_jax.data.pipeline import PipelineConfig
 from slm_jax.interop.model import export
 from slm_jax.quantizers.kmeans import KMeansConfig
-from slm_jax.sequence_models.decoder import DecoderConfig
+from slm_jax.sequence_models.decoder_config import DecoderConfig
 from slm_jax.sequence_models.presets import llama
 from slm_jax.training.loop import TrainConfig
 from slm_jax.training.optimizer import OptimizerConfig

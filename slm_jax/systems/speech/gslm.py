@@ -25,7 +25,7 @@ from slm_jax.generation.sampling import SamplingConfig
 from slm_jax.objectives.masked_prediction import MaskedPredictionConfig
 from slm_jax.quantizers.kmeans import KMeansConfig
 from slm_jax.quantizers.postprocess import PostprocessConfig
-from slm_jax.sequence_models.decoder import DecoderConfig
+from slm_jax.sequence_models.decoder_config import DecoderConfig
 from slm_jax.sequence_models.presets import gslm_transformer_lm_big
 from slm_jax.systems.card import KeptFigure, SystemCard
 from slm_jax.systems.recipes.hubert_units import PUBLISHED_KMEANS, published_hubert, published_units

@@ -21,7 +21,7 @@ from slm_jax.encoders.ssl import BASE_CONVS, SSLEncoderConfig
 from slm_jax.encoders.ssl_presets import hubert_base
 from slm_jax.generation.sampling import SamplingConfig
 from slm_jax.parallel.mesh import MeshConfig
-from slm_jax.sequence_models.decoder import DecoderConfig
+from slm_jax.sequence_models.decoder_config import DecoderConfig
 from slm_jax.sequence_models.presets import llama, opt
 from slm_jax.systems.card import KeptFigure, SystemCard
 from slm_jax.systems.recipes.hubert_units import PUBLISHED_KMEANS, published_hubert, published_units
