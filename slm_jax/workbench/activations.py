@@ -15,7 +15,8 @@ from slm_jax.decoders.length import regulate
 from slm_jax.decoders.mel_vocoder import MelVocoder, MelVocoderConfig
 from slm_jax.decoders.unit_vocoder import UnitVocoder, UnitVocoderConfig
 from slm_jax.encoders.ssl import SSLEncoder, SSLEncoderConfig
-from slm_jax.sequence_models.decoder import Decoder, DecoderConfig
+from slm_jax.sequence_models.decoder import Decoder
+from slm_jax.sequence_models.decoder_config import DecoderConfig
 
 Inputs = Mapping[str, np.ndarray]
 Found = dict[str, tuple[jax.Array, jax.Array]]

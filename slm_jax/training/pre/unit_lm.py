@@ -18,7 +18,8 @@ from slm_jax.data.records import RecordSource
 from slm_jax.data.shapes import packed_shapes
 from slm_jax.evaluation.scoring import nats_per_token
 from slm_jax.objectives.next_token import NextTokenConfig
-from slm_jax.sequence_models.decoder import Decoder, DecoderConfig
+from slm_jax.sequence_models.decoder import Decoder
+from slm_jax.sequence_models.decoder_config import DecoderConfig
 from slm_jax.text.vocabulary import Vocabulary
 from slm_jax.training.gradient_stage import (
     CHECKPOINTS,
