@@ -11,8 +11,8 @@ from slm_jax.core.config import Config
 from slm_jax.core.errors import require
 from slm_jax.nn.dtypes import compute_dtype
 from slm_jax.nn.linear import Embed, logits_float32
-from slm_jax.sequence_models.decoder import Decoder
-from slm_jax.sequence_models.decoder_config import DecoderConfig, State
+from slm_jax.sequence_models.decoder import Decoder, State
+from slm_jax.sequence_models.decoder_config import DecoderConfig
 
 
 class MultiStreamConfig(Config):
