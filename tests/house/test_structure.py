@@ -71,7 +71,7 @@ def test_a_table_of_contents_is_true(package):
     text = ast.get_docstring(ast.parse((folder / "__init__.py").read_text())) or ""
     dotted = package.replace("/", ".")
     there = {path.stem for path in folder.glob("*.py")} | {path.parent.name for path in folder.glob("*/__init__.py")}
-    there -= {"__init__", "main"} if package == "cli" else {"__init__"}
+    there -= {"__init__", "main"} if package == "cli" else {"__init__"}  # `main` is no verb
     named = {name for name in NAMED.findall(text) if name.startswith(f"{dotted}.")}
     named = {name.removeprefix(f"{dotted}.").split(".")[0] for name in named}
     assert named == there, f"missing {sorted(there - named)}, gone {sorted(named - there)}"
