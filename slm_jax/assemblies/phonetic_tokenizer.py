@@ -98,6 +98,10 @@ class PhoneticTokenizer:
         """One stream of units, with the columns that a stage writes them to."""
         return unit_spec(self.units, self.features.hop)
 
+    def frame_count(self, n: Any) -> Any:
+        """Frames of `n` samples."""
+        return self.features.frame_count(n)
+
     def encode(self, samples: Float[Array, "B N"], mask: Bool[Array, "B N"]) -> Codes:
         """Units `[B, T, 1]` of right-padded rows at 16 kHz, 0 where masked; a padded row gives what it gives alone."""
         return self._encode(self.params, self.postprocess, self.centroids, samples, mask)

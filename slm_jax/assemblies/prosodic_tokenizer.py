@@ -106,6 +106,10 @@ class ProsodicTokenizer:
         """Units, durations, log F0."""
         return self.config.spec(self.units.spec)
 
+    def frame_count(self, n: Any) -> Any:
+        """Frames of `n` samples."""
+        return self.units.frame_count(n)
+
     def encode_all(
         self, waveforms: Sequence[Float[np.ndarray, "_"]], speaker: str | None = None
     ) -> list[dict[str, np.ndarray]]:

@@ -36,7 +36,7 @@ def judge_language_model(system: UnitSpeechLM, tables: Mapping[str, Sequence[np.
     `tables`: deduplicated units of the splits. The n-grams are counted on train and smoothed on dev; without dev they
     are None.
     """
-    units = system.tokenizer.units
+    units = system.tokenizer.spec.units
     model = -np.concatenate(system.log_probs(tables["test"])).mean()
     figures: dict[str, float | None] = {"model": float(model)}
     for order, name in enumerate(("unigram", "bigram", "trigram"), start=1):

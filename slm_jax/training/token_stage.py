@@ -1,10 +1,10 @@
 """Stages that make tokens: what language models, vocoders and judges may ask of one, whatever kind it is."""
 
 import json
-from typing import Any
 
 from slm_jax.checkpoints.integrity import write_json
 from slm_jax.core.config import from_json
+from slm_jax.core.contracts import Tokenizer
 from slm_jax.core.errors import UserError, require
 from slm_jax.core.paths import AnyPath
 from slm_jax.core.token_spec import TokenSpec
@@ -38,8 +38,8 @@ class TokenStageConfig(StageConfig):
         """The tokens of a split, a row for every utterance in the order of the corpus."""
         return folder.path / UNITS / split
 
-    def tokenizer(self, context: StageContext) -> Any:
-        """The tokenizer of the finished stage: it has `spec` and `encode_all(waveforms)`."""
+    def tokenizer(self, context: StageContext) -> Tokenizer:
+        """The tokenizer of the finished stage."""
         raise TypeError(f"{type(self).__name__} has no tokenizer")
 
     def clustered(self, context: StageContext) -> Clustered | None:

@@ -6,6 +6,7 @@ import pytest
 from slm_jax.assemblies.phonetic_tokenizer import MFCCFeaturesConfig
 from slm_jax.assemblies.prosodic_tokenizer import ProsodyConfig
 from slm_jax.audio.pitch import PitchConfig
+from slm_jax.core.contracts import Tokenizer
 from slm_jax.core.errors import UserError
 from slm_jax.data.corpus import SPLITS, WorldConfig
 from slm_jax.data.pipeline import PipelineConfig
@@ -79,6 +80,7 @@ def rows_of(table):
 
 def test_the_spec_names_streams_sizes_and_columns(context, tokenizer):
     spec = token_stage(context, "prosody").spec(context)
+    assert isinstance(tokenizer, Tokenizer) and isinstance(tokenizer.units, Tokenizer)
     assert spec == planned_spec(RUN, "prosody") == tokenizer.spec
     assert spec.describe() == "units 12, duration 5, log_f0 5; every 320 samples at 16,000 Hz"
     real = PROSODY.prosody.replace(continuous=("log_f0",)).spec(UNITS.planned_spec(RUN))
