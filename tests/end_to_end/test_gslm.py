@@ -17,6 +17,7 @@ from slm_jax.training.run_folder import RunFolder
 from slm_jax.training.stages import StageContext, read_run_config
 
 CONFIG = str(Path(__file__).parent / "smallest.py")
+pytestmark = pytest.mark.slow(seconds=20)  # whole trainings; the fast suite has tests/reference and tests/golden
 STAGES = ["mfcc", "hubert", "units", "lm", "pitch", "vocoder", "durations"]
 
 
@@ -32,6 +33,7 @@ def first(places):
     return train.main([CONFIG, "--workdir", str(run), *data])
 
 
+@pytest.mark.slow(seconds=80)
 def test_every_stage_runs_and_leaves_hashed_artifacts(first, places):
     assert [stage["stage"] for stage in first["stages"]] == STAGES
     assert all(stage["seconds"] > 0 for stage in first["stages"])

@@ -45,13 +45,13 @@ def sizes(*fast):
     ]
 
 
-@pytest.mark.parametrize("count", sizes())
+@pytest.mark.parametrize("count", sizes(3))
 def test_a_dry_run(tmp_path, count):
     done = train.main([*config_of(tmp_path, count), "--dry-run"])
     assert len(done["stages"]) == 7
 
 
-@pytest.mark.parametrize("count", sizes(2))
+@pytest.mark.parametrize("count", sizes())
 def test_trained_prompted_and_judged(tmp_path, capsys, count):
     arguments, run = config_of(tmp_path, count), tmp_path / "run"
     assert len(train.main([*arguments, "--workdir", str(run)])["stages"]) == 7

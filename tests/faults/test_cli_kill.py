@@ -69,6 +69,7 @@ def kill_at(seconds: float, folder: Path, data: Path) -> None:
     finish(folder, data)
 
 
+@pytest.mark.slow(seconds=90)
 @pytest.mark.timeout(600)
 def test_kill_9_at_a_drawn_time(undisturbed, tmp_path):
     data, wanted, seconds = undisturbed
@@ -103,6 +104,7 @@ def test_sigterm_saves_first_and_names_its_exit(undisturbed, tmp_path):
     assert final_bytes(tmp_path / "run") == wanted
 
 
+@pytest.mark.slow(seconds=60)
 @pytest.mark.timeout(600)
 def test_a_damaged_newest_checkpoint_is_reported_and_the_one_before_is_used(undisturbed, tmp_path):
     data, wanted, _ = undisturbed

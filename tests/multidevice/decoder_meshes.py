@@ -1,13 +1,10 @@
 """The program behind `test_decoder_meshes.py`: a decoder trained on one device and on eight arranged in many ways.
 
-Arguments: the file to write, then names of `MESHES`, each perhaps with ", chunks". Into the file go the parameters
-after two steps under each, and how some weights lay, as JSON.
+Arguments: names of `MESHES`, each perhaps with ", chunks". What is returned: the parameters after two steps under each,
+and how some weights lay. `layers` does the same for attention and convolutions.
 """
 
-import json
-import sys
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -141,21 +138,22 @@ def apart(one: jax.Array, other: jax.Array) -> float:
     return float(jnp.abs(one - other).max() / jnp.abs(other).max())
 
 
-def main(out: Path, cases: list[str]) -> None:
+def main(*cases: str) -> dict[str, Any]:
     devices = jax.devices()
-    assert len(devices) == 8
     results: dict[str, Any] = {"shards": {}, "one": trained(MeshConfig(), devices[:1], None)[0]}
     for case in cases:
         name, _, chunks = case.partition(", ")
         results[case], state = trained(MESHES[name], devices, 3 if chunks else None)
         lies = shards(state)
         results["shards"][case] = {path: lies[path] for path in SHOWN}
-    results["attention"] = spread_attention()
-    results["refused"] = refused_over_spread_time()
-    results["convolution"] = spread_convolution()
+    return results
+
+
+def layers() -> dict[str, Any]:
+    """Attention and convolutions alone."""
     assert self_attention.platform() == "cpu"
-    out.write_text(json.dumps(results))
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2:])
+    return {
+        "attention": spread_attention(),
+        "refused": refused_over_spread_time(),
+        "convolution": spread_convolution(),
+    }

@@ -1,10 +1,8 @@
 """The program behind `test_parts.py`: a large part over eight devices, and training around a small one.
 
-`python parts_on_eight.py memory|training FOLDER` reads the model folders `hub` and `ours` in it and writes `told.json`.
+`memory` and `training` read the model folders `hub` and `ours` in the folder that they are given.
 """
 
-import json
-import sys
 import threading
 import time
 from functools import partial
@@ -92,39 +90,35 @@ def whole(folder: str, run: RunFolder) -> dict[str, Any]:
     return {"grown": watch.grown, "bytes": count_bytes(arrays)}
 
 
-def memory(folder: Path, run: RunFolder) -> dict[str, Any]:
+def memory(folder: str) -> dict[str, Any]:
     """What each way of loading takes."""
+    run = RunFolder(Path(folder) / "run")
     load_part({"warm": np.ones(8)}, jax.sharding.SingleDeviceSharding(jax.devices()[0]))
     ways = {
-        "by share": large(str(folder / "hub"), run, 2**40),
-        "by layer": large(str(folder / "hub"), run, 2**20),
-        "stored": large(str(folder / "ours"), run, 2**20),
+        "by share": large(f"{folder}/hub", run, 2**40),
+        "by layer": large(f"{folder}/hub", run, 2**20),
+        "stored": large(f"{folder}/ours", run, 2**20),
     }
-    ways["whole"] = whole(str(folder / "hub"), run)
+    ways["whole"] = whole(f"{folder}/hub", run)
     return {"ways": ways, "sums": list(map(checksum, KEPT))}
 
 
-def training(folder: Path, run: RunFolder) -> dict[str, Any]:
+def narrow_arrays() -> list[jax.Array]:
+    return [array for array in jax.live_arrays() if array.dtype == jnp.bfloat16]
+
+
+def training(folder: str) -> dict[str, Any]:
     """What the devices hold of a frozen part while training runs around it, and what a plan says."""
-    stage = delta(folder / "hub", mesh=MESH, batch=8)
+    run, others = RunFolder(Path(folder) / "run"), narrow_arrays()
+    stage = delta(Path(folder) / "hub", mesh=MESH, batch=8)
     program = make_program(stage, RunConfig(name="run", corpus=WorldConfig(hours=0.01), stages=(stage,)), jax.devices())
     held: dict[str, Any] = {}
 
     def look(text: str) -> None:
-        """The frozen part is all that there is of bfloat16."""
-        narrow = [array for array in jax.live_arrays() if array.dtype == jnp.bfloat16]
-        held.update(shares({str(place): array for place, array in enumerate(narrow)}))
+        """The frozen part is all that has come of bfloat16."""
+        new = [array for array in narrow_arrays() if all(array is not other for other in others)]
+        held.update(shares({str(place): array for place, array in enumerate(new)}))
 
     carry_out(stage, run.path, look)
     served = load_frozen(run, "delta", MESH.make(), "fsdp")["frozen"]["lm"]
     return {"trained": held, "served": shares(served), "planned": held_bytes(program.frozen)}
-
-
-def main(what: str, folder: str) -> None:
-    run = RunFolder(Path(folder) / "run")
-    told = {"memory": memory, "training": training}[what](Path(folder), run)
-    (Path(folder) / "told.json").write_text(json.dumps(told))
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

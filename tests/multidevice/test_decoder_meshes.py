@@ -1,31 +1,20 @@
 """A decoder on eight devices, however they are arranged, trains as on one; the model's file knows nothing of it."""
 
-import json
-from pathlib import Path
-
 import numpy as np
 import pytest
-
-from tests.multidevice.processes import finish
 
 QUICK = ("all, chunks",)
 SLOW = ("ddp", "fsdp", "tensor", "fsdp+tensor", "slices", "sequence", "all", "fsdp, chunks")
 
 
-def run(out: Path, cases: tuple[str, ...]) -> dict:
-    command = ["tests/multidevice/decoder_meshes.py", str(out), *cases]
-    finish([command], out.parent / "logs", devices=8, patience_s=900)
-    return json.loads(out.read_text())
+@pytest.fixture(scope="module")
+def quick(eight):
+    return {**eight("decoder_meshes:main", *QUICK), **eight("decoder_meshes:layers")}
 
 
 @pytest.fixture(scope="module")
-def quick(tmp_path_factory):
-    return run(tmp_path_factory.mktemp("meshes") / "results.json", QUICK)
-
-
-@pytest.fixture(scope="module")
-def slow(tmp_path_factory):
-    return run(tmp_path_factory.mktemp("meshes") / "results.json", SLOW)
+def slow(eight):
+    return eight("decoder_meshes:main", *SLOW)
 
 
 def assert_equal_to_one_device(results, name):

@@ -1,19 +1,14 @@
 """One decode over eight devices gives what one device gives."""
 
-import json
-
 import numpy as np
 import pytest
 
 from tests.multidevice.decoding_meshes import TRIED
-from tests.multidevice.processes import finish
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory):
-    out = tmp_path_factory.mktemp("decoding") / "results.json"
-    finish([["tests/multidevice/decoding_meshes.py", str(out)]], out.parent / "logs", devices=8)
-    return json.loads(out.read_text())
+def results(eight):
+    return eight("decoding_meshes:main")
 
 
 @pytest.mark.parametrize("case, mesh", TRIED)

@@ -59,10 +59,10 @@ def assert_near(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -
 
 
 @pytest.fixture(scope="module")
-def one(tmp_path_factory):
+def one(eight, tmp_path_factory):
     """A whole run of one process with eight devices."""
     folder = new_run(tmp_path_factory.mktemp("hosts") / "one")
-    train(folder, processes=1, devices=8)
+    eight("unit_lm_run:main", str(folder))
     return folder
 
 

@@ -1,12 +1,7 @@
 """Adapters on eight devices, however these are arranged, learn as on one, and lie where the rules put them."""
 
-import json
-from pathlib import Path
-
 import numpy as np
 import pytest
-
-from tests.multidevice.processes import finish
 
 QUICK = ("fsdp+tensor, float", "fsdp+tensor, int8")
 FLOAT = ("ddp, float", "fsdp, float", "tensor, float", "slices, float", "sequence, float", "all, float")
@@ -14,20 +9,14 @@ SLOW = (*FLOAT, "all, int8")
 LAYERS = "blocks/layers"
 
 
-def run(out: Path, cases: tuple[str, ...]) -> dict:
-    command = ["tests/multidevice/lora_meshes.py", str(out), *cases]
-    finish([command], out.parent / "logs", devices=8)
-    return json.loads(out.read_text())
+@pytest.fixture(scope="module")
+def quick(eight):
+    return eight("lora_meshes:main", *QUICK)
 
 
 @pytest.fixture(scope="module")
-def quick(tmp_path_factory):
-    return run(tmp_path_factory.mktemp("lora") / "results.json", QUICK)
-
-
-@pytest.fixture(scope="module")
-def slow(tmp_path_factory):
-    return run(tmp_path_factory.mktemp("lora") / "results.json", SLOW)
+def slow(eight):
+    return eight("lora_meshes:main", *SLOW)
 
 
 def assert_equal_to_one_device(results, name):

@@ -1,34 +1,13 @@
 """A training step on eight devices equals one device, under every rule table, and a plain `jax.pmap` step."""
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory):
-    out = tmp_path_factory.mktemp("eight") / "results.json"
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(ROOT),
-        "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8",
-    }
-    program = ROOT / "tests" / "multidevice" / "eight_devices.py"
-    done = subprocess.run(
-        [sys.executable, str(program), str(out)], env=environment, capture_output=True, text=True, timeout=240
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
-    found = json.loads(out.read_text())
-    found["stderr"] = done.stderr
-    return found
+def results(eight, tmp_path_factory):
+    told = eight.ask("eight_devices:main", str(tmp_path_factory.mktemp("eight")))
+    return {**told.result, "stderr": told.wrote}
 
 
 def assert_near(one: dict, other: dict) -> None:

@@ -64,7 +64,7 @@ def recorded(*args: Any, **kwargs: Any) -> Batches:
     return batches
 
 
-make_batches, unit_lm.make_batches = unit_lm.make_batches, recorded
+make_batches = unit_lm.make_batches
 
 
 def rows_of_mixed_devices(processes: int, index: int) -> None:
@@ -79,15 +79,20 @@ def rows_of_mixed_devices(processes: int, index: int) -> None:
     np.testing.assert_array_equal(whole, values)
 
 
-def main(folder: Path, address: str, processes: int, index: int) -> None:
-    if processes > 1:
-        start_hosts(address, processes, index)
-    if (processes, jax.local_device_count()) == (2, 4):
-        rows_of_mixed_devices(processes, index)
-    context = StageContext(RunFolder(folder), WorldConfig(hours=0.01), folder / "data", progress=False)
-    run_stage(LM, context)
-    np.savez(folder / f"batches{index}.npz", **{name: np.stack([b[name] for b in KEPT]) for name in KEPT[0]})
+def main(folder: str, address: str = "", processes: str = "1", index: str = "0") -> None:
+    if int(processes) > 1:
+        start_hosts(address, int(processes), int(index))
+    if (int(processes), jax.local_device_count()) == (2, 4):
+        rows_of_mixed_devices(int(processes), int(index))
+    KEPT.clear()
+    unit_lm.make_batches = recorded
+    try:
+        run_stage(LM, StageContext(RunFolder(folder), WorldConfig(hours=0.01), Path(folder) / "data", progress=False))
+    finally:
+        unit_lm.make_batches = make_batches
+    arrays = {name: np.stack([batch[name] for batch in KEPT]) for name in KEPT[0]}
+    np.savez(Path(folder) / f"batches{index}.npz", **arrays)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+    main(*sys.argv[1:])

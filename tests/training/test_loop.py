@@ -3,7 +3,9 @@
 import json
 import logging
 import os
+import shutil
 import signal
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -39,6 +41,21 @@ def undisturbed(tmp_path_factory):
     return folder, digest(state.trees())
 
 
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+    """The folder of a run that was told to stop while it made step 23; tests go on from copies."""
+    folder = tmp_path_factory.mktemp("stopped")
+    with pytest.raises(Interrupted):
+        start(folder, batches=Stopping(22, signal.SIGTERM))
+    return folder
+
+
+@pytest.fixture
+def half(stopped, tmp_path):
+    """A copy of it."""
+    return Path(shutil.copytree(stopped, tmp_path / "half"))
+
+
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_and_the_same_call_goes_on_to_the_same_bytes(undisturbed, tmp_path, signum):
     with pytest.raises(Interrupted) as stopped:
@@ -51,13 +68,11 @@ def test_a_signal_saves_and_the_same_call_goes_on_to_the_same_bytes(undisturbed,
     assert digest(state.trees()) == undisturbed[1]
 
 
-def test_resuming_drops_what_the_log_says_of_later_steps(undisturbed, tmp_path):
-    with pytest.raises(Interrupted):
-        start(tmp_path, batches=Stopping(22, signal.SIGTERM))
-    with (tmp_path / "metrics.jsonl").open("a") as file:
+def test_resuming_drops_what_the_log_says_of_later_steps(undisturbed, half):
+    with (half / "metrics.jsonl").open("a") as file:
         file.write('{"step": 25, "loss": 99}\n{"step": 30, "lo')
-    start(tmp_path)
-    lines, whole = read_metrics(tmp_path), read_metrics(undisturbed[0])
+    start(half)
+    lines, whole = read_metrics(half), read_metrics(undisturbed[0])
     assert [line["step"] for line in lines] == [line["step"] for line in whole] == list(range(5, 61, 5))
     # Both windows of step 25 hold the loss of its last steps only in the run that was stopped after step 23.
     for mine, theirs in zip(lines, whole, strict=True):
@@ -92,10 +107,8 @@ def test_a_finished_run_is_returned_as_it_is(undisturbed):
 
 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "remove array", "remove seal"])
-def test_a_damaged_newest_checkpoint_is_reported_and_the_one_before_used(undisturbed, tmp_path, caplog, damage):
-    with pytest.raises(Interrupted):
-        start(tmp_path, batches=Stopping(22, signal.SIGTERM))
-    newest = tmp_path / "checkpoints" / "00000023"
+def test_a_damaged_newest_checkpoint_is_reported_and_the_one_before_used(undisturbed, half, caplog, damage):
+    newest = half / "checkpoints" / "00000023"
     victim = max((p for p in (newest / "train").rglob("d/*")), key=lambda p: p.stat().st_size)
     if damage == "flip":
         data = bytearray(victim.read_bytes())
@@ -108,7 +121,7 @@ def test_a_damaged_newest_checkpoint_is_reported_and_the_one_before_used(undistu
     else:
         (newest / "integrity.json").unlink()
     with caplog.at_level(logging.WARNING):
-        state = start(tmp_path)
+        state = start(half)
     assert "step 23" in caplog.text
     assert ("integrity.json" if damage == "remove seal" else victim.name) in caplog.text
     assert newest.with_name("00000023.damaged").is_dir()
