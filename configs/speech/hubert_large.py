@@ -10,7 +10,7 @@ from slm_jax.assemblies.phonetic_tokenizer import MFCCFeaturesConfig
 from slm_jax.data.corpus import ManifestConfig
 from slm_jax.data.pipeline import PipelineConfig
 from slm_jax.encoders.ssl_presets import hubert_base, hubert_large
-from slm_jax.systems.speech.unit_speech import PUBLISHED_KMEANS, published_hubert, published_units
+from slm_jax.systems.recipes.hubert_units import PUBLISHED_KMEANS, published_hubert, published_units
 from slm_jax.training.pre.frame_units import FrameUnitsConfig
 from slm_jax.training.stages import RunConfig
 

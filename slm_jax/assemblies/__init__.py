@@ -2,4 +2,6 @@
 
 Phonetic tokenizer   features of a layer (or MFCC), treated, clustered: speech to units
                      (`assemblies.phonetic_tokenizer`)
+Prosodic tokenizer   those units with their durations and pitch, as classes and as real numbers
+                     (`assemblies.prosodic_tokenizer`)
 """

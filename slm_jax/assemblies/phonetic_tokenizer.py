@@ -14,16 +14,19 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from slm_jax.audio.kaldi import at_50_hz, mfcc_frames
-from slm_jax.audio.rates import SSL_CONVS, conv_frames
+from slm_jax.audio.rates import SSL_CONVS, conv_frames, receptive_field
 from slm_jax.core.config import Config, from_json
 from slm_jax.core.errors import require
 from slm_jax.core.paths import AnyPath
+from slm_jax.core.token_spec import TokenSpec, single
 from slm_jax.core.types import Codes, Frames
 from slm_jax.encoders.ssl import SSLEncoderConfig
 from slm_jax.quantizers.nearest import nearest
 from slm_jax.quantizers.postprocess import Postprocess, PostprocessConfig
 
 SETTINGS, ARRAYS = "tokenizer.json", "tokenizer.npz"
+RATE_HZ = 16_000
+"""What all features here are made from."""
 LENGTH_BUCKET = 16_000
 CHUNK = 1_600_000
 """Samples (100 s) that `encode_all` reads at once; fairseq's GSLM cuts at the same places."""
@@ -47,6 +50,11 @@ class MFCCFeaturesConfig(Config):
         """Frames of `n` samples."""
         return conv_frames(n, SSL_CONVS)
 
+    @property
+    def hop(self) -> int:
+        """Samples from one frame to the next."""
+        return receptive_field(SSL_CONVS)[1]
+
 
 class EncoderFeaturesConfig(Config):
     """The output of layer `layer` of a self-supervised encoder (GSLM: layer 6 of HuBERT base)."""
@@ -65,6 +73,11 @@ class EncoderFeaturesConfig(Config):
         """Frames of `n` samples."""
         return self.encoder.frame_count(n)
 
+    @property
+    def hop(self) -> int:
+        """Samples from one frame to the next."""
+        return self.encoder.hop
+
 
 @dataclasses.dataclass(frozen=True)
 class PhoneticTokenizer:
@@ -79,6 +92,15 @@ class PhoneticTokenizer:
     def units(self) -> int:
         """Number of different units."""
         return self.centroids.shape[0]
+
+    @property
+    def spec(self) -> TokenSpec:
+        """One stream of units, with the columns that a stage writes them to."""
+        return unit_spec(self.units, self.features.hop)
+
+    def frame_count(self, n: Any) -> Any:
+        """Frames of `n` samples."""
+        return self.features.frame_count(n)
 
     def encode(self, samples: Float[Array, "B N"], mask: Bool[Array, "B N"]) -> Codes:
         """Units `[B, T, 1]` of right-padded rows at 16 kHz, 0 where masked; a padded row gives what it gives alone."""
@@ -157,6 +179,11 @@ class PhoneticTokenizer:
             return Codes(assigned(post, centroids, frames)[..., None], frames.mask)
 
         return jax.jit(encode)
+
+
+def unit_spec(units: int, hop: int) -> TokenSpec:
+    """A unit every `hop` samples: column `units`, and without repetitions `runs` with their `durations`."""
+    return single("units", units, hop, RATE_HZ, columns=("units",), runs=("runs",), durations="durations")
 
 
 @jax.jit

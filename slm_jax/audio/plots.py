@@ -113,6 +113,52 @@ def plot_waveform(path: str | Path, samples: Float[np.ndarray, "N"], rate_hz: in
     return _saved(figure, path)
 
 
+Point = tuple[float | None, tuple[float, float] | None]
+"""A value and the bounds of its interval; None where it is not known."""
+
+
+def plot_intervals(
+    path: str | Path, rows: Mapping[str, Mapping[str, Point]], xlabel: str = "", title: str = ""
+) -> Path:
+    """A line for each row with a point and its interval for each series: row -> series -> (value, bounds)."""
+    series = list(dict.fromkeys(name for points in rows.values() for name in points))
+    figure = _figure(7.0, 1.3 + 0.42 * max(2, len(rows)))
+    axes = _clean(figure.add_subplot())
+    for number, (name, colour) in enumerate(zip(series, _colours(len(series)), strict=True)):
+        shift = 0.26 * (number - (len(series) - 1) / 2)
+        found = [(place + shift, *points[name]) for place, points in enumerate(rows.values()) if name in points]
+        for place, _, bounds in found:
+            if bounds is not None:
+                axes.plot(bounds, [place, place], color=colour, linewidth=2.5, alpha=0.45, solid_capstyle="round")
+        known = [(value, place) for place, value, _ in found if value is not None]
+        values, places = zip(*known, strict=True) if known else ((), ())
+        axes.plot(values, places, "o", color=colour, ms=6, label=name)
+    axes.set(xlabel=xlabel, xlim=(-0.03, 1.03), ylim=(max(len(rows), 1) - 0.45, -0.55))
+    axes.set_yticks(range(len(rows)), list(rows))
+    axes.tick_params(axis="y", colors=INK, length=0)
+    axes.set_title(title, loc="left", fontsize=11, color=INK, fontweight="bold")
+    if series:
+        axes.legend(frameon=False, fontsize=9, ncols=len(series), loc="lower right", bbox_to_anchor=(1, 1))
+    return _saved(figure, path)
+
+
+def plot_histogram(path: str | Path, groups: Mapping[str, Sequence[float]], xlabel: str = "", title: str = "") -> Path:
+    """How often which value came, one panel per group, its median and 90 % marked; groups keep their own scales."""
+    shown = {name: np.asarray(values, float) for name, values in groups.items() if len(values)}
+    figure = _figure(max(7.0, 4.6 * len(shown)), 3.0)
+    for number, ((name, values), colour) in enumerate(zip(shown.items(), _colours(len(shown)), strict=True)):
+        axes = _clean(figure.add_subplot(1, len(shown), number + 1))
+        axes.hist(values, bins=min(30, max(5, len(values) // 2)), color=colour, alpha=0.55, edgecolor="white")
+        for share, style in ((50, "-"), (90, "--")):
+            mark = float(np.percentile(values, share))
+            axes.axvline(mark, color=INK, linewidth=1.2, linestyle=style, label=f"{share} %: {mark:.3g}")
+        axes.set(xlabel=xlabel, ylabel="how often" if number == 0 else "", xlim=(0, None))
+        axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axes.set_title(f"{title}: {name}" if title else name, loc="left", fontsize=11, color=INK, fontweight="bold")
+        axes.legend(frameon=False, fontsize=8)
+    return _saved(figure, path)
+
+
 def unit_spans(units: Int[np.ndarray, "T"], unit_rate_hz: float | int) -> list[Span]:
     """(start s, end s, number) of every run of equal ids."""
     units = np.asarray(units)

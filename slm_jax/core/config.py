@@ -13,7 +13,9 @@ from typing import Any, ClassVar, TypeVar, dataclass_transform
 from slm_jax.core.errors import UserError, nearest
 
 FORMAT_VERSION = 1
-RENAMED_TYPES: dict[str, str] = {}
+RENAMED_TYPES: dict[str, str] = {
+    "objectives.masked_prediction.HubertPretrainingConfig": "encoders.ssl_pretraining.HubertPretrainingConfig"
+}
 """Old type path -> new one: a class that moves leaves an entry here, so that old checkpoints load."""
 RENAMED_FIELDS: dict[str, dict[str, str]] = {"data.corpora.settings.TFDSConfig": {"rate_hz": "source_rate_hz"}}
 """Type path -> old field -> new one. A field is renamed where JSON lacks the new name."""

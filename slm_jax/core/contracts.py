@@ -8,9 +8,11 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool
 
 from slm_jax.core.messages import Conversation, Message
+from slm_jax.core.token_spec import TokenSpec
 from slm_jax.core.types import Codes, Frames, Spans, Streams
 
 Params = Any
@@ -36,6 +38,20 @@ class Steppable(Protocol):
     def initial_state(self, batch: int, capacity: int, dtype: Any) -> Any: ...
     def step(self, frames: Frames, state: Any) -> tuple[Frames, Any]: ...
     def reset(self, state: Any, rows: Bool[Array, "B"]) -> Any: ...
+
+
+@runtime_checkable
+class Tokenizer(Protocol):
+    """Waveforms at `spec.rate_hz` to tokens.
+
+    `encode_all` gives the ids of each, frame by frame; where there are several codebooks a dict with the columns that
+    `spec` names. `frame_count`: frames of so many samples; a waveform that has none is refused.
+    """
+
+    @property
+    def spec(self) -> TokenSpec: ...
+    def frame_count(self, n: Any) -> Any: ...
+    def encode_all(self, waveforms: Sequence[np.ndarray]) -> list[Any]: ...
 
 
 @runtime_checkable

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from slm_jax.audio.mel import LogMelConfig
+from slm_jax.audio.rates import SSL_CONVS, receptive_field
 from slm_jax.core.config import Config
 from slm_jax.core.errors import require
 from slm_jax.core.types import Frames, pytree_dataclass
@@ -95,6 +96,27 @@ class SSLEncoderConfig(Config):
         if self.front_end == "log_mel":
             return log_mel_frame_count(n, self.conv_layers, self.mel)
         return waveform_frame_count(n, self.conv_layers)
+
+    @property
+    def frame_grid(self) -> tuple[tuple[int, int], ...]:
+        """(kernel, stride) pairs that place the frames on the samples; a log-mel front end keeps HuBERT's."""
+        if self.front_end == "log_mel":
+            return SSL_CONVS
+        return tuple((kernel, stride) for _, kernel, stride in self.conv_layers)
+
+    @property
+    def hop(self) -> int:
+        """Samples from one frame to the next."""
+        return receptive_field(self.frame_grid)[1]
+
+    def labels_per_frame(self, label_hop: int) -> int:
+        """How many labels `label_hop` samples apart come in the time of one frame.
+
+        Raises `UserError` when it is no whole number.
+        """
+        rule = f"its frames are {self.hop} samples apart: a multiple of the labels' {label_hop} is needed"
+        require(self.hop % label_hop == 0, "conv_layers", self.conv_layers, rule)
+        return self.hop // label_hop
 
 
 @pytree_dataclass

@@ -7,6 +7,7 @@ Comparison        features clustered after equal treatments                     
 Transcription     word and character errors after the normaliser of Whisper   (`evaluation.transcription`)
 Answers           exact match, token F1, how many could not be parsed      (`evaluation.answers`)
 Latency           percentiles of times, real-time factors                 (`evaluation.latency`)
+Intervals         how sure a mean over few items is                       (`evaluation.intervals`)
 Scoring           how likely a language model finds given sequences             (`evaluation.scoring`)
 Sections          Section, JudgeConfig: what a judge gives a report             (`evaluation.section`)
 Phone classifier  softmax classifier from log-mel to phones, its posterior      (`evaluation.phone_classifier`)

@@ -39,6 +39,18 @@ def score_answers(
     return AnswerScores(exact, f1, contains, unparsed=sum(one is None for one in parsed), questions=len(rows))
 
 
+def one_of(labels: Sequence[str], language: str = "en") -> Callable[[str], str | None]:
+    """Takes the one of `labels` that a reply names out of it; None where it names none or several."""
+    plain = normaliser(language)
+    known = {plain(label): label for label in labels}
+
+    def parse(text: str) -> str | None:
+        named = {known[word] for word in plain(text).split() if word in known}
+        return named.pop() if len(named) == 1 else None
+
+    return parse
+
+
 def token_f1(expected: Sequence[str], given: Sequence[str]) -> float:
     """The harmonic mean of precision and recall over words, repetitions counted; two empty answers agree."""
     if not expected or not given:

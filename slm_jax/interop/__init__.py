@@ -1,12 +1,25 @@
 """PyTorch weights in and out.
 
-Folders     `load` and `export` of a folder as the hub lays it out      (`interop.model`)
-Larger ones from a hub folder to a model folder, layer by layer         (`interop.streaming`, `interop.hub`)
-Parts       folders of others or ours, opened leaf by leaf              (`interop.parts`)
-Families    what a config.json means and which table belongs to it      (`interop.family`, `interop.families`)
-Fields      a config.json of which nothing is silently dropped          (`interop.hub_config`)
-Tables      names of a checkpoint <-> paths of our tree                 (`interop.table`, `interop.transforms`)
-Engine      a table against abstract shapes: checked, then carried out  (`interop.engine`)
-Files       safetensors, npz and PyTorch files                          (`interop.readers`, `interop.safetensors`)
-References  the PyTorch models that ours are compared with              (`interop.references`, `interop.reference`)
+Folders      `load` and `export` of a folder as the hub lays it out  (`interop.model`)
+Larger ones  from a hub folder to a model folder by layers           (`interop.streaming`, `interop.hub`)
+Parts        folders of others or ours, opened leaf by leaf          (`interop.parts`)
+Families     what a config.json means and which table belongs to it  (`interop.family`, `interop.families`)
+             GPT-2, OPT, LLaMA and Qwen2                             (`interop.family_gpt2`, `interop.family_opt`,
+                                                                      `interop.family_llama`)
+             wav2vec 2.0, HuBERT, WavLM                              (`interop.family_ssl`, `interop.ssl_names`)
+             HiFi-GAN on mels and on units                           (`interop.family_hifigan`,
+                                                                      `interop.family_unit_hifigan`)
+             abstract shapes of decoders, generators                 (`interop.decoder_shapes`,
+                                                                      `interop.generator_shapes`)
+Fields       a config.json of which nothing is dropped               (`interop.hub_config`)
+Adapters     LoRA in the file form of peft                           (`interop.peft`)
+Tables       names of a checkpoint <-> paths of our tree             (`interop.table`, `interop.transforms`)
+Engine       a table against shapes: checked, then done              (`interop.engine`)
+Files        safetensors, npz and PyTorch files                      (`interop.readers`, `interop.safetensors`)
+References   the PyTorch models that ours are held to                (`interop.references`, `interop.reference`)
+             decoders, encoders                                      (`interop.reference_decoders`,
+                                                                      `interop.reference_encoders`)
+             vocoders                                                (`interop.reference_vocoders`,
+                                                                      `interop.reference_hifigan`)
+             what is timed                                           (`interop.reference_bench`)
 """

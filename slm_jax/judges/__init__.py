@@ -5,5 +5,10 @@ Language model   nats per unit beside smoothed n-grams                   (`judge
 Resynthesis      speech rebuilt from units beside Griffin-Lim            (`judges.resynthesis`)
 Continuations    openings that are spoken on, beside real and shuffled   (`judges.continuations`)
 Phones           a phone classifier trained for the run's corpus         (`judges.phones`)
+Transcription    word and character errors of what is written down       (`judges.transcription`)
+Answers          replies to questions beside those to other speech       (`judges.answers`)
+Text             likelihood of held-out texts, openings that go on       (`judges.text_continuation`)
+Latency          how long one waits for a reply, and for a push          (`judges.latency`)
+Asking           held-out items as conversations, and what was replied   (`judges.asking`)
 Losses           curves of training and of the dev split                 (`judges.losses`)
 """

@@ -8,8 +8,9 @@ from slm_jax.data.records import RecordSource
 from slm_jax.evaluation.language_model import fit_ngram
 from slm_jax.evaluation.section import JudgeConfig, JudgeSettings, Lacking, Section, Table
 from slm_jax.serving.unit_speech_lm import UnitSpeechLM
-from slm_jax.training.pre.frame_units import FrameUnitsConfig
+from slm_jax.training.pre.unit_lm import sequence_column
 from slm_jax.training.stages import StageContext
+from slm_jax.training.token_stage import token_stage
 
 WORDS = "Nats per unit on held-out speech, the end of each utterance counted."
 
@@ -35,7 +36,7 @@ def judge_language_model(system: UnitSpeechLM, tables: Mapping[str, Sequence[np.
     `tables`: deduplicated units of the splits. The n-grams are counted on train and smoothed on dev; without dev they
     are None.
     """
-    units = system.tokenizer.units
+    units = system.tokenizer.spec.units
     model = -np.concatenate(system.log_probs(tables["test"])).mean()
     figures: dict[str, float | None] = {"model": float(model)}
     for order, name in enumerate(("unigram", "bigram", "trigram"), start=1):
@@ -50,10 +51,11 @@ def judge_language_model(system: UnitSpeechLM, tables: Mapping[str, Sequence[np.
 
 def unit_tables(context: StageContext, stage: str) -> dict[str, list[np.ndarray]]:
     """Deduplicated units of every utterance, by split; none where the stage wrote no table of a split."""
-    folder = context.finished(stage)
+    folder, tokens = context.finished(stage), token_stage(context, stage)
+    column = sequence_column(tokens.spec(context))
     tables: dict[str, list[np.ndarray]] = {}
     for split in ("train", "dev", "test"):
-        path = FrameUnitsConfig.records(folder, split)
+        path = tokens.records(folder, split)
         source = RecordSource(path) if path.is_dir() else ()
-        tables[split] = [source[i]["runs"] for i in range(len(source))]
+        tables[split] = [source[i][column] for i in range(len(source))]
     return tables

@@ -17,9 +17,10 @@ from slm_jax.evaluation.units import frame_labels
 from slm_jax.quantizers.postprocess import PostprocessConfig
 from slm_jax.serving.unit_speech_lm import UnitSpeechLM
 from slm_jax.token_compression.dedup import repeat_row
+from slm_jax.training.feature_passes import extracted, thinned
 from slm_jax.training.held_out import held_out, speech_of, waveform
-from slm_jax.training.pre.frame_units import FrameUnitsConfig, LayerOfStageConfig, extracted, layer_features, thinned
 from slm_jax.training.stages import StageContext
+from slm_jax.training.token_stage import TokenStageConfig, token_stage
 
 QUICK_TREATMENTS = (PostprocessConfig(), PostprocessConfig(normalise="standardise", smooth=3))
 QUICK_PASSES = 20
@@ -38,7 +39,7 @@ class UnitsJudge(JudgeConfig):
     name: str = "units"
 
     def judge(self, system: UnitSpeechLM, context: StageContext, settings: JudgeSettings) -> Section:
-        stage = FrameUnitsConfig.of(context.finished(system.origin.units))
+        stage = token_stage(context, system.origin.units)
         plots = unit_plots(system, context)
         try:
             rows = [one.to_json() for one in compare_units(context, stage, settings)]
@@ -49,22 +50,22 @@ class UnitsJudge(JudgeConfig):
         return Section("How well units match phones", WORDS, {"units": rows}, (table,), plots=plots)
 
 
-def compare_units(context: StageContext, units: FrameUnitsConfig, settings: JudgeSettings) -> list[Compared]:
+def compare_units(context: StageContext, units: TokenStageConfig, settings: JudgeSettings) -> list[Compared]:
     """The encoder's layer beside MFCC under equal treatments; raises `Lacking` without true phones."""
     test, train = speech_of(context, "test"), speech_of(context, "train")
     if not has_phones(test) or not has_phones(train):
         raise Lacking("the corpus has no true phones")
     test = Subset(test, range(min(settings.scored_utterances, len(test))))
-    layer = units.features
-    if not isinstance(layer, LayerOfStageConfig):
-        raise Lacking(f"stage {units.name!r} clusters {type(layer).__name__}, not a layer of an encoder")
-    treatments, kmeans, fit_frames = TREATMENTS, units.kmeans, settings.fit_frames
+    layer = units.clustered(context)
+    if layer is None:
+        raise Lacking(f"stage {units.name!r} does not cluster a layer of an encoder")
+    treatments, kmeans, fit_frames = TREATMENTS, layer.kmeans, settings.fit_frames
     if not settings.thorough:
-        treatments = tuple(dict.fromkeys((*QUICK_TREATMENTS, units.postprocess)))
+        treatments = tuple(dict.fromkeys((*QUICK_TREATMENTS, layer.postprocess)))
         kmeans, fit_frames = kmeans.replace(iterations=QUICK_PASSES), fit_frames // 2
     kinds: dict[str, tuple[Any, Any]] = {"mfcc 39": (MFCCFeaturesConfig(), None)}
     kinds["mfcc 13"] = (MFCCFeaturesConfig(coefficients=13), None)
-    kinds[f"{layer.stage} layer {layer.layer}"] = layer_features(context.finished(layer.stage), layer.layer)
+    kinds[layer.name] = layer.features, layer.params
     sets: dict[str, FeatureSet] = {}
     labels: list[np.ndarray] = []
     for name, (features, params) in kinds.items():

@@ -1,7 +1,8 @@
 """k-means over all devices: k-means++ start, full or mini-batch, empty clusters re-seeded.
 
 Rows may be a numpy array, or a JAX array sharded over its first axis: the same code then runs over all devices of
-that sharding, and the per-device sums meet once per pass.
+that sharding, and the per-device sums meet once per pass. A numpy array that is too large for the devices stays where
+it is (`quantizers.kmeans_rows`).
 """
 
 from collections.abc import Callable
@@ -11,13 +12,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
-from jaxtyping import Array, Bool, Float, Int, Key, Shaped
+from jaxtyping import Array, Float, Int, Shaped
 
 from slm_jax.core.config import Config
 from slm_jax.core.errors import require
+from slm_jax.quantizers.kmeans_rows import Blocks, DeviceRows, HostRows, Place, Rows, Running
 from slm_jax.quantizers.kmeans_start import kmeans_plus_plus
-from slm_jax.quantizers.nearest import BLOCK_ROWS, AnyArray, assign, nearest
+from slm_jax.quantizers.nearest import AnyArray, assign
 
 __all__ = ["KMeansConfig", "KMeansFit", "assign", "fit_kmeans"]
 
@@ -34,7 +35,7 @@ class KMeansConfig(Config):
     without a lower smoothed distance. `starts`: independent fits, the one with the lowest inertia wins.
     `start_rows`: size of the sub-sample of the k-means++ start; `candidates`: rows tried per draw, 0 for 2 + ln K.
     `reassignment`: mini-batch clusters with fewer rows than this share of the biggest one are re-seeded once a pass;
-    empty ones always are.
+    empty ones always are. `device_rows`: of a NumPy array with more rows, only so many are on the devices at once.
 
     HuBERT's own recipe is batch 10_000, iterations 100, patience 100, starts 20, reassignment 0.
     """
@@ -49,6 +50,7 @@ class KMeansConfig(Config):
     candidates: int = 0
     reassignment: float = 0.0
     seed: int = 0
+    device_rows: int = 1_000_000
 
     def __post_init__(self) -> None:
         for name in ("clusters", "iterations", "patience", "starts"):
@@ -58,6 +60,7 @@ class KMeansConfig(Config):
         require(self.candidates >= 0, "candidates", self.candidates, "must not be negative")
         require(self.tolerance >= 0, "tolerance", self.tolerance, "must not be negative")
         require(0 <= self.reassignment < 1, "reassignment", self.reassignment, "must be in [0, 1)")
+        require(self.device_rows >= self.start_rows, "device_rows", self.device_rows, "must not be below `start_rows`")
 
     def make(self) -> Callable[..., "KMeansFit"]:
         """`fit(features, progress=None) -> KMeansFit` with these settings."""
@@ -73,56 +76,27 @@ class KMeansFit(NamedTuple):
     passes: int
 
 
-def fit_kmeans(config: KMeansConfig, features: Shaped[AnyArray, "T D"], progress: Progress | None = None) -> KMeansFit:
+def fit_kmeans(
+    config: KMeansConfig,
+    features: Shaped[AnyArray, "T D"],
+    progress: Progress | None = None,
+    place: Place = jnp.asarray,
+) -> KMeansFit:
     """Centroids of `features`; all rows count alike.
 
-    `progress(pass, inertia)` is called after every pass. Raises `UserError` when there are fewer rows than clusters.
+    `progress(pass, inertia)` is called after every pass. `place` puts rows of a NumPy array on the devices. Raises
+    `UserError` when there are fewer rows than clusters.
     """
     require(features.ndim == 2, "features", features.shape, "must be [T, D]")
     require(features.shape[0] >= config.clusters, "clusters", config.clusters, f"more than the {len(features)} rows")
-    blocks = Blocks.of(features)
+    rows: Rows
+    if isinstance(features, np.ndarray) and len(features) > config.device_rows:
+        rows = HostRows(features, config.device_rows, place)
+    else:
+        rows = DeviceRows(Blocks.of(place(features) if isinstance(features, np.ndarray) else features))
     fit_once = _lloyd if config.batch is None else _mini_batch
-    fits = [fit_once(config, blocks, _start(config, features, s), s, progress) for s in range(config.starts)]
+    fits = [fit_once(config, rows, _start(config, features, s), s, progress) for s in range(config.starts)]
     return min(fits, key=lambda fit: fit.inertia)
-
-
-class Blocks(NamedTuple):
-    """Rows cut for the devices: C chunks x P shards x R rows, padded with rows of weight 0."""
-
-    rows: Float[Array, "C P R D"]
-    weights: Float[Array, "C P R"]
-
-    @classmethod
-    def of(cls, features: Shaped[AnyArray, "T D"]) -> "Blocks":
-        """Cut `features`; the shard axis keeps the sharding of its first axis."""
-        sharding = getattr(features, "sharding", None)
-        shards, placed = 1, None
-        if isinstance(sharding, NamedSharding) and sharding.spec and sharding.spec[0] is not None:
-            shards = features.shape[0] // sharding.shard_shape(features.shape)[0]
-            placed = NamedSharding(sharding.mesh, PartitionSpec(None, sharding.spec[0]))
-        per_shard = features.shape[0] // shards
-        chunks = -(-per_shard // BLOCK_ROWS)
-        cut = jax.jit(partial(_cut, shards=shards, chunks=chunks), out_shardings=placed)
-        return cls(*cut(jnp.asarray(features)))
-
-
-def _cut(features: Shaped[AnyArray, "T D"], *, shards: int, chunks: int) -> tuple[Array, Array]:
-    rows = features.astype(jnp.float32).reshape(shards, -1, features.shape[-1])
-    per_shard = rows.shape[1]
-    per_chunk = -(-per_shard // chunks)
-    padding = chunks * per_chunk - per_shard
-    rows = jnp.pad(rows, ((0, 0), (0, padding), (0, 0))).reshape(shards, chunks, per_chunk, -1)
-    weights = jnp.pad(jnp.ones((shards, per_shard)), ((0, 0), (0, padding))).reshape(shards, chunks, per_chunk)
-    return rows.swapaxes(0, 1), weights.swapaxes(0, 1)
-
-
-class _Pass(NamedTuple):
-    """What one pass over the rows tells: per-cluster sums and counts, inertia, and every row's distance."""
-
-    sums: Float[Array, "K D"]
-    counts: Float[Array, "K"]
-    inertia: Float[Array, ""]
-    distances: Float[Array, "C P R"]
 
 
 def _start(config: KMeansConfig, features: Shaped[AnyArray, "T D"], start: int) -> Float[Array, "K D"]:
@@ -136,161 +110,50 @@ def _start(config: KMeansConfig, features: Shaped[AnyArray, "T D"], start: int) 
     return kmeans_plus_plus(sample, key, clusters=config.clusters, candidates=config.candidates)
 
 
-@jax.jit
-def _statistics(blocks: Blocks, centroids: Float[Array, "K D"]) -> _Pass:
-    shards, clusters, width = blocks.rows.shape[1], *centroids.shape
-
-    def one_chunk(carry: tuple[Array, Array, Array], block: Blocks) -> tuple[tuple[Array, Array, Array], Array]:
-        ids, distances = nearest(block.rows, centroids)
-        sums, counts = _sum_by_cluster(block, ids, clusters)
-        distances = distances * block.weights
-        return (carry[0] + sums, carry[1] + counts, carry[2] + distances.sum(-1)), distances
-
-    zero = (jnp.zeros((shards, clusters, width)), jnp.zeros((shards, clusters)), jnp.zeros((shards,)))
-    (sums, counts, inertia), distances = jax.lax.scan(one_chunk, zero, blocks)
-    return _Pass(sums.sum(0), counts.sum(0), inertia.sum(), distances)
-
-
-def _sum_by_cluster(block: Blocks, ids: Int[Array, "P R"], clusters: int) -> tuple[Array, Array]:
-    """Per shard: summed rows `[P, K, D]` and summed weights `[P, K]`."""
-    weighted = block.rows * block.weights[..., None]
-    if jax.default_backend() == "cpu":  # a scatter costs a tenth of the one-hot product there, elsewhere it is slower
-        add = jax.vmap(partial(jax.ops.segment_sum, num_segments=clusters))
-        return add(weighted, ids), add(block.weights, ids)
-    one_hot = jax.nn.one_hot(ids, clusters, dtype=jnp.float32)
-    sums = jnp.einsum("prk,prd->pkd", one_hot, weighted, precision=jax.lax.Precision.HIGHEST)
-    return sums, jnp.einsum("prk,pr->pk", one_hot, block.weights)
-
-
-@jax.jit
-def _move(blocks: Blocks, centroids: Float[Array, "K D"], seen: _Pass) -> tuple[Array, Array]:
-    """New centroids, empty ones at the rows farthest from theirs, and the summed squared movement."""
-    empty = seen.counts == 0
-    means = seen.sums / jnp.maximum(seen.counts, 1)[:, None]
-    moved = jax.lax.cond(
-        empty.any(), lambda: jnp.where(empty[:, None], _farthest(blocks, seen.distances, empty), means), lambda: means
-    )
-    return moved, jnp.square(moved - centroids).sum()
-
-
-def _farthest(blocks: Blocks, distances: Float[Array, "C P R"], empty: Bool[Array, "K"]) -> Float[Array, "K D"]:
-    """Row for every cluster: the j-th empty cluster gets the j-th farthest row."""
-    wanted = min(empty.shape[0], distances.size)
-    _, flat = jax.lax.top_k(distances.reshape(-1), wanted)
-    rank = jnp.clip(jnp.cumsum(empty) - 1, 0, wanted - 1)
-    return blocks.rows[jnp.unravel_index(flat[rank], distances.shape)]
-
-
 def _lloyd(
-    config: KMeansConfig, blocks: Blocks, centroids: Float[Array, "K D"], start: int, progress: Progress | None
+    config: KMeansConfig, rows: Rows, centroids: Float[Array, "K D"], start: int, progress: Progress | None
 ) -> KMeansFit:
-    limit = config.tolerance * float(_mean_variance(blocks))
+    limit = config.tolerance * rows.mean_variance()
     done = 0
     for done in range(1, config.iterations + 1):
-        seen = _statistics(blocks, centroids)
-        centroids, movement = _move(blocks, centroids, seen)
+        seen = rows.statistics(centroids)
+        centroids, movement = rows.move(centroids, seen)
         if progress:
             progress(done, float(seen.inertia))
         if float(movement) <= limit:
             break
-    return _finish(blocks, centroids, done)
-
-
-@jax.jit
-def _mean_variance(blocks: Blocks) -> Float[Array, ""]:
-    count = blocks.weights.sum()
-    weights = blocks.weights[..., None]
-    mean = (blocks.rows * weights).sum((0, 1, 2)) / count
-    return (jnp.square(blocks.rows - mean) * weights).sum((0, 1, 2)).mean() / count
-
-
-def _finish(blocks: Blocks, centroids: Float[Array, "K D"], passes: int) -> KMeansFit:
-    """Inertia and counts of the centroids that are handed out, after a last try at clusters that lost all rows."""
-    seen = _statistics(blocks, centroids)
-    for _ in range(FILLING_ROUNDS):
-        if bool((seen.counts > 0).all()):
-            break
-        centroids = _fill(blocks, centroids, seen)
-        seen = _statistics(blocks, centroids)
-    return KMeansFit(centroids, float(seen.inertia), seen.counts.astype(jnp.int32), passes)
-
-
-@jax.jit
-def _fill(blocks: Blocks, centroids: Float[Array, "K D"], seen: _Pass) -> Float[Array, "K D"]:
-    """Empty clusters at the rows farthest from theirs, the others as they are."""
-    empty = seen.counts == 0
-    return jnp.where(empty[:, None], _farthest(blocks, seen.distances, empty), centroids)
-
-
-class _Running(NamedTuple):
-    """State of mini-batch k-means: centroids and how many rows each has seen."""
-
-    centroids: Float[Array, "K D"]
-    counts: Float[Array, "K"]
+    return _finish(rows, centroids, done)
 
 
 def _mini_batch(
-    config: KMeansConfig, blocks: Blocks, centroids: Float[Array, "K D"], start: int, progress: Progress | None
+    config: KMeansConfig, rows: Rows, centroids: Float[Array, "K D"], start: int, progress: Progress | None
 ) -> KMeansFit:
-    total = int(blocks.weights.sum())
-    steps = max(1, total // config.batch)
+    assert config.batch is not None
+    steps = max(1, rows.total // config.batch)
     key = jax.random.fold_in(jax.random.key(config.seed + 1), start)
-    running = _Running(centroids, jnp.zeros(config.clusters))
-    watch = _Patience(config.patience, smoothing=min(1.0, 2 * config.batch / (total + 1)))
+    running = Running(centroids, jnp.zeros(config.clusters))
+    watch = _Patience(config.patience, smoothing=min(1.0, 2 * config.batch / (rows.total + 1)))
     done = 0
     for done in range(1, config.iterations + 1):
         keys = jax.random.split(jax.random.fold_in(key, done), steps)
-        running, distances = _mini_batch_pass(blocks, running, keys, batch=config.batch)
+        running, distances = rows.mini_batches(running, keys, config.batch)
         if progress:
-            progress(done, float(distances.mean()) * total)
+            progress(done, float(distances.mean()) * rows.total)
         if watch.is_over(np.asarray(distances)):
             break
-        key_of_pass = jax.random.fold_in(keys[0], 1)
-        running = _reseed(blocks, running, key_of_pass, share=config.reassignment, batch=config.batch)
-    return _finish(blocks, running.centroids, done)
+        running = rows.reseed(running, jax.random.fold_in(keys[0], 1), config.reassignment, config.batch)
+    return _finish(rows, running.centroids, done)
 
 
-@partial(jax.jit, static_argnames="batch")
-def _mini_batch_pass(
-    blocks: Blocks, running: _Running, keys: Key[Array, "R"], *, batch: int
-) -> tuple[_Running, Float[Array, "R"]]:
-    """One update per key; also the mean distance of every batch before its update."""
-
-    def one_batch(running: _Running, key: Key[Array, ""]) -> tuple[_Running, Float[Array, ""]]:
-        rows = _draw(blocks, key, batch)
-        ids, distances = nearest(rows, running.centroids)
-        drawn = Blocks(rows[None], jnp.ones((1, batch)))
-        sums, fresh = (part[0] for part in _sum_by_cluster(drawn, ids[None], running.counts.shape[0]))
-        counts = running.counts + fresh
-        centroids = (running.centroids * running.counts[:, None] + sums) / jnp.maximum(counts, 1)[:, None]
-        return _Running(jnp.where(fresh[:, None] > 0, centroids, running.centroids), counts), distances.mean()
-
-    return jax.lax.scan(one_batch, running, keys)
-
-
-def _draw(blocks: Blocks, key: Key[Array, ""], count: int) -> Float[Array, "R D"]:
-    """`count` real rows, drawn with replacement; padding is never drawn because its cumulative weight is flat."""
-    cumulative = jnp.cumsum(blocks.weights.reshape(-1).astype(jnp.int32))
-    ordinal = jax.random.randint(key, (count,), 0, cumulative[-1])
-    flat = jnp.searchsorted(cumulative, ordinal, side="right")
-    return blocks.rows[jnp.unravel_index(flat, blocks.weights.shape)]
-
-
-@partial(jax.jit, static_argnames=("share", "batch"))
-def _reseed(blocks: Blocks, running: _Running, key: Key[Array, ""], *, share: float, batch: int) -> _Running:
-    """Clusters that are empty, or below `share` of the biggest, restart with the smallest kept count.
-
-    They restart at rows of a batch drawn with probability proportional to the squared distance, as k-means++ does.
-    """
-    clusters = running.counts.shape[0]
-    small = (running.counts == 0) | (running.counts < share * running.counts.max())
-    rows = _draw(blocks, key, max(batch, clusters))
-    _, distances = nearest(rows, running.centroids)
-    noise = jax.random.gumbel(jax.random.fold_in(key, 1), distances.shape)
-    _, far = jax.lax.top_k(jnp.log(distances) + noise, clusters)
-    fresh = rows[far[jnp.maximum(jnp.cumsum(small) - 1, 0)]]
-    kept_count = jnp.where(small, jnp.inf, running.counts).min()
-    return _Running(jnp.where(small[:, None], fresh, running.centroids), jnp.where(small, kept_count, running.counts))
+def _finish(rows: Rows, centroids: Float[Array, "K D"], passes: int) -> KMeansFit:
+    """Inertia and counts of the centroids that are handed out, after a last try at clusters that lost all rows."""
+    seen = rows.statistics(centroids)
+    for _ in range(FILLING_ROUNDS):
+        if bool((seen.counts > 0).all()):
+            break
+        centroids = rows.fill(centroids, seen)
+        seen = rows.statistics(centroids)
+    return KMeansFit(centroids, float(seen.inertia), seen.counts.astype(jnp.int32), passes)
 
 
 class _Patience:

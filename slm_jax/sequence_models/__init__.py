@@ -1,7 +1,9 @@
 """Models of token sequences.
 
 Decoder  one configurable causal transformer, whole and step by step   (`sequence_models.decoder`)
-Config   its fields and their rules                                    (`sequence_models.decoder_config`)
+Config   its fields and their rules, and what makes it                 (`sequence_models.decoder_shape`,
+                                                                        `sequence_models.decoder_config`)
+Layer    attention and a feed-forward block                            (`sequence_models.decoder_layer`)
 Presets  GPT-2, OPT, LLaMA, Qwen2 and GSLM shapes                      (`sequence_models.presets`)
-Streams  the smallest decoder over several streams               (`sequence_models.multi_stream`)
+Streams  the smallest decoder over several streams                     (`sequence_models.multi_stream`)
 """

@@ -11,8 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from slm_jax.assemblies.phonetic_tokenizer import PhoneticTokenizer
-from slm_jax.core.contracts import Reply
+from slm_jax.core.contracts import Reply, Tokenizer
 from slm_jax.core.errors import nearest, require
 from slm_jax.core.messages import Conversation, Message, Speech
 from slm_jax.decoders.unit_vocoder import UnitVocoder
@@ -81,7 +80,7 @@ class UnitSpeechLM:
     `frames_per_unit`: how long a unit lasts where nobody trained the vocoder to say it, None where somebody did.
     """
 
-    tokenizer: PhoneticTokenizer
+    tokenizer: Tokenizer
     vocabulary: Vocabulary
     lm: Any
     lm_params: Any
@@ -132,7 +131,7 @@ class UnitSpeechLM:
         """
         clips = [checked(one, f"samples of utterance {place}") for place, one in enumerate(samples)]
         for place, clip in enumerate(clips):
-            enough = self.tokenizer.features.frame_count(len(clip)) > 0
+            enough = self.tokenizer.frame_count(len(clip)) > 0
             require(enough, f"utterance {place}", f"{len(clip)} samples", "shorter than one frame of the tokenizer")
         return [SpeechUnits(*dedup_row(units)) for units in self.tokenizer.encode_all(clips)]
 

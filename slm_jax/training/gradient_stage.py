@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from slm_jax.checkpoints.manager import Checkpoints, restore_items
+from slm_jax.core.config import Config
 from slm_jax.core.contracts import BatchIterator
 from slm_jax.core.errors import UserError
 from slm_jax.core.paths import Place, absolute
@@ -86,6 +87,18 @@ class GradientStageConfig(StageConfig):
         """
         raise TypeError(f"{type(self).__name__} has no outline")
 
+    def model_of(self, folder: StageFolder) -> tuple[Config, str]:
+        """Config of what the finished stage in `folder` trained for use elsewhere (a decoder, an encoder, a vocoder).
+
+        With it the name of its part of the parameters, "" where it is all of them. Raises `UserError` where the stage
+        trains nothing of the kind.
+        """
+        raise UserError(f"stage {self.name!r} is a {type(self).__name__}: it has no decoder, encoder or vocoder")
+
+    def planned_model(self, run: RunConfig) -> Config:
+        """The same config before the stage is done; raises `UserError` where configs do not tell."""
+        raise UserError(f"stage {self.name!r} is a {type(self).__name__}: its config is known when it is trained")
+
     def run(self, folder: StageFolder, context: StageContext) -> Sequence[str]:
         stage = self.shortened() if context.dry_run else self
         plan = stage.plan(folder, context).with_parts()
@@ -139,7 +152,7 @@ def host_share(mesh: MeshConfig) -> dict[str, Any]:
     return {"host": host, "hosts": hosts}
 
 
-def trained(folder: StageFolder) -> tuple[StageConfig, dict[str, Any]]:
+def trained(folder: StageFolder) -> tuple[GradientStageConfig, dict[str, Any]]:
     """Config and variables of a finished stage, all collections; the slow copies (EMA) where it keeps them."""
     config = GradientStageConfig.of(folder)
     return config, restored_variables(folder.path / CHECKPOINTS, slow=config.train.ema_decay is not None)

@@ -11,11 +11,11 @@ from slm_jax.evaluation.section import Lacking
 from slm_jax.training.kept import SPEECH, kept_folder
 
 
-def speech_of(context: Any, split: str) -> Any:
+def speech_of(context: Any, split: str, kinds: tuple[str, ...] | None = None) -> Any:
     """The examples of a split in a `StageContext`; empty where there are none or the run folder keeps none."""
     if context.kept and not (kept_folder(context.run).path / SPEECH / split).is_dir():
         return ()
-    return context.source(split)
+    return context.source(split, kinds)
 
 
 def held_out(context: Any, count: int, longer_than_s: float | int = 0.0) -> list[dict[str, Any]]:

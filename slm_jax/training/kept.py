@@ -135,6 +135,11 @@ def kept_source(run: RunFolder, split: str, kinds: Sequence[str] | None = None) 
     return source if all(wanted) else Subset(source, np.flatnonzero(wanted).tolist())
 
 
+def kept_kinds(run: RunFolder) -> tuple[str, ...]:
+    """The kinds of items that a run folder keeps; none of an older one, which kept the usual kinds only."""
+    return tuple(sorted({kind for columns in _items(kept_folder(run)).values() for kind in columns["kind"]}))
+
+
 def kept_lengths(run: RunFolder) -> tuple[int, ...]:
     """The shapes (samples) of passes over the run's corpus."""
     path = kept_folder(run).path / LENGTHS

@@ -11,11 +11,19 @@ from slm_jax.training.step import Player
 
 FORMAT = 2
 """Of the trees of a checkpoint, in its JSON under `format`; the first form has no such entry."""
+LATER_META = ("tokens",)
+"""Entries that a stage's own `meta` got later: a checkpoint that lacks one says nothing about it."""
 
 
 def is_old(meta: dict[str, Any]) -> bool:
     """Was a checkpoint, of which this is the JSON, written in the first form?"""
     return meta.get("format", 1) < FORMAT
+
+
+def with_later_meta(stored: dict[str, Any], mine: dict[str, Any]) -> dict[str, Any]:
+    """What a checkpoint says must agree, with the entries that its time did not know yet as they are now."""
+    later = {name: mine[name] for name in LATER_META if name in mine and name not in stored}
+    return {**stored, **later}
 
 
 def old_trees(trees: dict[str, Any], players: Sequence[Player], total_steps: int) -> dict[str, Any]:

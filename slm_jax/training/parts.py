@@ -17,10 +17,8 @@ from slm_jax.core.trees import joined
 from slm_jax.interop.parts import OpenedPart, boxed_shapes, existing, fitting, open_source, opened, source_config
 from slm_jax.parallel.mesh import MeshConfig
 from slm_jax.parallel.sharding import shardings_for, unbox
-from slm_jax.training.gradient_stage import CHECKPOINTS
+from slm_jax.training.gradient_stage import CHECKPOINTS, GradientStageConfig, described
 from slm_jax.training.part_record import PLACE, Parts, at_path, begin_parts, check_hash, recorded, recorded_sources
-from slm_jax.training.pre.masked_prediction import MaskedPredictionStageConfig
-from slm_jax.training.pre.unit_lm import UnitLMConfig
 from slm_jax.training.run_folder import RunFolder, StageFolder
 from slm_jax.training.stage_model import stage_model
 from slm_jax.training.stages import RunConfig
@@ -121,12 +119,10 @@ def planned_config(source: PartSource, run: RunConfig) -> Config:
         return source.expect
     if source.stage is None:
         return source_config(source.source, _named(source))
-    stage = run.stage(source.stage)
-    if isinstance(stage, UnitLMConfig) and stage.model is not None:
-        return stage.model
-    if isinstance(stage, MaskedPredictionStageConfig):
-        return stage.model.encoder
-    raise UserError(f"{_named(source)} is {source.source!r}: its config is known when it is trained; state `expect`")
+    try:
+        return described(run, source.stage, GradientStageConfig).planned_model(run)
+    except UserError as error:
+        raise UserError(f"{_named(source)} is {source.source!r} ({error}): state `expect`") from error
 
 
 def _named(source: PartSource) -> str:

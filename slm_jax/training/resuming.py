@@ -8,7 +8,7 @@ from slm_jax.core.config import Config, from_json
 from slm_jax.core.errors import UserError
 from slm_jax.core.paths import AnyPath
 from slm_jax.parallel.hosts import machine_shape
-from slm_jax.training.old_checkpoints import FORMAT
+from slm_jax.training.old_checkpoints import FORMAT, with_later_meta
 from slm_jax.training.run_folder import differences
 from slm_jax.training.step import Player
 
@@ -25,7 +25,8 @@ def describe_run(config: Config, mesh: Config, players: Sequence[Player], meta: 
 
 def check_same_run(step: int, folder: AnyPath, stored: dict[str, Any], mine: dict[str, Any]) -> None:
     """Refuse a checkpoint of other settings with `UserError`; warn when it comes from another machine."""
-    other = differences(completed(stored["fixed"]), completed(mine["fixed"]))
+    before = {**stored["fixed"], "meta": with_later_meta(stored["fixed"]["meta"], mine["fixed"]["meta"])}
+    other = differences(completed(before), completed(mine["fixed"]))
     if other:
         raise UserError(
             f"checkpoint of step {step} in {folder} was made with other settings "

@@ -1,7 +1,15 @@
 """What looks at whole systems.
 
-Judging           the judges of a run in turn                 (`workbench.judging`)
-Report            sounds, pictures and tables as one page     (`workbench.report`)
-Parity            ours against PyTorch, place by place        (`workbench.parity`)
-                  what passes through our models              (`workbench.activations`)
+Judging   the judges of a run in turn                  (`workbench.judging`)
+Report    sounds, pictures and tables as one page      (`workbench.report`)
+Parity    ours against PyTorch, place by place         (`workbench.parity`)
+          what passes through our models               (`workbench.activations`)
+Plans     steps compiled for a slice that is not here  (`workbench.plan`, `workbench.plan_program`)
+          memory, roofline, settings that fit          (`workbench.plan_memory`, `workbench.plan_bound`,
+                                                        `workbench.plan_fit`)
+          as text                                      (`workbench.plan_text`)
+Compiler  its text: operations, traffic                (`workbench.hlo_text`, `workbench.hlo_traffic`)
+          calls inside a traced program                (`workbench.jaxpr_calls`)
+Bench     ours and PyTorch taking turns                (`workbench.bench`, `workbench.bench_cases`,
+                                                        `workbench.bench_machine`)
 """

@@ -122,3 +122,8 @@ def test_wrong_settings_are_refused_by_name():
         FEATURES.replace(layer=2)
     with pytest.raises(UserError, match="coefficients"):
         MFCCFeaturesConfig(coefficients=20)
+
+
+def test_it_says_what_it_makes(tokenizer):
+    assert tokenizer.spec.describe() == f"units {UNITS}; every 80 samples at 16,000 Hz"
+    assert tokenizer.spec.runs == ("runs",) and tokenizer.spec.durations == "durations"

@@ -51,6 +51,19 @@ def test_f0_and_waveform(tmp_path):
     assert has_colour(pixels(plots.plot_waveform(tmp_path / "w.png", SAMPLES, 16_000)), (0x25, 0x63, 0xEB), 1000)
 
 
+def test_intervals_and_histograms(tmp_path):
+    rows = {
+        "all": {"speech": (0.8, (0.7, 0.9)), "control": (0.2, None)},
+        "rate": {"speech": (None, None), "control": (0.1, (0.0, 0.3))},
+    }
+    image = pixels(plots.plot_intervals(tmp_path / "i.png", rows, xlabel="share", title="x"))
+    assert has_colour(image, (0x25, 0x63, 0xEB)) and has_colour(image, (0xEA, 0x58, 0x0C))
+    pixels(plots.plot_intervals(tmp_path / "none.png", {}))
+    one = pixels(plots.plot_histogram(tmp_path / "h.png", {"a": [0.1, 0.2, 0.2]}, xlabel="s"))
+    two = pixels(plots.plot_histogram(tmp_path / "h2.png", {"a": [0.1] * 50, "b": np.arange(90.0), "none": []}))
+    assert two.shape[1] > one.shape[1]
+
+
 @pytest.mark.parametrize("label", ["0", "99", "AA", "<s>"])
 def test_colours_are_colours(label):
     assert all(0 <= part <= 1 for part in plots.unit_colour(label))

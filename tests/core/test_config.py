@@ -102,3 +102,8 @@ def test_config_file_errors_name_the_file(tmp_path):
     (tmp_path / "c.yaml").write_text("")
     with pytest.raises(UserError, match="Python file"):
         load_config_file(tmp_path / "c.yaml")
+
+
+def test_every_renamed_type_leads_to_a_config_of_today():
+    for old, new in config_module.RENAMED_TYPES.items():
+        assert config_module.type_path(config_module._resolve(old)) == new

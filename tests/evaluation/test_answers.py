@@ -5,7 +5,7 @@ import re
 import pytest
 
 from slm_jax.core.errors import UserError
-from slm_jax.evaluation.answers import score_answers, token_f1
+from slm_jax.evaluation.answers import one_of, score_answers, token_f1
 
 
 def test_exact_f1_and_contains():
@@ -40,3 +40,9 @@ def test_f1_counts_repetitions():
 def test_as_many_answers_as_questions():
     with pytest.raises(UserError, match="one for each of the 2 questions"):
         score_answers(["a", "b"], ["a"])
+
+
+def test_one_of_several_labels():
+    parse = one_of(["Slow", "twenty", "fast"])
+    assert parse("It's SLOW, really.") == "Slow" and parse("20") == "twenty"
+    assert parse("slow or fast") is None and parse("quick") is None and parse("") is None

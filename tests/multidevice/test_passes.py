@@ -7,7 +7,7 @@ import numpy as np
 from slm_jax.assemblies.phonetic_tokenizer import MFCCFeaturesConfig
 from slm_jax.audio.files import write_wav
 from slm_jax.data.corpus import FolderConfig
-from slm_jax.training.pre.frame_units import extracted
+from slm_jax.training.feature_passes import extracted
 from slm_jax.training.run_folder import RunFolder
 from slm_jax.training.stages import RunConfig, StageContext, require_corpus
 

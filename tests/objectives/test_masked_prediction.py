@@ -10,8 +10,8 @@ from flax.core import meta
 from slm_jax.core.contracts import Loss
 from slm_jax.encoders.positional_conv import PositionalConvConfig
 from slm_jax.encoders.ssl import SSLEncoderConfig
+from slm_jax.encoders.ssl_pretraining import HubertPretrainingConfig
 from slm_jax.objectives.masked_prediction import (
-    HubertPretrainingConfig,
     MaskedPrediction,
     MaskedPredictionConfig,
     masked_prediction,

@@ -141,3 +141,33 @@ def test_wrong_settings_are_refused_by_name():
 def test_config_travels_as_json():
     config = KMeansConfig(clusters=7, batch=100)
     assert from_json(config.to_json()) == config
+
+
+def test_rows_in_host_memory_give_the_same_as_on_the_device(speechlike):
+    sizes = []
+
+    def place(rows):
+        sizes.append(len(rows))
+        return jnp.asarray(rows)
+
+    config = KMeansConfig(clusters=10, iterations=6, start_rows=500, device_rows=700)
+    whole = fit_kmeans(config.replace(device_rows=10_000), speechlike)
+    pieces = fit_kmeans(config, speechlike, place=place)
+    assert max(sizes) <= 700
+    np.testing.assert_allclose(pieces.centroids, whole.centroids, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(pieces.inertia, whole.inertia, rtol=1e-4)
+    assert int(pieces.counts.sum()) == len(speechlike)
+
+
+def test_mini_batches_from_host_memory_are_as_good(speechlike):
+    config = KMeansConfig(clusters=30, batch=750, iterations=40, start_rows=500, device_rows=700)
+    whole = fit_kmeans(config.replace(device_rows=10_000), speechlike)
+    assert fit_kmeans(config, speechlike).inertia <= 1.03 * whole.inertia
+
+
+@pytest.mark.parametrize("batch", [None, 64])
+def test_no_cluster_stays_empty_in_host_memory_either(batch):
+    rng = np.random.default_rng(3)
+    rows = np.concatenate([np.zeros((500, 4)), rng.standard_normal((40, 4)) + 5]).astype(np.float32)
+    config = KMeansConfig(clusters=8, batch=batch, iterations=30, start_rows=20, candidates=1, device_rows=100)
+    assert (np.asarray(fit_kmeans(config, rows).counts) > 0).all()

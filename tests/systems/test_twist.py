@@ -12,7 +12,6 @@ from slm_jax.core.trees import count_parameters
 from slm_jax.encoders.ssl_presets import hubert_base
 from slm_jax.interop.families import family_of
 from slm_jax.systems.speech import twist
-from slm_jax.training.pre.masked_prediction import frame_grid, labels_per_frame
 from slm_jax.training.warm_start import agreed, check_source
 
 ROOT = Path(__file__).parents[2]
@@ -71,11 +70,11 @@ def test_the_published_units_come_at_25_hz_from_layer_11():
 
 
 def test_targets_come_twice_as_often_as_frames_at_25_hz_and_never_more_seldom():
-    assert labels_per_frame(twist.hubert_25hz(), 320) == 2
-    assert labels_per_frame(hubert_base(), 320) == 1
-    assert len(frame_grid(twist.hubert_25hz())) == 8
+    assert twist.hubert_25hz().labels_per_frame(320) == 2
+    assert hubert_base().labels_per_frame(320) == 1
+    assert len(twist.hubert_25hz().frame_grid) == 8
     with pytest.raises(UserError, match="frames are 320 samples apart: a multiple of the labels' 640"):
-        labels_per_frame(hubert_base(), 640)
+        hubert_base().labels_per_frame(640)
 
 
 def test_the_tiny_twin_is_the_body_of_stories15m():

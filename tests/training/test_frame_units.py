@@ -16,8 +16,9 @@ from slm_jax.data.passes import float_samples
 from slm_jax.data.records import RecordSource
 from slm_jax.quantizers.kmeans import KMeansConfig
 from slm_jax.quantizers.postprocess import PostprocessConfig, real_frames, treated
+from slm_jax.training.feature_passes import row_mesh
 from slm_jax.training.pre.frame_sample import FrameSample
-from slm_jax.training.pre.frame_units import TOKENIZER, FrameUnitsConfig, row_mesh
+from slm_jax.training.pre.frame_units import TOKENIZER, FrameUnitsConfig
 from slm_jax.training.run_folder import RunFolder
 from slm_jax.training.stages import RunConfig, StageContext, require_corpus, run_stages
 

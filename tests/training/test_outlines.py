@@ -116,6 +116,33 @@ def test_every_published_stage_has_an_outline():
         assert outline.tokens > 0 < outline.speech_s
 
 
+def test_stages_say_which_model_they_trained_or_that_there_is_none(context):
+    models = {name: RUN.stage(name).planned_model(RUN) for name in ("hubert", "lm", "vocoder")}
+    assert models["hubert"] == RUN.stage("hubert").model.encoder and models["lm"] == RUN.stage("lm").model
+    assert models["vocoder"].units == 100
+    folder = context.run.stage("hubert")
+    assert RUN.stage("hubert").model_of(folder) == (models["hubert"], "encoder")
+    durations = RUN.stage("durations")
+    with pytest.raises(UserError, match="stage 'durations' is a DurationStageConfig: it has no decoder, encoder"):
+        durations.model_of(folder)
+    with pytest.raises(UserError, match="stage 'durations' is a DurationStageConfig: its config is known when"):
+        durations.planned_model(RUN)
+
+
+def test_what_a_stage_of_tokens_will_make_is_what_it_made(context):
+    for name in ("mfcc", "units"):
+        stage = RUN.stage(name)
+        assert stage.planned_spec(RUN) == stage.spec(context)
+        assert stage.spec(context).describe() == "units 100; every 320 samples at 16,000 Hz"
+
+
+def test_a_vocoder_of_another_frame_rate_is_refused(context):
+    vocoder = RUN.stage("vocoder")
+    shorter = vocoder.replace(model=vocoder.model.replace(generator=vocoder.model.generator.replace(istft_hop=40)))
+    with pytest.raises(UserError, match=r"hop of vocoder\.model is 160: stage 'units' has a unit every 320 samples"):
+        shorter.outline(RUN)
+
+
 def test_a_shape_that_only_the_weights_know_needs_them():
     run = twist.published("350m", start_from="nowhere")
     lm = dataclasses.replace(run.stage("lm"), model=None)

@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 
-from slm_jax.assemblies.phonetic_tokenizer import MFCCFeaturesConfig
+from slm_jax.assemblies.phonetic_tokenizer import MFCCFeaturesConfig, unit_spec
 from slm_jax.checkpoints.manager import Checkpoints
 from slm_jax.core.errors import UserError
 from slm_jax.data.corpus import WorldConfig
@@ -18,9 +18,11 @@ from slm_jax.training.loop import TrainConfig
 from slm_jax.training.optimizer import OptimizerConfig
 from slm_jax.training.pre import unit_lm
 from slm_jax.training.pre.frame_units import FrameUnitsConfig, units_row
+from slm_jax.training.pre.pitch import PitchStageConfig
 from slm_jax.training.pre.unit_lm import UnitLMConfig
 from slm_jax.training.run_folder import RunFolder
 from slm_jax.training.stages import StageContext, run_stage
+from slm_jax.training.token_stage import write_spec
 
 CORPUS = WorldConfig(hours=0.01)
 LM = UnitLMConfig(
@@ -90,6 +92,21 @@ def test_a_checkpoint_of_another_vocabulary_is_refused_with_both_shown(half_trai
     hashes = [Vocabulary(ranges=(("units", count),)).content_hash() for count in (16, 24)]
     assert f"vocabulary_hash: {hashes[0]} -> {hashes[1]}" in told
     assert Checkpoints(folder.path / "checkpoints").latest_step() == 2
+
+
+def test_tokens_of_another_rate_are_refused_with_both_shown(half_trained):
+    units = half_trained.finished("units")
+    write_spec(units, unit_spec(16, hop=640))
+    with pytest.raises(UserError, match=r"meta\.tokens\.hop: 320 -> 640"):
+        run_stage(LM, half_trained)
+
+
+def test_a_stage_that_makes_no_tokens_is_refused_by_name(half_trained):
+    folder = half_trained.run.stage("pitch")
+    folder.begin(PitchStageConfig(name="pitch"), {})
+    folder.finish([])
+    with pytest.raises(UserError, match="stage 'pitch' is a PitchStageConfig: it makes no tokens"):
+        LM.replace(units="pitch").plan(half_trained.run.stage("other"), half_trained)
 
 
 def test_another_layout_of_as_many_ids_is_refused_by_its_hash(half_trained, monkeypatch):

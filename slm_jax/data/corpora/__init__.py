@@ -1,11 +1,16 @@
 """Corpora: where speech comes from, and how it becomes ArrayRecord through TFDS.
 
-Settings   one config per kind, and their short written form            (`corpora.settings`)
-World      facts, grammar, voice, plans, manner, mix, records, turns    (`corpora.world_*`)
-Questions  instructions about what is heard, with known answers         (`corpora.world_instructions`)
-Splits     what an item is split by, and into what                      (`corpora.splits`)
-Small ones splits that would be empty get an item                  (`corpora.filled_splits`)
-Recordings manifests, folders and TFDS sets, checked item by item       (`corpora.manifest`, `.folder`, `.tfds_set`)
-Messages   turns and conversations of manifests                        (`corpora.conversations`)
-Builders   the TFDS builders, and the parts they are made of            (`corpora.builders`, `.parts`)
+Settings    one config per kind, and their short written form    (`data.corpora.settings`)
+World       facts and grammar: what is said                      (`data.corpora.world_facts`, `data.corpora.world_grammar`)
+            a voice, its phones                                  (`data.corpora.world_voice`, `data.corpora.world_phones`)
+            plans and manner: who says it how                    (`data.corpora.world_plans`, `data.corpora.world_manner`)
+            channels, overlaps; records                          (`data.corpora.world_mix`, `data.corpora.world_records`)
+            turns as messages; instructions with known answers   (`data.corpora.world_turns`,
+                                                                  `data.corpora.world_instructions`)
+Recordings  manifests, folders and TFDS sets                     (`data.corpora.manifest`, `data.corpora.folder`,
+                                                                  `data.corpora.tfds_set`)
+            checked item by item; turns and conversations        (`data.corpora.recordings`,
+                                                                  `data.corpora.conversations`)
+Splits      what decides, and splits that would be empty         (`data.corpora.splits`, `data.corpora.filled_splits`)
+Builders    the TFDS builders and the parts they are made of     (`data.corpora.builders`, `data.corpora.parts`)
 """

@@ -2,5 +2,5 @@
 
 GSLM       HuBERT units, a unit language model, a unit vocoder           (`systems.speech.gslm`)
 TWIST      the same, its language model begun from a text model          (`systems.speech.twist`)
-Shared     how their runs are loaded, and published stages               (`systems.speech.unit_speech`)
+Shared     how their runs are loaded and judged                          (`systems.speech.unit_speech`)
 """

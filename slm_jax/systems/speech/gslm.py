@@ -20,20 +20,17 @@ from slm_jax.decoders.istft_vocoder import ISTFTVocoderConfig
 from slm_jax.decoders.predictors import PredictorConfig, pitch_predictor
 from slm_jax.decoders.unit_vocoder import UnitVocoderConfig
 from slm_jax.encoders.ssl_presets import hubert_base, log_mel_tiny
+from slm_jax.encoders.ssl_pretraining import HubertPretrainingConfig
 from slm_jax.generation.sampling import SamplingConfig
-from slm_jax.objectives.masked_prediction import HubertPretrainingConfig, MaskedPredictionConfig
+from slm_jax.objectives.masked_prediction import MaskedPredictionConfig
 from slm_jax.quantizers.kmeans import KMeansConfig
 from slm_jax.quantizers.postprocess import PostprocessConfig
 from slm_jax.sequence_models.decoder_config import DecoderConfig
 from slm_jax.sequence_models.presets import gslm_transformer_lm_big
 from slm_jax.systems.card import KeptFigure, SystemCard
-from slm_jax.systems.speech.unit_speech import (
-    PUBLISHED_KMEANS,
-    UnitSpeechConfig,
-    published_hubert,
-    published_units,
-    published_vocoder,
-)
+from slm_jax.systems.recipes.hubert_units import PUBLISHED_KMEANS, published_hubert, published_units
+from slm_jax.systems.recipes.unit_voice import published_vocoder
+from slm_jax.systems.speech.unit_speech import UnitSpeechConfig
 from slm_jax.training.loop import TrainConfig
 from slm_jax.training.optimizer import OptimizerConfig
 from slm_jax.training.pre.durations import DurationStageConfig

@@ -24,14 +24,10 @@ from slm_jax.parallel.mesh import MeshConfig
 from slm_jax.sequence_models.decoder_config import DecoderConfig
 from slm_jax.sequence_models.presets import llama, opt
 from slm_jax.systems.card import KeptFigure, SystemCard
+from slm_jax.systems.recipes.hubert_units import PUBLISHED_KMEANS, published_hubert, published_units
+from slm_jax.systems.recipes.unit_voice import published_vocoder
 from slm_jax.systems.speech import gslm
-from slm_jax.systems.speech.unit_speech import (
-    PUBLISHED_KMEANS,
-    UnitSpeechConfig,
-    published_hubert,
-    published_units,
-    published_vocoder,
-)
+from slm_jax.systems.speech.unit_speech import UnitSpeechConfig
 from slm_jax.training.loop import TrainConfig
 from slm_jax.training.optimizer import OptimizerConfig
 from slm_jax.training.pre.frame_units import FrameUnitsConfig

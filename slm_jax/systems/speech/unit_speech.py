@@ -1,12 +1,7 @@
-"""What the systems over one stream of units share (GSLM, TWIST): how a run is loaded, and published stages."""
+"""What the systems over one stream of units share (GSLM, TWIST): how a run is loaded and judged."""
 
 from slm_jax.core.messages import Conversation
-from slm_jax.data.pipeline import PipelineConfig
 from slm_jax.data.records import RecordSource
-from slm_jax.decoders.discriminators import DiscriminatorsConfig
-from slm_jax.decoders.hifigan import HiFiGANConfig
-from slm_jax.decoders.unit_vocoder import UnitVocoderConfig
-from slm_jax.encoders.ssl import SSLEncoderConfig
 from slm_jax.evaluation.section import JudgeConfig
 from slm_jax.generation.sampling import SamplingConfig
 from slm_jax.judges.continuations import ContinuationsJudge
@@ -14,34 +9,13 @@ from slm_jax.judges.language_model import LanguageModelJudge
 from slm_jax.judges.losses import LossesJudge
 from slm_jax.judges.resynthesis import ResynthesisJudge
 from slm_jax.judges.units import UnitsJudge
-from slm_jax.objectives.masked_prediction import HubertPretrainingConfig, MaskedPredictionConfig
-from slm_jax.objectives.vocoder import hifigan_losses
-from slm_jax.quantizers.kmeans import KMeansConfig
 from slm_jax.serving.unit_speech_lm import Origin, UnitDecoding, UnitSpeechLM
 from slm_jax.training.gradient_stage import trained
-from slm_jax.training.loop import TrainConfig
-from slm_jax.training.optimizer import OptimizerConfig
 from slm_jax.training.pre.durations import DurationStageConfig
-from slm_jax.training.pre.frame_units import FrameUnitsConfig, LayerOfStageConfig
-from slm_jax.training.pre.masked_prediction import MaskedPredictionStageConfig
-from slm_jax.training.pre.pitch import PitchStageConfig
-from slm_jax.training.pre.unit_lm import UnitLMConfig, unit_vocabulary
+from slm_jax.training.pre.unit_lm import UnitLMConfig, sequence_column, unit_vocabulary
 from slm_jax.training.pre.unit_vocoder import UnitVocoderStageConfig
-from slm_jax.training.run_folder import StageFolder
-from slm_jax.training.stages import RunConfig, StageConfig, StageContext
-
-PUBLISHED_KMEANS = KMeansConfig(clusters=500, batch=10_000, starts=20)
-PUBLISHED_FIT_FRAMES = 5_000_000
-HUBERT_OPTIMIZER = OptimizerConfig(
-    learning_rate=5e-4,
-    schedule="polynomial",
-    power=1.0,
-    warmup_steps=32_000,
-    betas=(0.9, 0.98),
-    eps=1e-6,
-    weight_decay=0.01,
-    clip=10.0,
-)
+from slm_jax.training.stages import RunConfig, StageContext
+from slm_jax.training.token_stage import token_stage
 
 UNIT_SPEECH_JUDGES = (
     UnitsJudge(),
@@ -74,16 +48,13 @@ class UnitSpeechConfig(RunConfig):
 
     def load(self, context: StageContext) -> UnitSpeechLM:
         """The trained system."""
-        units, lm = (
-            FrameUnitsConfig.of(context.finished(self.units_stage)),
-            UnitLMConfig.of(context.finished(self.lm_stage)),
-        )
+        units, lm = token_stage(context, self.units_stage), UnitLMConfig.of(context.finished(self.lm_stage))
         vocoder = UnitVocoderStageConfig.of(context.finished(self.spoken_by))
         spoken = context.finished(self.vocoder_stage)
         known = self.spoken_by != self.vocoder_stage
         return UnitSpeechLM(
             tokenizer=units.tokenizer(context),
-            vocabulary=unit_vocabulary(units.clusters),
+            vocabulary=unit_vocabulary(units.spec(context).units),
             lm=lm.decoder(context.finished(self.lm_stage)).make(),
             lm_params=trained(context.finished(self.lm_stage))[1]["params"],
             vocoder=vocoder.vocoder(context).make(),
@@ -91,7 +62,7 @@ class UnitSpeechConfig(RunConfig):
             speakers=vocoder.speakers(context),
             decoding=UnitDecoding().drawing(self.sampling),
             prompt_s=self.prompt_s,
-            frames_per_unit=None if known else frames_per_unit(context.finished(self.units_stage)),
+            frames_per_unit=None if known else frames_per_unit(context, self.units_stage),
             origin=Origin(self.units_stage, self.lm_stage, self.spoken_by),
         )
 
@@ -99,56 +70,8 @@ class UnitSpeechConfig(RunConfig):
         return super().prompts(context, count, self.prompt_s if seconds is None else seconds)
 
 
-def frames_per_unit(folder: StageFolder) -> float:
-    """How many frames a unit lasts in the mean of what was trained on."""
-    source = RecordSource(FrameUnitsConfig.records(folder, "train"))
-    return float(source.lengths("units").sum() / source.lengths("runs").sum())
-
-
-def published_hubert(name: str, targets: str, classes: int, encoder: SSLEncoderConfig) -> MaskedPredictionStageConfig:
-    """One iteration of HuBERT as published (Hsu et al. 2021): 400,000 steps on crops of 250,000 samples."""
-    return MaskedPredictionStageConfig(
-        name=name,
-        targets=targets,
-        model=HubertPretrainingConfig(encoder=encoder, classes=classes),
-        crop_s=15.625,
-        objective=MaskedPredictionConfig(feature_penalty=10.0),
-        train=TrainConfig(steps=400_000),
-        batches=PipelineConfig(batch=256),
-        optimizer=HUBERT_OPTIMIZER,
-    )
-
-
-def published_units(name: str, hubert: str, layer: int, clusters: int) -> FrameUnitsConfig:
-    """k-means on a layer of the encoder that stage `hubert` trained."""
-    return FrameUnitsConfig(
-        name=name,
-        features=LayerOfStageConfig(stage=hubert, layer=layer),
-        kmeans=PUBLISHED_KMEANS.replace(clusters=clusters),
-        fit_frames=PUBLISHED_FIT_FRAMES,
-    )
-
-
-def published_vocoder(clusters: int, generator: HiFiGANConfig, segment: int = 8960) -> tuple[StageConfig, ...]:
-    """F0, HiFi-GAN on units with its judges (Polyak et al. 2021), and its durations.
-
-    `segment`: samples that are trained on at once.
-    """
-    vocoder = UnitVocoderStageConfig(
-        name="vocoder",
-        units="units",
-        pitch="pitch",
-        model=UnitVocoderConfig(units=clusters, generator=generator),
-        frames=segment // generator.hop,
-        losses=hifigan_losses(),
-        discriminators=DiscriminatorsConfig(),
-        train=TrainConfig(steps=400_000),
-        batches=PipelineConfig(batch=16),
-        optimizer=OptimizerConfig(
-            learning_rate=2e-4, schedule="exponential", final_fraction=0.1, betas=(0.8, 0.99), weight_decay=0.01
-        ),
-    )
-    durations = DurationStageConfig(
-        name="durations", vocoder="vocoder", train=TrainConfig(steps=20_000), batches=PipelineConfig(batch=64)
-    )
-    return PitchStageConfig(name="pitch"), vocoder, durations
+def frames_per_unit(context: StageContext, units: str) -> float:
+    """How many frames a unit of stage `units` lasts in the mean of what was trained on."""
+    stage = token_stage(context, units)
+    source, spec = RecordSource(stage.records(context.finished(units), "train")), stage.spec(context)
+    return float(source.lengths(spec.columns[0]).sum() / source.lengths(sequence_column(spec)).sum())

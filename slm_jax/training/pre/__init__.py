@@ -2,6 +2,7 @@
 
 Frame units          k-means on MFCC or on a layer; units of the corpus   (`training.pre.frame_units`)
 Frame sample         features in host memory, what units are fitted on      (`training.pre.frame_sample`)
+Prosody              units with durations and pitch                      (`training.pre.prosody`)
 Masked prediction    HuBERT: predict the units of hidden frames           (`training.pre.masked_prediction`)
 Unit LM              next unit                                            (`training.pre.unit_lm`)
 Pitch                F0 of every utterance and its statistics             (`training.pre.pitch`)

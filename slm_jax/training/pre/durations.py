@@ -17,11 +17,11 @@ from slm_jax.training.gradient_stage import (
     host_share,
     trained,
 )
-from slm_jax.training.pre.frame_units import FrameUnitsConfig
 from slm_jax.training.pre.unit_vocoder import UnitVocoderStageConfig
 from slm_jax.training.run_folder import StageFolder
 from slm_jax.training.stages import RunConfig, StageContext
 from slm_jax.training.step import Player
+from slm_jax.training.token_stage import planned_spec, token_stage
 
 
 class DurationStageConfig(GradientStageConfig):
@@ -37,20 +37,22 @@ class DurationStageConfig(GradientStageConfig):
     def plan(self, folder: StageFolder, context: StageContext) -> Plan:
         stage = UnitVocoderStageConfig.of(context.finished(self.vocoder))
         _, variables = trained(context.finished(self.vocoder))
-        source = RecordSource(FrameUnitsConfig.records(context.finished(stage.units), "train"))
+        tokens = token_stage(context, stage.units)
+        source = RecordSource(tokens.records(context.finished(stage.units), "train"))
+        example = self.example.replace(units=tokens.spec(context).columns[0])
         return Plan(
             *self._learner(stage.vocoder(context)),
-            batches=make_batches(source, self.example.make(), self.batches, **host_share(self.train.mesh)),
+            batches=make_batches(source, example.make(), self.batches, **host_share(self.train.mesh)),
             start_from={"params": {"generator": variables["params"]["generator"]}},
         )
 
     def outline(self, run: RunConfig) -> Outline:
         stage = described(run, self.vocoder, UnitVocoderStageConfig)
-        clusters = described(run, stage.units, FrameUnitsConfig).clusters
-        some = self.example.make()({self.example.units: np.zeros(1, np.int32)}, np.random.default_rng(0))
+        example = self.example.replace(units=planned_spec(run, stage.units).columns[0])
+        some = example.make()({example.units: np.zeros(1, np.int32)}, np.random.default_rng(0))
         tokens = self.batches.batch * self.example.length
         return Outline(
-            *self._learner(stage.model.replace(units=clusters)),
+            *self._learner(stage.planned_model(run)),
             batch=stacked_shapes(some, self.batches.batch),
             tokens=tokens,
             speech_s=tokens * stage.model.hop / stage.model.rate_hz,

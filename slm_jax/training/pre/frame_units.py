@@ -2,43 +2,44 @@
 
 import dataclasses
 import json
-import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import lru_cache
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 from jaxtyping import Float
 
-from slm_jax.assemblies.phonetic_tokenizer import EncoderFeaturesConfig, MFCCFeaturesConfig, PhoneticTokenizer
+from slm_jax.assemblies.phonetic_tokenizer import (
+    MFCCFeaturesConfig,
+    PhoneticTokenizer,
+    unit_spec,
+)
 from slm_jax.core.config import Config
-from slm_jax.core.errors import require
+from slm_jax.core.token_spec import TokenSpec
 from slm_jax.core.types import Frames
 from slm_jax.data.corpus import RATE_HZ, SPLITS, CorpusConfig
-from slm_jax.data.joined import Subset
-from slm_jax.data.lengths import source_lengths
-from slm_jax.data.passes import finite_batches
-from slm_jax.data.progress import tracked
 from slm_jax.data.shares import this_host, write_shared
-from slm_jax.objectives.masked_prediction import HubertPretrainingConfig
 from slm_jax.parallel.hosts import is_first_host, on_first_host
 from slm_jax.parallel.mesh import MeshConfig
-from slm_jax.parallel.sharding import batch_sharding, put_batch, replicated
+from slm_jax.parallel.sharding import put_batch
 from slm_jax.quantizers.kmeans import KMeansConfig, fit_kmeans
 from slm_jax.quantizers.postprocess import PostprocessConfig
 from slm_jax.token_compression.dedup import dedup_row
-from slm_jax.training.gradient_stage import trained
+from slm_jax.training.feature_passes import (
+    Clustered,
+    Features,
+    extracted,
+    layer_features,
+    speech_encoder,
+    thinned_frames,
+)
+from slm_jax.training.gradient_stage import GradientStageConfig, described
 from slm_jax.training.pre.frame_sample import FrameSample
 from slm_jax.training.run_folder import StageFolder
-from slm_jax.training.stages import StageConfig, StageContext, require_form
+from slm_jax.training.stages import RunConfig, StageContext, require_form
+from slm_jax.training.token_stage import UNITS, TokenStageConfig, write_spec
 
-TOKENIZER, UNITS, FIT = "tokenizer", "units", "fit.json"
-ROWS = 16
-"""Utterances that are encoded at once."""
-Features = MFCCFeaturesConfig | EncoderFeaturesConfig
+TOKENIZER, FIT = "tokenizer", "fit.json"
 
 
 class LayerOfStageConfig(Config):
@@ -48,7 +49,7 @@ class LayerOfStageConfig(Config):
     layer: int
 
 
-class FrameUnitsConfig(StageConfig):
+class FrameUnitsConfig(TokenStageConfig):
     """Fits `kmeans` on `fit_frames` frames of `features`, drawn evenly from the training speech.
 
     Leaves `tokenizer/` and, for every split, a table `units/<split>` with `id`, `units` (one per frame), `runs`
@@ -72,10 +73,18 @@ class FrameUnitsConfig(StageConfig):
         """Number of units."""
         return self.kmeans.clusters
 
-    @staticmethod
-    def records(folder: StageFolder, split: str) -> Path:
-        """The units of a split."""
-        return folder.path / UNITS / split
+    def found_spec(self, context: StageContext) -> TokenSpec:
+        if isinstance(self.features, MFCCFeaturesConfig):
+            return unit_spec(self.clusters, self.features.hop)
+        folder = context.finished(self.features.stage)
+        model, _ = GradientStageConfig.of(folder).model_of(folder)
+        return unit_spec(self.clusters, speech_encoder(model, folder.name).hop)
+
+    def planned_spec(self, run: RunConfig) -> TokenSpec:
+        if isinstance(self.features, MFCCFeaturesConfig):
+            return unit_spec(self.clusters, self.features.hop)
+        model = described(run, self.features.stage, GradientStageConfig).planned_model(run)
+        return unit_spec(self.clusters, speech_encoder(model, self.features.stage).hop)
 
     def run(self, folder: StageFolder, context: StageContext) -> Sequence[str]:
         features, params = self._extractor(context)
@@ -95,13 +104,13 @@ class FrameUnitsConfig(StageConfig):
                 batches = extracted(features, params, source, context, f"{self.name} {split}", **this_host())
                 rows = encoded(tokenizer, batches)
             write_shared(self.records(folder, split), rows, len(source))
-        return [TOKENIZER, UNITS, FIT]
+        return [TOKENIZER, UNITS, FIT, on_first_host(lambda: write_spec(folder, tokenizer.spec))]
 
     def _fit(self, folder: StageFolder, features: Features, sample: FrameSample) -> None:
         """Fit on this host's devices and write the tokenizer, which every host then reads; treats the sample."""
         post = self.postprocess.fit(sample.values)
         sample.treat(post)
-        fit = fit_kmeans(self.kmeans, over_devices(sample.values))
+        fit = fit_kmeans(self.kmeans, sample.values, place=over_devices)
         PhoneticTokenizer(features, None, post, fit.centroids).save(folder.path / TOKENIZER)
         summary = {"inertia": fit.inertia, "passes": fit.passes, "empty": int((np.asarray(fit.counts) == 0).sum())}
         (folder.path / FIT).write_text(json.dumps(summary, indent=1), encoding="utf-8")
@@ -111,59 +120,17 @@ class FrameUnitsConfig(StageConfig):
         _, params = self._extractor(context)
         return PhoneticTokenizer.load(context.finished(self.name).path / TOKENIZER, params)
 
+    def clustered(self, context: StageContext) -> Clustered | None:
+        if isinstance(self.features, MFCCFeaturesConfig):
+            return None
+        name = f"{self.features.stage} layer {self.features.layer}"
+        return Clustered(name, *self._extractor(context), self.kmeans, self.postprocess)
+
     def _extractor(self, context: StageContext) -> tuple[Features, Any]:
         """Which features, and the parameters of the encoder that makes them (None for MFCC)."""
         if isinstance(self.features, MFCCFeaturesConfig):
             return self.features, None
         return layer_features(context.finished(self.features.stage), self.features.layer)
-
-
-def layer_features(folder: StageFolder, layer: int) -> tuple[EncoderFeaturesConfig, Any]:
-    """Features of a layer of the encoder that a finished stage trained, and the encoder's parameters."""
-    stage, variables = trained(folder)
-    model = getattr(stage, "model", None)
-    require(isinstance(model, HubertPretrainingConfig), "stage", folder.name, "it did not train a speech encoder")
-    return EncoderFeaturesConfig(encoder=model.encoder, layer=layer), variables["params"]["encoder"]
-
-
-def thinned(source: Any, features: Features, frames: int) -> Subset:
-    """Every n-th utterance of `source`, so that about `frames` frames are left; all of a smaller one."""
-    return thinned_frames(source, features, frames)[0]
-
-
-def thinned_frames(source: Any, features: Features, frames: int) -> tuple[Subset, int]:
-    """What `thinned` leaves, and how many frames that has."""
-    counts = np.asarray(features.frame_count(source_lengths(source, "samples")))
-    every = max(1, round(int(counts.sum()) / frames))
-    return Subset(source, range(0, len(source), every)), int(counts[::every].sum())
-
-
-def extracted(
-    features: Features, params: Any, source: Any, context: StageContext, name: str, host: int = 0, hosts: int = 1
-) -> Iterator[tuple[dict[str, Any], Frames]]:
-    """Batches of a pass over one host's share of `source`, with their features.
-
-    A batch has `id`, `index` and `valid` of each row. Its rows are spread over the devices of this host.
-    """
-    extract, mesh = compiled(features), row_mesh()
-    params = jax.device_put(params, replicated(mesh))
-    batches = finite_batches(source, context.lengths, ROWS, ("id",), host=host, hosts=hosts)
-    for rows in tracked(batches, len(range(host, len(source), hosts)), name, context.progress):
-        frames = extract(params, *jax.device_put((rows["samples"], rows["mask"]), batch_sharding(mesh)))
-        kept = {name: rows[name] for name in ("id", "index", "valid")}
-        yield kept, Frames(frames.values, frames.mask & rows["valid"][:, None])
-
-
-@lru_cache(maxsize=8)
-def compiled(features: Features) -> Callable[..., Frames]:
-    """`features.extract`, compiled once for every shape however many passes there are."""
-    return jax.jit(features.extract)
-
-
-def row_mesh() -> Mesh:
-    """As many devices of this host as the rows of a batch divide over."""
-    devices = jax.local_devices()
-    return MeshConfig().make(devices[: math.gcd(ROWS, len(devices))])
 
 
 def over_devices(frames: Float[np.ndarray, "T D"]) -> jax.Array:

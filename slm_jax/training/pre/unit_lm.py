@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from slm_jax.core.errors import UserError, require
+from slm_jax.core.token_spec import TokenSpec
 from slm_jax.data.examples.unit_text import UnitTextConfig
 from slm_jax.data.mixture import MixtureConfig, PartConfig
 from slm_jax.data.packing import PackingConfig
@@ -26,15 +27,13 @@ from slm_jax.training.gradient_stage import (
     Learner,
     Outline,
     Plan,
-    described,
     host_share,
 )
 from slm_jax.training.loop import Evaluate
-from slm_jax.training.pre.frame_units import FrameUnitsConfig
-from slm_jax.training.pre.masked_prediction import MaskedPredictionStageConfig, target_hop
 from slm_jax.training.run_folder import StageFolder
 from slm_jax.training.stages import RunConfig, StageContext
 from slm_jax.training.step import Player
+from slm_jax.training.token_stage import TOKENS, planned_spec, token_stage
 from slm_jax.training.warm_start import (
     RECORD,
     Table,
@@ -85,18 +84,21 @@ class UnitLMConfig(GradientStageConfig):
             check_source(self.start_from, self.model)
 
     def plan(self, folder: StageFolder, context: StageContext) -> Plan:
-        units = FrameUnitsConfig.of(context.finished(self.units))
-        vocabulary = unit_vocabulary(units.clusters)
+        stage, tokens = token_stage(context, self.units), context.finished(self.units)
+        spec = stage.spec(context)
+        vocabulary = unit_vocabulary(spec.units)
         warm = self.warm_start(folder, vocabulary)
         config, weights = (self.model, None) if warm is None else warm.begin()
         model = self._model(config, vocabulary)
-        text = self.example(vocabulary)
-        source = RecordSource(units.records(context.finished(self.units), "train"))
-        dev = RecordSource(units.records(context.finished(self.units), "dev"))
-        held_out = [text.sequence(dev[i]["runs"]) for i in range(len(dev))]
-        meta = {"vocabulary": vocabulary.to_json(), "vocabulary_hash": vocabulary.content_hash()}
-        hop = target_hop(units, lambda name: MaskedPredictionStageConfig.of(context.finished(name)))
-        each_s = seconds_per_token(source, hop, context.corpus.rate_hz)
+        text = self.example(vocabulary, sequence_column(spec))
+        source, dev = (RecordSource(stage.records(tokens, split)) for split in ("train", "dev"))
+        held_out = [text.sequence(dev[i][text.units]) for i in range(len(dev))]
+        meta = {
+            TOKENS: spec.to_json(),
+            "vocabulary": vocabulary.to_json(),
+            "vocabulary_hash": vocabulary.content_hash(),
+        }
+        each_s = seconds_per_token(source, spec)
         return Plan(
             *self._learner(model),
             batches=self._batches(source, text, context),
@@ -113,19 +115,15 @@ class UnitLMConfig(GradientStageConfig):
         return lambda state, frozen: {"nats_per_unit": nats_per_token(model, state.served["params"], held_out)}
 
     def outline(self, run: RunConfig) -> Outline:
-        units = described(run, self.units, FrameUnitsConfig)
-        vocabulary = unit_vocabulary(units.clusters)
-        config = self.model
-        if config is None:  # the shape of the weights; the weights themselves are not looked at
-            config = agreed(decoder_in(self.start_from), None, vocabulary.padded_size(8), self.start_from)
-        sequence = self.example(vocabulary).sequence(np.zeros(1, np.int32))
+        spec = planned_spec(run, self.units)
+        vocabulary = unit_vocabulary(spec.units)
+        sequence = self.example(vocabulary, sequence_column(spec)).sequence(np.zeros(1, np.int32))
         tokens = self.batches.batch * self.row_length
-        hop = target_hop(units, lambda name: described(run, name, MaskedPredictionStageConfig))
         return Outline(
-            *self._learner(self._model(config, vocabulary)),
+            *self._learner(self._model(self.planned_model(run), vocabulary)),
             batch=packed_shapes({"ids": sequence}, self.packing, self.batches.batch),
             tokens=tokens,
-            speech_s=tokens * hop / run.corpus.rate_hz,
+            speech_s=tokens / spec.frames_per_second,
         )
 
     def _batches(self, table: RecordSource, text: UnitTextConfig, context: StageContext) -> Batches:
@@ -178,20 +176,31 @@ class UnitLMConfig(GradientStageConfig):
         """The model of a stage that is done."""
         return self.model if self.start_from is None else recorded_model(folder)
 
-    def example(self, vocabulary: Vocabulary) -> UnitTextConfig:
-        """How a row of the units table becomes a sequence."""
+    def model_of(self, folder: StageFolder) -> tuple[DecoderConfig, str]:
+        return self.decoder(folder), ""
+
+    def planned_model(self, run: RunConfig) -> DecoderConfig:
+        if self.model is not None:
+            return self.model
+        vocabulary = unit_vocabulary(planned_spec(run, self.units).units)
+        return agreed(decoder_in(self.start_from), None, vocabulary.padded_size(8), self.start_from)
+
+    def example(self, vocabulary: Vocabulary, column: str = "runs") -> UnitTextConfig:
+        """How a row of the units' table becomes a sequence; `column`: where they are."""
         first, _ = vocabulary.bounds("units")
         ends = {"bos": vocabulary.bos_id, "eos": vocabulary.eos_id}
-        return UnitTextConfig(units="runs", first_unit=first, longest=self.row_length, **ends)
+        return UnitTextConfig(units=column, first_unit=first, longest=self.row_length, **ends)
 
 
-def seconds_per_token(source: RecordSource, hop: int, rate_hz: int) -> float:
-    """Speech (seconds) that one token stands for in the mean of a units table, both ends of sequences counted.
+def sequence_column(spec: TokenSpec) -> str:
+    """The column that a one-stream model reads: units without repetitions where there are any, otherwise all."""
+    return (spec.columns if spec.runs is None else spec.runs)[0]
 
-    `hop`: samples from one unit to the next at `rate_hz` (Hz).
-    """
-    tokens = source.lengths("runs").sum() + 2 * len(source)
-    return float(source.lengths("units").sum() * hop / rate_hz / tokens)
+
+def seconds_per_token(source: RecordSource, spec: TokenSpec) -> float:
+    """Speech (seconds) that one token stands for in the mean of a table, both ends of sequences counted."""
+    tokens = source.lengths(sequence_column(spec)).sum() + 2 * len(source)
+    return float(source.lengths(spec.columns[0]).sum() / spec.frames_per_second / tokens)
 
 
 def unit_vocabulary(units: int) -> Vocabulary:

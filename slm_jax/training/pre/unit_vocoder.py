@@ -6,7 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from slm_jax.checkpoints.manager import META, Checkpoints
+from slm_jax.core.config import Config, from_json
 from slm_jax.core.errors import require
+from slm_jax.core.token_spec import TokenSpec
 from slm_jax.data.corpus import CorpusConfig
 from slm_jax.data.examples.vocoder_segments import VocoderSegmentConfig
 from slm_jax.data.joined import Joined
@@ -17,6 +20,7 @@ from slm_jax.decoders.discriminators import Discriminators, DiscriminatorsConfig
 from slm_jax.decoders.unit_vocoder import UnitVocoder, UnitVocoderConfig, initialise
 from slm_jax.objectives.vocoder import DiscriminatorObjective, GeneratorObjective, VocoderLossConfig
 from slm_jax.training.gradient_stage import (
+    CHECKPOINTS,
     GradientStageConfig,
     Learner,
     Outline,
@@ -27,11 +31,11 @@ from slm_jax.training.gradient_stage import (
     without_warmup,
 )
 from slm_jax.training.optimizer import OptimizerConfig
-from slm_jax.training.pre.frame_units import FrameUnitsConfig
 from slm_jax.training.pre.pitch import PitchStageConfig, voice_statistics
 from slm_jax.training.run_folder import StageFolder
 from slm_jax.training.stages import RunConfig, StageContext, require_form
 from slm_jax.training.step import Player
+from slm_jax.training.token_stage import TOKENS, planned_spec, token_stage
 
 
 class UnitVocoderStageConfig(GradientStageConfig):
@@ -64,12 +68,12 @@ class UnitVocoderStageConfig(GradientStageConfig):
             batches=make_batches(self._source(context), example.make(), self.batches, **host_share(self.train.mesh)),
             start_from=None if self.start_from is None else trained(context.finished(self.start_from))[1],
             speech_s=lambda batch: float(batch["frame_mask"].sum()) * example.hop_samples / example.rate_hz,
-            meta={"vocoder": model.to_json()},
+            meta={TOKENS: token_stage(context, self.units).spec(context).to_json(), "vocoder": model.to_json()},
         )
 
     def outline(self, run: RunConfig) -> Outline:
-        model = self.model.replace(units=described(run, self.units, FrameUnitsConfig).clusters)
-        example = self._segment(described(run, self.pitch, PitchStageConfig), ())
+        model = self.planned_model(run)
+        example = self._segment(planned_spec(run, self.units), described(run, self.pitch, PitchStageConfig), ())
         samples, rows = example.frames * example.hop_samples, self.batches.batch
         track = np.zeros(1 + round(samples / example.rate_hz / example.f0_step_s), np.float32)
         item = {"samples": np.zeros(samples, np.float32), example.units: np.zeros(example.frames, np.int32)}
@@ -93,15 +97,22 @@ class UnitVocoderStageConfig(GradientStageConfig):
 
         return start, self._players(vocoder, judges)
 
+    def model_of(self, folder: StageFolder) -> tuple[Config, str]:
+        saved = Checkpoints(folder.path / CHECKPOINTS)
+        return from_json(saved.read_json(saved.newest_sound(), META)["fixed"]["meta"]["vocoder"]), "generator"
+
+    def planned_model(self, run: RunConfig) -> UnitVocoderConfig:
+        return self.model.replace(units=planned_spec(run, self.units).units)
+
     def vocoder(self, context: StageContext) -> UnitVocoderConfig:
         """The model with what the stages before it found: number of units, F0 statistics."""
-        units = FrameUnitsConfig.of(context.finished(self.units))
+        units = token_stage(context, self.units).spec(context).units
         voice = voice_statistics(context.finished(self.pitch))
         rule = f"the corpus has the speakers {', '.join(voice['speakers'])}"
         enough = self.model.speakers == 0 or self.model.speakers >= len(voice["speakers"])
         require(enough, f"{self.name}.model.speakers", self.model.speakers, rule)
         found = {name: voice[name] for name in ("log_f0_mean", "log_f0_std")}
-        return self.model.replace(units=units.clusters, **found)
+        return self.model.replace(units=units, **found)
 
     def speakers(self, context: StageContext) -> tuple[str, ...]:
         """Names of the speakers the vocoder tells apart, in the order of its embedding."""
@@ -109,10 +120,15 @@ class UnitVocoderStageConfig(GradientStageConfig):
 
     def example(self, context: StageContext) -> VocoderSegmentConfig:
         """How an utterance becomes a segment."""
-        return self._segment(PitchStageConfig.of(context.finished(self.pitch)), self.speakers(context))
+        spec = token_stage(context, self.units).spec(context)
+        return self._segment(spec, PitchStageConfig.of(context.finished(self.pitch)), self.speakers(context))
 
-    def _segment(self, tracker: PitchStageConfig, speakers: tuple[str, ...]) -> VocoderSegmentConfig:
+    def _segment(self, spec: TokenSpec, tracker: PitchStageConfig, speakers: tuple[str, ...]) -> VocoderSegmentConfig:
+        rule = f"stage {self.units!r} has a unit every {spec.hop} samples at {spec.rate_hz} Hz"
+        fits = self.model.hop * spec.rate_hz == spec.hop * self.model.rate_hz
+        require(fits, f"hop of {self.name}.model", self.model.hop, rule)
         return VocoderSegmentConfig(
+            units=spec.columns[0],
             frames=self.frames,
             hop_samples=self.model.hop,
             rate_hz=self.model.rate_hz,
@@ -134,5 +150,5 @@ class UnitVocoderStageConfig(GradientStageConfig):
 
     def _source(self, context: StageContext) -> Joined:
         units, pitch = context.finished(self.units), context.finished(self.pitch)
-        tables = FrameUnitsConfig.of(units).records(units, "train"), pitch.path / "f0" / "train"
+        tables = token_stage(context, self.units).records(units, "train"), pitch.path / "f0" / "train"
         return Joined(context.source("train"), *map(RecordSource, tables))

@@ -1,0 +1,96 @@
+"""The fields of a decoder and their rules: what its layers read."""
+
+from slm_jax.core.config import Config
+from slm_jax.core.errors import require
+from slm_jax.nn.dtypes import compute_dtype
+from slm_jax.nn.mlp import activation
+from slm_jax.nn.positions import RopeScaling
+
+POSITIONS = ("none", "sinusoidal", "learned", "rope")
+
+
+class DecoderShape(Config):
+    """A causal transformer over one stream of token ids.
+
+    Widths
+        `kv_heads` and `head_width` default to `heads` and `width / heads`; `embed_width`, when it differs from
+        `width`, puts a bias-free map before the stack and one after it (OPT-350M).
+    Norms
+        `norm` is "layer" or "rms"; `norm_order` "pre" (before each half of a layer, after the residual is taken) or
+        "post" (after the sum); `final_norm` adds one after the last layer.
+    Positions
+        "learned" and "sinusoidal" add a vector, at index position + `position_offset`; "rope" turns queries and keys.
+        `max_positions` bounds the length (None: no bound, not for "learned").
+    Running
+        `unroll` True, False or "auto" and `remat` are those of `nn.stack`; `window` limits attention to the last
+        steps; `dtype` is the compute dtype, while parameters and logits are float32.
+    """
+
+    vocabulary: int
+    layers: int
+    width: int
+    heads: int
+    hidden: int
+    kv_heads: int | None = None
+    head_width: int | None = None
+    embed_width: int | None = None
+    norm: str = "layer"
+    norm_epsilon: float = 1e-5
+    norm_order: str = "pre"
+    final_norm: bool = True
+    qk_norm: bool = False
+    activation: str = "gelu"
+    gated: bool = False
+    qkv_bias: bool = True
+    out_bias: bool = True
+    mlp_bias: bool = True
+    positions: str = "learned"
+    position_offset: int = 0
+    max_positions: int | None = None
+    rope_base: float = 10_000.0
+    rope_scaling: RopeScaling | None = None
+    embed_scale: float = 1.0
+    tied_head: bool = True
+    dropout: float = 0.0
+    attention_dropout: float = 0.0
+    activation_dropout: float = 0.0
+    window: int | None = None
+    init_scale: float = 0.02
+    unroll: str | bool = "auto"
+    remat: bool = False
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        for name in ("vocabulary", "width", "heads", "hidden"):
+            require(getattr(self, name) >= 1, name, getattr(self, name), "must be at least 1")
+        require(self.layers >= 1, "layers", self.layers, "must be at least 1")
+        require(self.norm in ("layer", "rms"), "norm", self.norm, "must be layer or rms")
+        require(self.norm_order in ("pre", "post"), "norm_order", self.norm_order, "must be pre or post")
+        require(self.positions in POSITIONS, "positions", self.positions, f"must be one of {', '.join(POSITIONS)}")
+        bounded = self.positions != "learned" or self.max_positions is not None
+        require(bounded, "max_positions", self.max_positions, "learned positions need a number")
+        if self.head_width is None:
+            require(self.width % self.heads == 0, "heads", self.heads, f"must divide width {self.width}")
+        require(self.heads % self.groups == 0, "kv_heads", self.kv_heads, f"must divide heads {self.heads}")
+        even = self.positions != "rope" or self.channels % 2 == 0
+        require(even, "head_width", self.channels, "must be even for rotary positions")
+        require(self.window is None or self.window >= 1, "window", self.window, "must be at least 1")
+        for name in ("dropout", "attention_dropout", "activation_dropout"):
+            require(0.0 <= getattr(self, name) < 1.0, name, getattr(self, name), "must lie in [0, 1)")
+        activation(self.activation)
+        compute_dtype(self.dtype)
+
+    @property
+    def groups(self) -> int:
+        """Key-value heads."""
+        return self.heads if self.kv_heads is None else self.kv_heads
+
+    @property
+    def channels(self) -> int:
+        """Channels of a head."""
+        return self.width // self.heads if self.head_width is None else self.head_width
+
+    @property
+    def table_width(self) -> int:
+        """Channels of the token table and of what the head reads."""
+        return self.width if self.embed_width is None else self.embed_width

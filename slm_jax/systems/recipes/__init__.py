@@ -1,0 +1,5 @@
+"""Recipes: stages, alone or in rows, that several systems share.
+
+HuBERT's units    published_hubert, published_units      (`systems.recipes.hubert_units`)
+A voice for them  published_vocoder                      (`systems.recipes.unit_voice`)
+"""

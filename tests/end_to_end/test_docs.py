@@ -1,0 +1,63 @@
+"""The pages under `docs/` as a reader would work through them: every block, as written, in its order."""
+
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from slm_jax.audio.files import write_wav
+from slm_jax.cli.main import main
+
+DOCS = Path(__file__).parents[2] / "docs"
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FILE = re.compile(r"# (\S+\.(?:py|jsonl))\n")
+RATE = 16_000
+
+
+def hummed(seconds, seed):
+    """A gliding hum."""
+    steps = np.repeat(np.random.default_rng(seed).uniform(0.02, 0.4, 10), round(seconds * RATE / 10))
+    return 0.1 * np.sin(np.cumsum(steps))
+
+
+@pytest.fixture
+def desk(tmp_path, monkeypatch):
+    """A folder with the recordings that the pages take for granted."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    write_wav(tmp_path / "hello.wav", hummed(1.0, 0), RATE)
+    for number in range(6):
+        write_wav(tmp_path / "speech" / f"take_{number}.wav", hummed(1.0, number), RATE)
+    for name, seconds in {"question": 1.5, "answer": 1.0}.items():
+        write_wav(tmp_path / "clips" / f"{name}.wav", hummed(seconds, 7), RATE)
+    sides = np.stack([hummed(2.0, 8), hummed(2.0, 9)], axis=1)
+    write_wav(tmp_path / "calls" / "1.wav", sides, RATE)
+    yield tmp_path
+    sys.modules.pop("loudness", None)
+
+
+@pytest.mark.parametrize("page", ["systems_and_judges", "corpora"])
+def test_every_block_runs_as_written(page, desk, capsys):
+    names: dict = {"__name__": "reader"}
+    for number, (language, text) in enumerate(BLOCK.findall((DOCS / f"{page}.md").read_text("utf-8")), start=1):
+        if file := FILE.match(text):
+            body = text if language == "python" else text[file.end() :]
+            Path(file[1]).write_text(body, encoding="utf-8")
+        elif language == "bash":
+            for line in text.splitlines():
+                program, switch, package, *argv = shlex.split(line, comments=True)
+                assert (program, switch, package) == ("python", "-m", "slm_jax")
+                assert main(argv) == 0, f"block {number}: {line}\n{capsys.readouterr().err}"
+        else:
+            assert language == "python"
+            exec(compile(text, f"{page}, block {number}", "exec"), names)
+    assert number >= 8
+
+
+@pytest.mark.parametrize("page", ["systems_and_judges", "corpora"])
+def test_pages_that_are_linked_exist(page):
+    links = re.findall(r"\]\(([^)#:]+)\)", (DOCS / f"{page}.md").read_text("utf-8"))
+    assert links and all((DOCS / link).exists() for link in links)
