@@ -123,7 +123,7 @@ class DuetSession:
         self.batch, self.rate_hz, self.hop = batch, rate_hz, round(FRAME_S * rate_hz)
         key, start = jax.random.key(seed), (0, 0, 0)
         steps = decoding(model, sampling)
-        self._tokens = Session(steps, variables, batch, 4096, key, start=start, endless=True)
+        self._tokens = Session(steps, variables, batch, None, key, start=start)
         self._phase = np.zeros(batch)
 
     def push(self, samples: np.ndarray, active: np.ndarray) -> Pushed:
