@@ -28,6 +28,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # so a shell starts what 
 from hypothesis import settings
 from jaxtyping import install_import_hook
 
+from tests import artifacts
+
 # Traced programs are many small objects that live long: to look through them after every 700 new ones is 4 % of a run
 gc.set_threshold(50_000, 20, 20)
 
@@ -83,6 +85,12 @@ SLOWER = pytest.StashKey[float]()
 """How much slower than the machine of the budgets this one was when the run began."""
 
 spent_s: dict[str, float] = defaultdict(float)
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> artifacts.Store:
+    """Folders that are made once per session: `made_once("units", artifacts.with_units)`."""
+    return artifacts.session_store(tmp_path_factory)
 
 
 def directory_of(node_id: str) -> str:

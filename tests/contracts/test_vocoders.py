@@ -74,7 +74,9 @@ def test_padding_has_no_effect_and_rows_stand_alone(part):
     assert not run(values, MASK)[~real(MASK)].any()
 
 
-@pytest.mark.parametrize("part", ["hifigan", "harmonic istft", "units on light hifigan"], indirect=True)  # each kind of layer once
+@pytest.mark.parametrize(
+    "part", ["hifigan", "harmonic istft", "units on light hifigan"], indirect=True
+)  # each kind of layer once
 def test_compiled_equals_interpreted(part):
     checks.jit_equals_eager(part[3], part[2], MASK)
 

@@ -12,17 +12,16 @@ import pytest
 from slm_jax.checkpoints.integrity import find_damage
 from slm_jax.checkpoints.manager import Checkpoints, restore_params
 from slm_jax.cli.main import main
+from tests.artifacts import with_units
 
 CONFIG = str(Path(__file__).parent / "units_and_lm.py")
 STEPS = 60
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory):
+def prepared(made_once):
     """A folder with a corpus in `data` and, in `run`, a run whose units are done."""
-    folder = tmp_path_factory.mktemp("records")
-    assert typed(folder, "--only", "units") == 0
-    return folder
+    return made_once("units", with_units)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import pytest
 
 from slm_jax.checkpoints.manager import Checkpoints, restore_params
 from slm_jax.parallel import hosts
+from tests.artifacts import with_units
 from tests.multidevice.processes import ROOT, finish, free_address, launch, said, wait
 
 CONFIG = ROOT / "tests" / "faults" / "units_and_lm.py"
@@ -56,11 +57,9 @@ def launch_and_await_checkpoint(folder: Path, logs: Path) -> list:
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory):
+def prepared(made_once):
     """A folder with a corpus, and a run whose units are done."""
-    folder = tmp_path_factory.mktemp("hosts") / "prepared"
-    finish([command(folder, "--only", "units")], folder / "logs")
-    return folder
+    return made_once("units", with_units)
 
 
 @pytest.fixture(scope="module")

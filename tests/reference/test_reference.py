@@ -8,26 +8,22 @@ import numpy as np
 import pytest
 
 from slm_jax.audio.files import write_wav
-from slm_jax.cli import evaluate, generate, train
+from slm_jax.cli import evaluate, generate
 from slm_jax.core.contracts import Opens, Session, System
 from slm_jax.core.errors import UserError
 from slm_jax.core.messages import Message, Speech, Text
 from slm_jax.training.run_folder import RunFolder
 from slm_jax.training.stages import StageContext, read_run_config
-from tests.reference.drawn import write_lm
+from tests.artifacts import with_listener
 
 RATE_HZ = 16_000
 
 
 @pytest.fixture(scope="session")
-def places(tmp_path_factory):
+def places(made_once):
     """(run folder, folder of data, config file), the run trained for a few steps of every stage."""
-    folder = tmp_path_factory.mktemp("listener")
-    write_lm(folder / "lm")
-    file = folder / "config.py"
-    file.write_text(f"from tests.reference import listener\n\nconfig = listener.config({str(folder / 'lm')!r})\n")
-    train.main([str(file), "--workdir", str(folder / "run"), "--data-dir", str(folder / "data")])
-    return folder / "run", folder / "data", file
+    folder = made_once("listener", with_listener)
+    return folder / "run", folder / "data", folder / "config.py"
 
 
 @pytest.fixture(scope="session")

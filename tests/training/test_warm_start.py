@@ -4,10 +4,8 @@ import json
 import shutil
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax.core import meta
 
 from slm_jax.assemblies.phonetic_tokenizer import MFCCFeaturesConfig
 from slm_jax.audio.files import write_wav
@@ -29,6 +27,7 @@ from slm_jax.training.pre.unit_lm import UnitLMConfig
 from slm_jax.training.run_folder import RunFolder
 from slm_jax.training.stages import RunConfig, StageContext, run_stages
 from slm_jax.training.warm_start import RECORD, agreed, load_decoder, recorded, renewed, retabled
+from tests.training import small_parts
 
 TEXT = llama("7b", vocabulary=41, layers=2, width=16, heads=2, kv_heads=1, hidden=24, max_positions=64)
 OWN = TEXT.replace(vocabulary=16, dropout=0.1, max_positions=None)
@@ -36,9 +35,9 @@ OWN = TEXT.replace(vocabulary=16, dropout=0.1, max_positions=None)
 
 def text_params(seed=1, config=TEXT):
     """Random weights of the text model; its table is wider spread than a new one would be."""
-    params = meta.unbox(config.make().init(jax.random.key(seed), jnp.zeros((1, 2), jnp.int32)))["params"]
+    params = small_parts.text_params(seed, config)
     params["tokens"]["embedding"] = 3.0 * params["tokens"]["embedding"]
-    return jax.tree.map(np.asarray, params)
+    return params
 
 
 @pytest.fixture(scope="module")
