@@ -67,7 +67,7 @@ def test_it_says_what_it_is(case):
     assert case.system.writes <= {"speech", "text"}
 
 
-@pytest.mark.parametrize("way", ["greedy", "sampled"])
+@pytest.mark.parametrize("way", [pytest.param("greedy", marks=pytest.mark.slow(seconds=20)), "sampled"])
 def test_batched_equals_single(case, conversations, way):
     keys = jax.random.split(jax.random.key(3), len(conversations))
     decoding = case.ways[way]

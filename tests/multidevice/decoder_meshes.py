@@ -1,7 +1,8 @@
 """The program behind `test_decoder_meshes.py`: a decoder trained on one device and on eight arranged in many ways.
 
 Arguments: names of `MESHES`, each perhaps with ", chunks". What is returned: the parameters after two steps under each,
-and how some weights lay. `layers` does the same for attention and convolutions.
+and how some weights lay. `attention` and `convolution` compare these layers
+alone.
 """
 
 from functools import partial
@@ -107,7 +108,7 @@ def refused_over_spread_time() -> str:
     return ""
 
 
-def spread_convolution() -> dict[str, float]:
+def convolution(*meshes: str) -> dict[str, float]:
     """By how much the gradients of grouped convolutions differ from one device's over each mesh, at most."""
     keys = jax.random.split(jax.random.key(2), 2)
     x, kernel = jax.random.normal(keys[0], (8, 24, 8)), jax.random.normal(keys[1], (5, 2, 8))
@@ -123,8 +124,8 @@ def spread_convolution() -> dict[str, float]:
     for form in ("plain", "transposed"):
         gradients = jax.jit(jax.grad(lambda x, kernel, form=form: loss(form, x, kernel), argnums=(0, 1)))
         wanted = gradients(x, kernel)
-        for name, config in MESHES.items():
-            mesh = config.make()
+        for name in meshes:
+            mesh = MESHES[name].make()
             placed = put_batch({"x": np.asarray(x)}, mesh)["x"]
             with placed_on(mesh):
                 made = jax.jit(lambda x, kernel, form=form: jax.grad(partial(loss, form), argnums=(0, 1))(x, kernel))
@@ -149,11 +150,7 @@ def main(*cases: str) -> dict[str, Any]:
     return results
 
 
-def layers() -> dict[str, Any]:
-    """Attention and convolutions alone."""
+def attention() -> dict[str, Any]:
+    """Attention alone, over time that is spread."""
     assert self_attention.platform() == "cpu"
-    return {
-        "attention": spread_attention(),
-        "refused": refused_over_spread_time(),
-        "convolution": spread_convolution(),
-    }
+    return {"apart": spread_attention(), "refused": refused_over_spread_time()}

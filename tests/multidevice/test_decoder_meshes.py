@@ -9,7 +9,7 @@ SLOW = ("ddp", "fsdp", "tensor", "fsdp+tensor", "slices", "sequence", "all", "fs
 
 @pytest.fixture(scope="module")
 def quick(eight):
-    return {**eight("decoder_meshes:main", *QUICK), **eight("decoder_meshes:layers")}
+    return {**eight("decoder_meshes:main", *QUICK), "attention": eight("decoder_meshes:attention")}
 
 
 @pytest.fixture(scope="module")
@@ -35,18 +35,22 @@ def test_all_axes_at_once_equal_one_device(quick, name):
 
 @pytest.mark.parametrize("backend", ["xla", "splash"])
 def test_attention_over_spread_time_equals_one_device(quick, backend):
-    found = {name: apart for name, apart in quick["attention"].items() if name.startswith(backend)}
+    found = {name: apart for name, apart in quick["attention"]["apart"].items() if name.startswith(backend)}
     assert len(found) == 2
     assert max(found.values()) < 1e-5, found
 
 
 def test_blocks_that_no_tile_of_the_kernel_cuts_are_refused_over_spread_time(quick):
-    assert "over spread time knows none of multiples of 128; take xla" in quick["refused"]
+    assert "over spread time knows none of multiples of 128; take xla" in quick["attention"]["refused"]
 
 
-def test_grouped_convolutions_over_any_mesh_equal_one_device(quick):
-    assert len(quick["convolution"]) == 14
-    assert {name: apart for name, apart in quick["convolution"].items() if apart > 1e-6} == {}
+@pytest.mark.parametrize(
+    "meshes", [("fsdp", "all"), pytest.param(("ddp", *SLOW[2:6]), marks=pytest.mark.slow(seconds=15))]
+)
+def test_grouped_convolutions_over_any_mesh_equal_one_device(eight, meshes):
+    found = eight("decoder_meshes:convolution", *meshes)
+    assert len(found) == 2 * len(meshes)
+    assert {name: apart for name, apart in found.items() if apart > 1e-6} == {}
 
 
 @pytest.mark.slow(seconds=100)

@@ -8,11 +8,25 @@ from tests.multidevice.decoding_meshes import TRIED
 
 @pytest.fixture(scope="module")
 def results(eight):
-    return eight("decoding_meshes:main")
+    return eight("decoding_meshes:main", "sampled", "three streams")
 
 
-@pytest.mark.parametrize("case, mesh", TRIED)
+@pytest.fixture(scope="module")
+def guided(eight):
+    return eight("decoding_meshes:main", "guided")
+
+
+@pytest.mark.parametrize("case, mesh", [tried for tried in TRIED if tried[0] != "guided"])
 def test_rows_over_eight_devices_equal_one(results, case, mesh):
+    assert_equal_to_one(results, case, mesh)
+
+
+@pytest.mark.slow(seconds=10)
+def test_guided_rows_over_eight_devices_equal_one(guided):
+    assert_equal_to_one(guided, "guided", "ddp")
+
+
+def assert_equal_to_one(results, case, mesh):
     wanted, found = results[case]["one"], results[case][mesh]
     assert len(found["ids"]) == 5, "rows that fill up the devices are gone"
     assert found["ids"] == wanted["ids"]

@@ -114,6 +114,7 @@ def test_two_processes_make_the_same(config, undisturbed, tmp_path):
     assert_same(tmp_path / "run", undisturbed, 1e-3)
 
 
+@pytest.mark.slow(seconds=40)
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="the TPU compiler comes for x86_64 only")
 def test_it_is_planned_for_a_slice(config):
     pytest.importorskip("libtpu")

@@ -58,8 +58,8 @@ def test_every_kept_number_is_of_a_size_that_is_there():
 
 @pytest.mark.parametrize("name", EVERY)
 def test_every_stage_says_what_its_batches_are(name):
-    for stage, outline, _ in outlines(named_config(name)):
-        assert outline.batch and outline.tokens > 0 and outline.speech_s > 0, stage.name
+    for stage, outline, shapes in outlines(named_config(name)):
+        assert jax.tree.leaves(shapes) and outline.batch and outline.tokens > 0 and outline.speech_s > 0, stage.name
         assert all(shape.shape[0] % stage.train.accumulate == 0 for shape in outline.batch.values() if shape.shape)
 
 

@@ -35,7 +35,12 @@ def in_int8(key):
     return {"params": quantise_int8(in_floats(key)["params"], linear_sites(in_floats))}
 
 
-@pytest.fixture(params=[in_floats, in_int8], ids=["floats", "int8"], scope="module")
+@pytest.fixture(
+    # in the fast suite tests/multidevice trains over a base in int8
+    params=[in_floats, pytest.param(in_int8, marks=pytest.mark.slow(seconds=15))],
+    ids=["floats", "int8"],
+    scope="module",
+)
 def learned(request):
     initialise = lora_initialise(request.param, CONFIG)
     objective = NextTokenConfig().make(ADAPTED)

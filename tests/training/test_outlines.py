@@ -107,13 +107,11 @@ def test_units_of_a_slower_encoder_last_longer():
     assert outline.speech_s == pytest.approx(outline.tokens * 0.04)
 
 
-def test_every_published_stage_has_an_outline():
-    gslm_run, twist_run = gslm.published(), twist.published("7b", start_from="nowhere")
-    names = ("hubert_2", "lm", "vocoder", "durations")
-    for run, name in (*((gslm_run, name) for name in names), (twist_run, "hubert_25hz"), (twist_run, "lm")):
-        outline = run.stage(name).outline(run)
-        assert jax.tree.leaves(jax.eval_shape(outline.initialise, jax.random.key(0)))
-        assert outline.tokens > 0 < outline.speech_s
+def test_a_published_stage_that_starts_from_weights_has_an_outline():
+    run = twist.published("7b", start_from="nowhere")  # all others: tests/systems/test_every_system.py
+    outline = run.stage("lm").outline(run)
+    assert jax.tree.leaves(jax.eval_shape(outline.initialise, jax.random.key(0)))
+    assert outline.tokens > 0 < outline.speech_s
 
 
 def test_stages_say_which_model_they_trained_or_that_there_is_none(context):

@@ -31,6 +31,7 @@ def test_the_window_is_traced_and_no_other_step(tmp_path):
     assert traced_steps(tmp_path) == [4, 5, 6]
 
 
+@pytest.mark.slow(seconds=10)
 def test_a_run_that_goes_on_inside_the_window_traces_the_rest_and_one_that_stops_closes_its_trace(tmp_path):
     with pytest.raises(Interrupted):
         start(tmp_path, CONFIG.replace(profile="3:10"), batches=Stopping(5, 15))
