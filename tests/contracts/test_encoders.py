@@ -7,35 +7,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from slm_jax.encoders.positional_conv import PositionalConvConfig
-from slm_jax.encoders.relative_bias import RelativeBiasConfig
-from slm_jax.encoders.ssl import SSLEncoderConfig
 from tests.contracts import checks
+from tests.shapes import ENCODERS
 
-SMALL = {
-    "layers": 2,
-    "width": 16,
-    "heads": 2,
-    "hidden": 32,
-    "position": PositionalConvConfig(kernel=5, groups=0, weight_norm=False, form="unfold"),
-}
-CONFIGS = {
-    "waveform": SSLEncoderConfig(
-        conv_layers=((8, 10, 5), (8, 8, 4), (8, 4, 4)),
-        normalise_waveform=True,
-        relative_bias=RelativeBiasConfig(buckets=8, max_distance=10),
-        **SMALL,
-    ),
-    "log_mel": SSLEncoderConfig(front_end="log_mel", conv_layers=((8, 3, 1), (8, 3, 2)), pre_norm=True, **SMALL),
-}
 SAMPLES = 0.1 * jax.random.normal(jax.random.key(0), (2, 3760))
 MASK = jnp.arange(3760) < jnp.array([[3760], [2100]])
 
 
-@pytest.fixture(params=CONFIGS, scope="module")
+@pytest.fixture(params=ENCODERS, scope="module")
 def part(request: pytest.FixtureRequest) -> tuple:
     """Config, parameters, the jitted encoder, and which frames are real."""
-    config = CONFIGS[request.param]
+    config = ENCODERS[request.param]
     params = checks.random_params(config.make(), jax.random.key(2), SAMPLES)
     return config, params, jax.jit(partial(whole, config, params)), partial(frames_of, config)
 

@@ -6,19 +6,10 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from slm_jax.decoders.hifigan import HiFiGANConfig
-from slm_jax.decoders.istft_vocoder import ISTFTVocoderConfig
 from slm_jax.decoders.unit_vocoder import UnitVocoderConfig
 from tests.contracts import checks
+from tests.shapes import GENERATORS
 
-FAST = {"widths": (12, 8), "blocks": (1, 1), "upsample": (2,), "n_fft": 32, "istft_hop": 8}
-GENERATORS = {
-    "hifigan": HiFiGANConfig(
-        upsample=(4, 2), upsample_kernels=(8, 4), channels=8, resblock_kernels=(3,), resblock_dilations=((1, 2),)
-    ),
-    "istft": ISTFTVocoderConfig(excitation="none", **FAST),
-    "harmonic istft": ISTFTVocoderConfig(**FAST),
-}
 UNITS = {"units": 10, "unit_dim": 6, "speakers": 2, "speaker_dim": 4, "durations": None, "pitch_predictor": None}
 CONFIGS = {
     **GENERATORS,

@@ -10,22 +10,11 @@ from slm_jax.core.config import from_json
 from slm_jax.core.errors import UserError
 from slm_jax.encoders.feature_extractor import WaveformFrontEnd
 from slm_jax.encoders.positional_conv import PositionalConvConfig
-from slm_jax.encoders.relative_bias import RelativeBiasConfig
 from slm_jax.encoders.ssl import SSLEncoderConfig
 from slm_jax.encoders.ssl_presets import log_mel_tiny
+from tests.shapes import ENCODERS
 
 N, SHORT = 3760, 2100
-LIGHT = PositionalConvConfig(kernel=5, groups=0, weight_norm=False, form="unfold")
-SMALL = {"layers": 2, "width": 16, "heads": 2, "hidden": 32, "position": LIGHT}
-CONFIGS = {
-    "waveform": SSLEncoderConfig(
-        conv_layers=((8, 10, 5), (8, 8, 4), (8, 4, 4)),
-        normalise_waveform=True,
-        relative_bias=RelativeBiasConfig(buckets=8, max_distance=10),
-        **SMALL,
-    ),
-    "log_mel": SSLEncoderConfig(front_end="log_mel", conv_layers=((8, 3, 1), (8, 3, 2)), pre_norm=True, **SMALL),
-}
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +27,7 @@ def rows() -> tuple[jax.Array, jax.Array]:
 
 @pytest.fixture(scope="module")
 def params(rows) -> dict[str, dict]:
-    init = {name: jax.jit(c.make().init)(jax.random.key(0), rows[0]) for name, c in CONFIGS.items()}
+    init = {name: jax.jit(c.make().init)(jax.random.key(0), rows[0]) for name, c in ENCODERS.items()}
     return {name: meta.unbox(variables)["params"] for name, variables in init.items()}
 
 
@@ -46,10 +35,10 @@ def encode(config: SSLEncoderConfig, params: dict, *inputs, **settings):
     return jax.jit(lambda p, *xs: config.make().apply({"params": p}, *xs, **settings))(params, *inputs)
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", ENCODERS)
 def test_a_padded_row_gives_what_it_gives_alone(name, rows, params):
     samples, mask = rows
-    config = CONFIGS[name]
+    config = ENCODERS[name]
     spoilt = jnp.where(mask, samples, jnp.nan)
     together = encode(config, params[name], spoilt, mask, collect=True)
     alone = encode(config, params[name], samples[1:, :SHORT], mask[1:, :SHORT], collect=True)
@@ -60,20 +49,20 @@ def test_a_padded_row_gives_what_it_gives_alone(name, rows, params):
     np.testing.assert_allclose(together.values[1, :frames], alone.values[0], atol=1e-5)
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", ENCODERS)
 def test_scanned_equals_unrolled_and_remat(name, rows, params):
     outputs = [
-        encode(CONFIGS[name].replace(unroll=unroll, remat=remat), params[name], *rows, collect=True).hidden
+        encode(ENCODERS[name].replace(unroll=unroll, remat=remat), params[name], *rows, collect=True).hidden
         for unroll, remat in ((True, False), (False, False), (False, True))
     ]
     for other in outputs[1:]:
         np.testing.assert_allclose(outputs[0], other, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", ENCODERS)
 def test_bfloat16_stays_near_float32(name, rows, params):
-    exact = encode(CONFIGS[name], params[name], *rows).frames
-    coarse = encode(CONFIGS[name].replace(dtype="bfloat16"), params[name], *rows).frames
+    exact = encode(ENCODERS[name], params[name], *rows).frames
+    coarse = encode(ENCODERS[name].replace(dtype="bfloat16"), params[name], *rows).frames
     assert coarse.values.dtype == jnp.bfloat16
     kept = np.asarray(exact.mask)
     a, b = np.asarray(exact.values)[kept], np.asarray(coarse.values, np.float32)[kept]
@@ -86,7 +75,7 @@ def test_gradients_are_finite_and_scaled_into_the_front_end(rows, params):
         out = config.make().apply({"params": params}, *rows)
         return jnp.square(jnp.where(out.mask[..., None], out.values, 0)).sum()
 
-    config, slow = CONFIGS["log_mel"], CONFIGS["log_mel"].replace(feature_gradient=0.1)
+    config, slow = ENCODERS["log_mel"], ENCODERS["log_mel"].replace(feature_gradient=0.1)
     full, scaled = (jax.jit(jax.grad(total), static_argnums=1)(params["log_mel"], c) for c in (config, slow))
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(full))
     front = full["front_end"]["conv_1"]["kernel"]
@@ -96,7 +85,7 @@ def test_gradients_are_finite_and_scaled_into_the_front_end(rows, params):
 
 
 def test_dropout_and_layer_drop_act_in_training_only(rows, params):
-    config = CONFIGS["log_mel"].replace(dropout=0.0, attention_dropout=0.0, layer_drop=0.6)
+    config = ENCODERS["log_mel"].replace(dropout=0.0, attention_dropout=0.0, layer_drop=0.6)
 
     @jax.jit
     def trained(key):
@@ -113,7 +102,7 @@ def test_dropout_and_layer_drop_act_in_training_only(rows, params):
 def test_span_mask_hides_what_is_under_it(rows, params):
     """Frames under the mask no longer depend on the sound that lies only under them."""
     samples, mask = rows[0][:1], rows[1][:1]
-    config = CONFIGS["log_mel"]
+    config = ENCODERS["log_mel"]
     spans = jnp.ones((1, config.frame_count(N)), bool)
     hidden = [encode(config, params["log_mel"], s, mask, spans).values for s in (samples, -3 * samples)]
     np.testing.assert_array_equal(*hidden)
@@ -122,10 +111,10 @@ def test_span_mask_hides_what_is_under_it(rows, params):
 
 
 def test_without_a_mask_embedding_nothing_can_be_masked(rows, params):
-    config = CONFIGS["log_mel"].replace(mask_embedding=False)
+    config = ENCODERS["log_mel"].replace(mask_embedding=False)
     samples, mask = rows[0][:1], rows[1][:1]
     bare = {name: leaf for name, leaf in params["log_mel"].items() if name != "mask_embedding"}
-    kept = encode(CONFIGS["log_mel"], params["log_mel"], samples, mask).values
+    kept = encode(ENCODERS["log_mel"], params["log_mel"], samples, mask).values
     np.testing.assert_array_equal(encode(config, bare, samples, mask).values, kept)
     with pytest.raises(UserError, match="no mask embedding"):
         encode(config, bare, samples, mask, jnp.ones((1, config.frame_count(N)), bool))
@@ -134,7 +123,7 @@ def test_without_a_mask_embedding_nothing_can_be_masked(rows, params):
 def test_log_mel_frames_look_at_the_samples_that_waveform_frames_look_at(rows, params):
     """Frame t is centred on samples 320 t to 320 t + 400: one 10 ms frame of context more on each side."""
     samples, mask = rows[0][:1], rows[1][:1]
-    config = CONFIGS["log_mel"]
+    config = ENCODERS["log_mel"]
     base = encode(config, params["log_mel"], samples, mask).features
     touched = 5 * 320 + 200
     changed = encode(config, params["log_mel"], samples.at[0, touched].add(1.0), mask).features
@@ -148,7 +137,7 @@ def test_log_mel_frames_look_at_the_samples_that_waveform_frames_look_at(rows, p
 def test_both_forms_of_the_positional_convolution_are_equal(groups, rows, params):
     def config(form: str) -> SSLEncoderConfig:
         position = PositionalConvConfig(kernel=6, groups=groups, form=form)
-        return CONFIGS["log_mel"].replace(position=position, layers=1)
+        return ENCODERS["log_mel"].replace(position=position, layers=1)
 
     variables = meta.unbox(jax.jit(config("lax").make().init)(jax.random.key(1), rows[0]))["params"]
     outputs = [encode(config(form), variables, *rows, layer=0).values for form in ("lax", "unfold")]
@@ -165,18 +154,18 @@ def test_parameters_carry_logical_axes():
 
 
 def test_presets_travel_as_json():
-    for config in (log_mel_tiny(), CONFIGS["waveform"]):
+    for config in (log_mel_tiny(), ENCODERS["waveform"]):
         assert from_json(config.to_json()) == config
 
 
 def test_wrong_settings_are_refused_by_name(rows, params):
     for field, value in (("front_end", "mel"), ("extractor_norm", "batch"), ("heads", 3), ("dtype", "float16")):
         with pytest.raises(UserError, match=field):
-            CONFIGS["waveform"].replace(**{field: value})
+            ENCODERS["waveform"].replace(**{field: value})
     with pytest.raises(UserError, match="conv_layers"):
         SSLEncoderConfig(conv_layers=())
     with pytest.raises(UserError, match="shorter than one frame"):
-        CONFIGS["waveform"].make().apply({"params": params["waveform"]}, rows[0][:, :50])
+        ENCODERS["waveform"].make().apply({"params": params["waveform"]}, rows[0][:, :50])
 
 
 @pytest.mark.parametrize("norm", ["group", "layer"])

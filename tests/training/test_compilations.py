@@ -10,10 +10,10 @@ from slm_jax.data.buckets import BucketConfig
 from slm_jax.data.examples.unit_text import UnitTextConfig
 from slm_jax.data.pipeline import Batches, PipelineConfig, make_batches
 from slm_jax.objectives.next_token import NextTokenConfig
-from slm_jax.sequence_models.decoder_config import DecoderConfig
 from slm_jax.training.loop import TrainConfig, train
 from slm_jax.training.optimizer import OptimizerConfig
 from slm_jax.training.step import Player
+from tests.shapes import DECODER
 
 BUCKETS = BucketConfig(lengths=(8, 16, 32))
 EPOCH = 24
@@ -33,7 +33,7 @@ LENGTHS: list[int] = []
 
 
 def test_as_many_programs_as_buckets_and_none_in_the_second_epoch(tmp_path, caplog):
-    model = DecoderConfig(vocabulary=16, layers=1, width=8, heads=2, hidden=16, positions="rope").make()
+    model = DECODER.make()
     rng = np.random.default_rng(0)
     source = [{"units": rng.integers(0, 16, size=2 + i % 31)} for i in range(2 * EPOCH)]
     batches = make_batches(source, UnitTextConfig().make(), PipelineConfig(batch=2), buckets=BUCKETS)

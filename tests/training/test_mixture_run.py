@@ -13,13 +13,13 @@ from slm_jax.data.mixture import MixtureConfig, PartConfig
 from slm_jax.data.pipeline import PipelineConfig
 from slm_jax.data.records import RecordSource
 from slm_jax.quantizers.kmeans import KMeansConfig
-from slm_jax.sequence_models.decoder_config import DecoderConfig
 from slm_jax.training.loop import TrainConfig
 from slm_jax.training.optimizer import OptimizerConfig
 from slm_jax.training.pre.frame_units import FrameUnitsConfig
 from slm_jax.training.pre.unit_lm import UnitLMConfig
 from slm_jax.training.run_folder import RunFolder
 from slm_jax.training.stages import RunConfig, StageContext, run_stages
+from tests.shapes import DECODER
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def run(tmp_path_factory):
             UnitLMConfig(
                 name="lm",
                 units="units",
-                model=DecoderConfig(vocabulary=16, layers=1, width=8, heads=2, hidden=16, positions="rope"),
+                model=DECODER,
                 row_length=64,
                 train=TrainConfig(steps=2),
                 batches=PipelineConfig(batch=2),

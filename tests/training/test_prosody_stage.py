@@ -12,7 +12,6 @@ from slm_jax.data.corpus import SPLITS, WorldConfig
 from slm_jax.data.pipeline import PipelineConfig
 from slm_jax.data.records import RecordSource
 from slm_jax.quantizers.kmeans import KMeansConfig
-from slm_jax.sequence_models.decoder_config import DecoderConfig
 from slm_jax.training.loop import TrainConfig
 from slm_jax.training.pre.frame_units import FrameUnitsConfig
 from slm_jax.training.pre.prosody import ProsodyStageConfig
@@ -21,6 +20,7 @@ from slm_jax.training.run_folder import RunFolder
 from slm_jax.training.stages import RunConfig, StageContext, run_stage
 from slm_jax.training.token_stage import planned_spec, token_stage
 from tests.golden.sounds import sound
+from tests.shapes import DECODER
 
 SPEAKERS = {"train": ("low", "high", "low", "high", "low"), "dev": ("unheard",), "test": ("high",)}
 PITCH = PitchConfig(hop_s=0.01)
@@ -176,7 +176,7 @@ def test_mistakes_are_named(context, tokenizer):
     lm = UnitLMConfig(
         name="lm",
         units="prosody",
-        model=DecoderConfig(vocabulary=32, layers=1, width=8, heads=2, hidden=16, positions="rope"),
+        model=DECODER,
         train=TrainConfig(steps=1),
         batches=PipelineConfig(batch=2),
     )

@@ -12,7 +12,6 @@ from slm_jax.data.corpus import WorldConfig
 from slm_jax.data.pipeline import PipelineConfig
 from slm_jax.data.records import write_records
 from slm_jax.quantizers.kmeans import KMeansConfig
-from slm_jax.sequence_models.decoder_config import DecoderConfig
 from slm_jax.text.vocabulary import Vocabulary
 from slm_jax.training.loop import TrainConfig
 from slm_jax.training.optimizer import OptimizerConfig
@@ -23,12 +22,13 @@ from slm_jax.training.pre.unit_lm import UnitLMConfig
 from slm_jax.training.run_folder import RunFolder
 from slm_jax.training.stages import StageContext, run_stage
 from slm_jax.training.token_stage import write_spec
+from tests.shapes import DECODER
 
 CORPUS = WorldConfig(hours=0.01)
 LM = UnitLMConfig(
     name="lm",
     units="units",
-    model=DecoderConfig(vocabulary=32, layers=1, width=8, heads=2, hidden=16, positions="rope"),
+    model=DECODER,
     row_length=32,
     train=TrainConfig(steps=4, checkpoint_every_steps=2),
     batches=PipelineConfig(batch=2),

@@ -1,0 +1,32 @@
+"""Shapes for tests that need some decoder, encoder or vocoder: equal programs come from the compile cache."""
+
+from slm_jax.decoders.hifigan import HiFiGANConfig
+from slm_jax.decoders.istft_vocoder import ISTFTVocoderConfig
+from slm_jax.encoders.positional_conv import PositionalConvConfig
+from slm_jax.encoders.relative_bias import RelativeBiasConfig
+from slm_jax.encoders.ssl import SSLEncoderConfig
+from slm_jax.sequence_models.decoder_config import DecoderConfig
+
+DECODER = DecoderConfig(vocabulary=32, layers=1, width=8, heads=2, hidden=16, positions="rope")
+
+LIGHT = PositionalConvConfig(kernel=5, groups=0, weight_norm=False, form="unfold")
+_ENCODER = {"layers": 2, "width": 16, "heads": 2, "hidden": 32, "position": LIGHT}
+ENCODERS = {
+    "waveform": SSLEncoderConfig(
+        conv_layers=((8, 10, 5), (8, 8, 4), (8, 4, 4)),
+        normalise_waveform=True,
+        relative_bias=RelativeBiasConfig(buckets=8, max_distance=10),
+        **_ENCODER,
+    ),
+    "log_mel": SSLEncoderConfig(front_end="log_mel", conv_layers=((8, 3, 1), (8, 3, 2)), pre_norm=True, **_ENCODER),
+}
+"""One for each front end; with normalised waveforms and relative bias, and with norms before the layers."""
+
+_ISTFT = {"widths": (12, 8), "blocks": (1, 1), "upsample": (2,), "n_fft": 32, "istft_hop": 8}
+GENERATORS = {
+    "hifigan": HiFiGANConfig(
+        upsample=(4, 2), upsample_kernels=(8, 4), channels=8, resblock_kernels=(3,), resblock_dilations=((1, 2),)
+    ),
+    "istft": ISTFTVocoderConfig(excitation="none", **_ISTFT),
+    "harmonic istft": ISTFTVocoderConfig(**_ISTFT),
+}
