@@ -48,17 +48,23 @@ def units_stage(run, clusters):
     folder.finish(["units"])
 
 
-@pytest.fixture
-def half_trained(tmp_path):
-    """A context whose stage `lm` stopped after two of four steps on sixteen units."""
-    run = RunFolder(tmp_path / "run")
-    context = StageContext(run, CORPUS, tmp_path / "data", progress=False)
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+    """A run whose stage `lm` stopped after two of four steps on sixteen units."""
+    run = RunFolder(tmp_path_factory.mktemp("stopped") / "run")
     units_stage(run, 16)
-    run_stage(LM, context)
+    run_stage(LM, StageContext(run, CORPUS, run.path / "data", progress=False))
     folder = run.stage("lm")
     shutil.rmtree(Checkpoints(folder.path / "checkpoints").path(4))
     (folder.path / "done.json").unlink()
-    return context
+    return run
+
+
+@pytest.fixture
+def half_trained(stopped, tmp_path):
+    """The context of a copy of it."""
+    shutil.copytree(stopped.path, tmp_path / "run")
+    return StageContext(RunFolder(tmp_path / "run"), CORPUS, tmp_path / "data", progress=False)
 
 
 def begin_anew(context):
