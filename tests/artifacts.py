@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,6 +25,7 @@ class Store:
         with (self.root / f"{name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # let go when the file is closed, also by a worker that dies
             if not done.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # somebody failed half-way
                 folder.mkdir()
                 make(folder)
                 done.touch()
