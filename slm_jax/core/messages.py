@@ -27,7 +27,8 @@ class Speech:
 
     def __post_init__(self) -> None:
         samples = self.samples
-        require(getattr(samples, "ndim", None) == 1, "samples", np.shape(samples), "one channel, a vector")
+        require(isinstance(samples, np.ndarray), "samples", type(samples).__name__, "a NumPy array")
+        require(samples.ndim == 1, "samples", samples.shape, "one channel, a vector")
         require(np.issubdtype(samples.dtype, np.floating), "samples", str(samples.dtype), "floating point in [-1, 1]")
         require(self.rate_hz > 0, "rate_hz", self.rate_hz, "samples per second, above 0")
 

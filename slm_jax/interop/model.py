@@ -60,7 +60,14 @@ def open_model(path: str | Path) -> HubModel:
 
 
 def load(path: str | Path, dtype: Any = None) -> tuple[Any, dict[str, Any]]:
-    """Config and parameters (nested dicts of NumPy arrays, float32 unless `dtype` is given) of a hub folder."""
+    """Config and parameters (nested dicts of NumPy arrays, float32 unless `dtype` is given) of a hub folder.
+
+    Raises `UserError` for what is no such folder, or another dtype than float32, bfloat16, float16 and float64.
+    """
+    named = isinstance(dtype, str)
+    known = not named or dtype in (*DTYPES, "float64")
+    require(known, "dtype", dtype, f"must be one of {', '.join(DTYPES)}, float64")
+    dtype = DTYPES.get(dtype, dtype) if named else dtype
     model = open_model(path)
     return model.config, import_params(model.plan, model.weights.read, dtype)
 

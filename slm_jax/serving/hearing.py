@@ -11,6 +11,8 @@ from slm_jax.core.messages import Conversation, Message
 
 def require_readable(conversations: Sequence[Conversation], reads: frozenset[str]) -> None:
     """Raise `UserError` unless these are conversations that hold only what the system reads."""
+    several = isinstance(conversations, list | tuple)
+    require(several, "conversations", type(conversations).__name__, "a list of tuples of messages")
     for place, one in enumerate(conversations):
         name, kind = f"conversation {place}", type(one).__name__
         messages = isinstance(one, tuple | list) and len(one) > 0 and all(isinstance(part, Message) for part in one)

@@ -36,6 +36,7 @@ def test_a_conversation_cuts_each_turn_out_of_its_channel():
         (lambda: Turn.from_json({"role": "user", "text": 3}), "another type"),
         (lambda: Speech(np.zeros(4, np.float32), 0), "rate_hz"),
         (lambda: spoken(np.zeros(4, np.int16), 16_000), "(?i)float"),
+        (lambda: Speech([0.0, 0.1], 16_000), "(?i)numpy|ndarray"),
     ],
 )
 def test_what_makes_no_sense_is_refused(make, word):
