@@ -39,8 +39,8 @@ def test_the_calibration_takes_about_as_long_as_it_says():
     assert CALIBRATION_S / 5 < calibration_s() < CALIBRATION_S * 20
 
 
-def test_all_budgets_fit_in_a_quarter_of_an_hour():
-    assert sum(BUDGET_S.values()) <= 15 * 60 * 1.5, "two workers run side by side"
+def test_all_budgets_leave_room_for_systems_to_come():
+    assert sum(BUDGET_S.values()) <= 900, "with 25 s for each of twenty more two workers need under 15 min"
 
 
 class Item:
