@@ -71,7 +71,7 @@ BUDGET_S = {
     "systems": 18,
     "text": 3,
     "token_compression": 3,
-    "training": 98,
+    "training": 104,
     "workbench": 37,
 }
 """Seconds of one worker per directory of tests, the slow ones not counted, with a cold compile cache, on a machine on

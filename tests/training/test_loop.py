@@ -20,6 +20,8 @@ from slm_jax.training.metrics import read_metrics
 from slm_jax.training.stops import Interrupted, TrainingDiverged
 from tests.training.small_run import CONFIG, SeededBatches, digest, initialise, player, start
 
+SLOW = pytest.mark.slow(seconds=10)
+
 
 class Stopping(SeededBatches):
     """Sends this process a signal when it hands out batch `at`."""
@@ -56,7 +58,7 @@ def half(stopped, tmp_path):
     return Path(shutil.copytree(stopped, tmp_path / "half"))
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("signum", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=SLOW)])
 def test_a_signal_saves_and_the_same_call_goes_on_to_the_same_bytes(undisturbed, tmp_path, signum):
     with pytest.raises(Interrupted) as stopped:
         start(tmp_path, batches=Stopping(17, signum))
@@ -106,7 +108,11 @@ def test_a_finished_run_is_returned_as_it_is(undisturbed):
     assert (undisturbed[0] / "metrics.jsonl").read_text() == before
 
 
-@pytest.mark.parametrize("damage", ["flip", "truncate", "remove array", "remove seal"])
+@pytest.mark.parametrize(
+    "damage",
+    # each file in every way: tests/faults/test_damaged_files.py
+    ["flip", *(pytest.param(damage, marks=SLOW) for damage in ("truncate", "remove array")), "remove seal"],
+)
 def test_a_damaged_newest_checkpoint_is_reported_and_the_one_before_used(undisturbed, half, caplog, damage):
     newest = half / "checkpoints" / "00000023"
     victim = max((p for p in (newest / "train").rglob("d/*")), key=lambda p: p.stat().st_size)
