@@ -58,7 +58,7 @@ BUDGET_S = {
     "house": 13,
     "interop": 17,
     "judges": 16,
-    "multidevice": 46,
+    "multidevice": 64,
     "nn": 68,
     "objectives": 23,
     "parallel": 3,
