@@ -51,8 +51,8 @@ class NextStreams:
         ids, mask = jnp.asarray(batch["ids"]), jnp.asarray(batch["mask"])
         rngs = None if rng is None else {"dropout": rng}
         logits = self.model.apply(variables, ids, mask=mask, deterministic=rng is None, rngs=rngs)[:, :-1]
-        weights = (mask[:, 1:] & mask[:, :-1])[..., None] * jnp.asarray(batch.get("target_weight", 1.0), jnp.float32)
-        weights = jnp.broadcast_to(weights if weights.ndim < 3 else weights[:, -ids.shape[1] + 1 :], ids[:, 1:].shape)
+        counted = jnp.broadcast_to((mask[:, 1:] & mask[:, :-1])[..., None], ids[:, 1:].shape).astype(jnp.float32)
+        weights = counted * batch["target_weight"][:, 1:] if "target_weight" in batch else counted
         terms, metrics, total = {}, {}, sum(self.config.weights)
         for k, (name, weight) in enumerate(zip(self.config.names, self.config.weights, strict=True)):
             size = self.model.config.streams[k]
