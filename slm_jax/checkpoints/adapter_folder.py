@@ -5,14 +5,13 @@ ADAPTER/
   weights/00000000/      the adapter's weights alone, sealed
 """
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from jax.sharding import Sharding
 
 from slm_jax.checkpoints.layout import nested
+from slm_jax.checkpoints.lazy import part_hash
 from slm_jax.checkpoints.model_folder import load_model, read_meta, save_model
 from slm_jax.core.config import Config
 from slm_jax.core.errors import UserError, require
@@ -33,7 +32,7 @@ def save_adapter(folder: str | Path, config: Config, lora: Any, base: Any, meta:
     own = {path: leaf for path, leaf in flatten_by_path(lora).items() if path.split("/")[-2:-1] == [name]}
     require(bool(own), "adapter", name, "the collection holds no weights of that name")
     _require_fit(own, base, "the adapter")
-    return save_model(folder, config, nested(own), {**(meta or {}), BASE: weights_hash(base)})
+    return save_model(folder, config, nested(own), {**(meta or {}), BASE: part_hash(base)})
 
 
 def load_adapter(
@@ -50,19 +49,9 @@ def load_adapter(
     _require_fit(flatten_by_path(lora), base, f"the adapter in {folder}")
     if not other_weights:
         rule = f"the adapter in {folder} was trained on {meta[BASE]}; `other_weights=True` takes it all the same"
-        found = weights_hash(base)
+        found = part_hash(base)
         require(found == meta[BASE], "hash of the base's weights", found, rule)
     return config, lora
-
-
-def weights_hash(params: Any) -> str:
-    """16 hex digits over names, shapes, dtypes and values."""
-    digest = hashlib.sha256()
-    for path, leaf in sorted(flatten_by_path(params).items()):
-        array = np.ascontiguousarray(leaf)
-        digest.update(f"{path} {array.shape} {array.dtype}".encode())
-        digest.update(array.reshape(-1).view(np.uint8).data)
-    return digest.hexdigest()[:16]
 
 
 def _require_fit(lora: dict[str, Any], base: Any, what: str) -> None:

@@ -32,8 +32,17 @@ def main(argv: list[str]) -> list[dict[str, Any]]:
         say(f"wrote the table of systems into {options.into}")
         return found
     print(table([row for entry in found for row in rows(entry)], HEADER))
-    print("\nStages, plans and kept figures: --json. Train one with `train NAME:SIZE --workdir W`.")
+    print("\n\n".join(["", *map(details, found), "Train one with `train NAME:SIZE --workdir W`."]))
     return found
+
+
+def details(entry: dict[str, Any]) -> str:
+    """Stages, plans and kept figures of one system."""
+    stages = dict.fromkeys(stage for about in entry["sizes"].values() for stage in about["stages"])
+    lines = [f"{entry['system']} ({entry['paper']})", f"  stages  {', '.join(stages)}"]
+    plans = [named(plan) for plan in entry["plans"]]
+    kept = [f"{one['words']}: {one['value']:.3g}" for one in entry["figures"]]
+    return "\n".join([*lines, f"  plans   {', '.join(plans) or 'none'}", f"  kept    {'; '.join(kept) or 'none'}"])
 
 
 def rows(entry: dict[str, Any]) -> list[list[str]]:
@@ -61,13 +70,14 @@ def markdown(found: list[dict[str, Any]]) -> str:
     from slm_jax.systems.card import KINDS
 
     lines = [
-        "| system | kind | reads → writes | streams | sizes (parameters of the largest trained part) | plans | kept |",
+        "| system | kind | reads → writes | streams | sizes (parameters of the LM) | plans | figures kept |",
         "|---|---|---|---|---|---|---|",
     ]
     for entry in found:
-        sizes = ", ".join(f"{size} ({short(largest(about))})" for size, about in entry["sizes"].items())
-        plans = ", ".join(f"[{plan['stage']} {plan['topology']}]({plan['file']})" for plan in entry["plans"])
-        kept = ", ".join(f"{one['words']} {one['value']:.3g}" for one in entry["figures"])
+        counts = {size: about["parameters"][entry["counted"]] for size, about in entry["sizes"].items()}
+        sizes = ", ".join(f"{size} ({short(count)})" for size, count in counts.items())
+        plans = ", ".join(f"[{named(plan)}]({plan['file']})" for plan in entry["plans"])
+        kept = "; ".join(f"{one['words']}: {one['value']:.3g}" for one in entry["figures"])
         what = f"{'+'.join(entry['reads'])} → {'+'.join(entry['writes'])}"
         title = f"**{entry['system']}** `{entry['name']}`, {entry['paper']}"
         cells = (title, KINDS[entry["kind"]], what, yes(entry["streams"]), sizes, plans or "–", kept or "–")
@@ -75,9 +85,9 @@ def markdown(found: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def largest(about: dict[str, Any]) -> int:
-    """Parameters of the largest part that is trained."""
-    return max(about["parameters"].values(), default=0)
+def named(plan: dict[str, Any]) -> str:
+    """`twist_7b lm v5e:16x16`."""
+    return f"{plan['run']} {plan['stage']} {plan['topology']}"
 
 
 def short(count: int) -> str:

@@ -74,12 +74,15 @@ class Codes:
 class Streams:
     """What a sequence model reads: text in stream 0, K codebooks after it.
 
-    `valid` marks entries that carry a token, `target_mask` those the loss counts.
+    `valid` marks entries that carry a token, `target_weight` says how much the loss counts each (0: not at all).
+    `names` and `sizes` of the streams, where they are known.
     """
 
     ids: Int[Array, "B S K1"]
     valid: Bool[Array, "B S K1"]
-    target_mask: Bool[Array, "B S K1"]
+    target_weight: Float[Array, "B S K1"]
+    names: tuple[str, ...] = static(default=())
+    sizes: tuple[int, ...] = static(default=())
 
 
 @pytree_dataclass

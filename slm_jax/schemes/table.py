@@ -35,7 +35,7 @@ def arrange(scheme: Tabular, codes: Codes) -> Streams:
     time, codebook = table[..., 0], table[..., 1]
     valid = codes.mask[:, np.maximum(time, 0)] & (time >= 0)
     ids = jnp.where(valid, codes.ids[:, np.maximum(time, 0), codebook], 0)
-    return Streams(ids, valid, valid)
+    return Streams(ids, valid, valid.astype(jnp.float32))
 
 
 def restore(scheme: Tabular, streams: Streams) -> Codes:

@@ -17,9 +17,10 @@ class KeptFigure(Config):
 
 
 class SystemCard(Config):
-    """A system: `module` with `config(size)`, the paper, what it reads and writes, whether it streams.
+    """A system: the paper, its sizes, what it reads and writes, whether it streams.
 
-    `plans`: names of kept plans (`experiments/tpu_plans/plans/<name>.json`).
+    `counted`: the stage by whose parameters a size is known. `plans`: names of kept plans
+    (`experiments/tpu_plans/plans/<name>.json`).
     """
 
     name: str
@@ -28,6 +29,7 @@ class SystemCard(Config):
     reads: tuple[str, ...]
     writes: tuple[str, ...]
     streams: bool = False
+    counted: str = "lm"
     plans: tuple[str, ...] = ()
     figures: tuple[KeptFigure, ...] = ()
 

@@ -67,6 +67,7 @@ def entries(sizes: bool = True) -> Iterator[dict[str, Any]]:
             "reads": list(card.reads),
             "writes": list(card.writes),
             "streams": card.streams,
+            "counted": card.counted,
             "sizes": {size: described(named_config(f"{name}:{size}")) for size in card.sizes} if sizes else {},
             "plans": [found for plan in card.plans if (found := kept_plan(plan)) is not None],
             "figures": [found for figure in card.figures if (found := kept_figure(figure)) is not None],

@@ -1,16 +1,18 @@
-"""Passes over a corpus that make features: MFCC, or a layer of an encoder that a stage trained."""
+"""Passes over a corpus, on all devices of a host: MFCC, a layer of an encoder that a stage trained, or F0."""
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator
-from functools import lru_cache
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache, partial
 from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
+from jaxtyping import Float
 
 from slm_jax.assemblies.phonetic_tokenizer import EncoderFeaturesConfig, MFCCFeaturesConfig
+from slm_jax.audio.pitch import PitchConfig
 from slm_jax.core.config import Config
 from slm_jax.core.errors import require
 from slm_jax.core.types import Frames
@@ -18,6 +20,7 @@ from slm_jax.data.joined import Subset
 from slm_jax.data.lengths import source_lengths
 from slm_jax.data.passes import finite_batches
 from slm_jax.data.progress import tracked
+from slm_jax.data.shares import this_host
 from slm_jax.encoders.ssl import SSLEncoderConfig
 from slm_jax.parallel.mesh import MeshConfig
 from slm_jax.parallel.sharding import batch_sharding, replicated
@@ -74,15 +77,46 @@ def extracted(
 ) -> Iterator[tuple[dict[str, Any], Frames]]:
     """Batches of a pass over one host's share of `source`, with their features.
 
-    A batch has `id`, `index` and `valid` of each row. Its rows are spread over the devices of this host.
+    A batch has `id`, `index` and `valid` of each row.
     """
-    extract, mesh = compiled(features), row_mesh()
-    params = jax.device_put(params, replicated(mesh))
-    batches = finite_batches(source, context.lengths, ROWS, ("id",), host=host, hosts=hosts)
-    for rows in tracked(batches, len(range(host, len(source), hosts)), name, context.progress):
-        frames = extract(params, *jax.device_put((rows["samples"], rows["mask"]), batch_sharding(mesh)))
+    extract = partial(compiled(features), jax.device_put(params, replicated(row_mesh())))
+    for rows, frames in spread(extract, source, context, name, ("id",), host, hosts):
         kept = {name: rows[name] for name in ("id", "index", "valid")}
         yield kept, Frames(frames.values, frames.mask & rows["valid"][:, None])
+
+
+def f0_tracks(
+    pitch: PitchConfig, source: Any, context: StageContext, name: str, fields: Sequence[str]
+) -> Iterator[tuple[int, dict[str, Any], Float[np.ndarray, "P"]]]:
+    """Place, `fields` and F0 (Hz per `pitch.hop_s`, 0 where unvoiced) of every utterance of this host's share."""
+    for rows, (f0_hz, _) in spread(jax.jit(pitch.make()), source, context, name, fields, **this_host()):
+        found, counts = np.asarray(f0_hz), pitch_values(pitch, rows["mask"].sum(1))
+        for i in np.flatnonzero(rows["valid"]):
+            yield int(rows["index"][i]), {field: rows[field][i] for field in fields}, found[i, : counts[i]]
+
+
+def pitch_values(pitch: PitchConfig, samples: Any) -> Any:
+    """How many F0 values so many samples have (integer or integer array)."""
+    return samples // round(pitch.hop_s * pitch.rate_hz)
+
+
+def spread(
+    function: Callable[[jax.Array, jax.Array], Any],
+    source: Any,
+    context: StageContext,
+    name: str,
+    fields: Sequence[str],
+    host: int = 0,
+    hosts: int = 1,
+) -> Iterator[tuple[dict[str, Any], Any]]:
+    """Batches of a pass over one host's share of `source` and what `function(samples, mask)` makes of each.
+
+    Rows are spread over the devices of this host.
+    """
+    place = batch_sharding(row_mesh())
+    batches = finite_batches(source, context.lengths, ROWS, fields, host=host, hosts=hosts)
+    for rows in tracked(batches, len(range(host, len(source), hosts)), name, context.progress):
+        yield rows, function(*jax.device_put((rows["samples"], rows["mask"]), place))
 
 
 @lru_cache(maxsize=8)

@@ -4,7 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from slm_jax.checkpoints.adapter_folder import load_adapter, save_adapter, weights_hash
+from slm_jax.checkpoints.adapter_folder import load_adapter, save_adapter
+from slm_jax.checkpoints.lazy import part_hash
 from slm_jax.checkpoints.model_folder import read_meta, save_model
 from slm_jax.core.errors import UserError
 from slm_jax.core.trees import flatten_by_path
@@ -40,7 +41,7 @@ def test_an_adapter_comes_back_alone(folder):
     for path, leaf in flatten_by_path(back).items():
         assert isinstance(leaf, jax.Array)
         np.testing.assert_array_equal(leaf, wanted[path])
-    assert read_meta(folder) == {"source": "here", "base": weights_hash(base())}
+    assert read_meta(folder) == {"source": "here", "base": part_hash(base())}
 
 
 def test_one_of_several_is_saved(tmp_path):
@@ -68,7 +69,7 @@ def test_a_base_of_other_shapes_is_refused_by_path(folder):
 
 
 def test_a_base_of_other_weights_is_refused_unless_allowed(folder):
-    with pytest.raises(UserError, match=f"trained on {weights_hash(base())}"):
+    with pytest.raises(UserError, match=f"trained on {part_hash(base())}"):
         load_adapter(folder, base(seed=1))
     assert load_adapter(folder, base(seed=1), other_weights=True)[0] == CONFIG
 

@@ -65,6 +65,19 @@ def test_a_frozen_part_is_read_but_neither_saved_nor_averaged(finished, hub):
     assert RECORD in json.loads((finished.path / "done.json").read_text())["sha256"]
 
 
+def test_a_part_by_its_name_on_the_hub_is_found_in_the_cache(hub, tmp_path, monkeypatch):
+    cached, commit = tmp_path / "models--somebody--text", "0123456789abcdef0123456789abcdef01234567"
+    (cached / "refs").mkdir(parents=True)
+    (cached / "refs" / "main").write_text(commit)
+    shutil.copytree(hub, cached / "snapshots" / commit)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    part = open_part(FROZEN.replace(source="hub:somebody/text"), RunFolder(tmp_path / "run"))
+    assert part_hash(unbox(part.params)) == part_hash(text_params())
+    with pytest.raises(UserError, match="hub:somebody/else can't be had"):
+        open_part(FROZEN.replace(source="hub:somebody/else"), RunFolder(tmp_path / "run"))
+
+
 def test_going_on_with_other_weights_is_refused_with_both_hashes(finished, hub, tmp_path):
     shutil.copytree(finished.path.parents[1], tmp_path / "run")
     copy, kept = unfinished(RunFolder(tmp_path / "run").stage("delta"), left=1), tmp_path / "kept"

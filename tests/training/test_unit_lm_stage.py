@@ -6,19 +6,22 @@ import numpy as np
 import pytest
 
 from slm_jax.assemblies.phonetic_tokenizer import MFCCFeaturesConfig, unit_spec
-from slm_jax.checkpoints.manager import Checkpoints
+from slm_jax.checkpoints.manager import Checkpoints, restore_params
 from slm_jax.core.errors import UserError
 from slm_jax.data.corpus import WorldConfig
 from slm_jax.data.pipeline import PipelineConfig
-from slm_jax.data.records import write_records
+from slm_jax.data.records import RecordSource, write_records
+from slm_jax.evaluation.scoring import nats_per_token
 from slm_jax.quantizers.kmeans import KMeansConfig
 from slm_jax.text.vocabulary import Vocabulary
+from slm_jax.training.gradient_stage import trained
 from slm_jax.training.loop import TrainConfig
+from slm_jax.training.metrics import read_metrics
 from slm_jax.training.optimizer import OptimizerConfig
 from slm_jax.training.pre import unit_lm
 from slm_jax.training.pre.frame_units import FrameUnitsConfig, units_row
 from slm_jax.training.pre.pitch import PitchStageConfig
-from slm_jax.training.pre.unit_lm import UnitLMConfig
+from slm_jax.training.pre.unit_lm import UnitLMConfig, unit_vocabulary
 from slm_jax.training.run_folder import RunFolder
 from slm_jax.training.stages import StageContext, run_stage
 from slm_jax.training.token_stage import write_spec
@@ -78,6 +81,23 @@ def begin_anew(context):
 def test_it_goes_on_with_the_same(half_trained):
     assert run_stage(LM, half_trained) > 0
     assert Checkpoints(half_trained.run.stage("lm").path / "checkpoints").latest_step() == 4
+
+
+def test_what_is_measured_while_training_is_what_will_be_served(half_trained):
+    """With a slow copy the nats that are logged are those of the copy, as `trained` hands it out."""
+    stage = LM.replace(name="averaged", train=LM.train.replace(ema_decay=0.5, seed=3))
+    assert run_stage(stage, half_trained) > 0
+    folder = half_trained.run.stage("averaged")
+    units = RecordSource(stage_records(half_trained, "dev"))
+    rows = [stage.example(unit_vocabulary(16)).sequence(units[i]["runs"]) for i in range(len(units))]
+    served, fast = trained(folder)[1]["params"], restore_params(folder.path / "checkpoints").trees["params"]
+    slow, quick = (nats_per_token(DECODER.make(), params, rows) for params in (served, fast))
+    logged = [line["evaluate/nats_per_unit"] for line in read_metrics(folder.path) if "evaluate/nats_per_unit" in line]
+    assert logged[-1] == pytest.approx(slow, abs=1e-6) and abs(slow - quick) > 1e-4
+
+
+def stage_records(context, split):
+    return FrameUnitsConfig.records(context.finished("units"), split)
 
 
 def test_other_units_are_refused_before_anything_runs(half_trained):

@@ -45,7 +45,11 @@ CARD = SystemCard(
     reads=("speech",),
     writes=("speech",),
     plans=("twist_350m_v5e", "twist_1_3b_v5e", "twist_1_3b_v5p", "twist_7b_v5e", "twist_7b_v5p"),
-    figures=(KeptFigure(words="bigram, nats per unit, held out", file=WARM, place=("ngrams", "bigram")),),
+    figures=(
+        KeptFigure(words="nats per unit, held out, begun from text", file=WARM, place=("arms", "5", "test")),
+        KeptFigure(words="from nothing", file=WARM, place=("arms", "4", "test")),
+        KeptFigure(words="bigram", file=WARM, place=("ngrams", "bigram")),
+    ),
 )
 
 

@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 from jaxtyping import Float
 
@@ -12,17 +11,15 @@ from slm_jax.audio.pitch import PitchConfig
 from slm_jax.core.errors import require
 from slm_jax.core.paths import AnyPath
 from slm_jax.data.corpus import CorpusConfig
-from slm_jax.data.passes import finite_batches, float_samples
-from slm_jax.data.progress import tracked
+from slm_jax.data.passes import float_samples
 from slm_jax.data.records import RecordSource
-from slm_jax.data.shares import share_of, this_host, write_shared
+from slm_jax.data.shares import share_of, write_shared
 from slm_jax.parallel.hosts import on_first_host
+from slm_jax.training.feature_passes import f0_tracks, pitch_values
 from slm_jax.training.run_folder import StageFolder
 from slm_jax.training.stages import StageConfig, StageContext, require_form
 
 VOICE = "voice.json"
-ROWS = 16
-"""Utterances that are tracked at once."""
 
 
 class PitchStageConfig(StageConfig):
@@ -65,10 +62,7 @@ class PitchStageConfig(StageConfig):
         samples = float_samples(item["samples"])
         padded = np.pad(samples, (0, -len(samples) % self.pitch.rate_hz))  # whole seconds: few shapes to compile
         real = np.arange(len(padded)) < len(samples)
-        return np.asarray(self.pitch.make()(padded[None], real[None])[0])[0, : self._count(len(samples))]
-
-    def _count(self, samples: Any) -> Any:
-        return samples // round(self.pitch.hop_s * self.pitch.rate_hz)
+        return np.asarray(self.pitch.make()(padded[None], real[None])[0])[0, : pitch_values(self.pitch, len(samples))]
 
     def _given(self, source: Any) -> Iterator[tuple[int, dict[str, Any]]]:
         for place in share_of(len(source)):
@@ -77,14 +71,8 @@ class PitchStageConfig(StageConfig):
 
     def _tracks(self, source: Any, context: StageContext) -> Iterator[tuple[int, dict[str, Any]]]:
         """Places and rows of this host's share, in the order in which they come."""
-        track = jax.jit(self.pitch.make())
-        batches = finite_batches(source, context.lengths, ROWS, ("id", "speaker"), **this_host())
-        for batch in tracked(batches, len(share_of(len(source))), self.name, context.progress):
-            f0_hz = np.asarray(track(batch["samples"], batch["mask"])[0])
-            counts = self._count(batch["mask"].sum(1))
-            for i in np.flatnonzero(batch["valid"]):
-                row = {"id": batch["id"][i], "speaker": batch["speaker"][i], "f0_hz": f0_hz[i, : counts[i]]}
-                yield int(batch["index"][i]), row
+        for place, row, f0_hz in f0_tracks(self.pitch, source, context, self.name, ("id", "speaker")):
+            yield place, {**row, "f0_hz": f0_hz}
 
 
 def voice_statistics(folder: StageFolder) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
 from slm_jax.assemblies.prosodic_tokenizer import (
@@ -20,18 +19,15 @@ from slm_jax.core.errors import require
 from slm_jax.core.token_spec import TokenSpec
 from slm_jax.data.corpus import SPLITS, CorpusConfig
 from slm_jax.data.joined import Joined
-from slm_jax.data.passes import finite_batches
-from slm_jax.data.progress import tracked
 from slm_jax.data.records import RecordSource
-from slm_jax.data.shares import share_of, this_host, write_shared
+from slm_jax.data.shares import share_of, write_shared
 from slm_jax.parallel.hosts import on_first_host
+from slm_jax.training.feature_passes import f0_tracks
 from slm_jax.training.run_folder import StageFolder
 from slm_jax.training.stages import RunConfig, StageContext, require_form
 from slm_jax.training.token_stage import UNITS, TokenStageConfig, planned_spec, token_stage, write_spec
 
 TOKENIZER, F0 = "tokenizer", "f0"
-ROWS = 16
-"""Utterances that are tracked at once."""
 Rows = Iterator[tuple[int, dict[str, Any]]]
 
 
@@ -88,16 +84,10 @@ class ProsodyStageConfig(TokenStageConfig):
         """Mean F0 of the runs of this host's share, in the order in which the utterances come."""
         spec = token_stage(context, self.units).spec(context)
         per_frame, column = self.prosody.tracks_per_frame(spec), spec.columns[0]
-        track = jax.jit(self.prosody.pitch.make())
-        hop = round(self.prosody.pitch.hop_s * self.prosody.pitch.rate_hz)
-        batches = finite_batches(source, context.lengths, ROWS, ("id", "speaker", column), **this_host())
-        for batch in tracked(batches, len(share_of(len(source))), f"{self.name} {split}", context.progress):
-            f0_hz = np.asarray(track(batch["samples"], batch["mask"])[0])
-            counts = batch["mask"].sum(1) // hop
-            for i in np.flatnonzero(batch["valid"]):
-                heard = heard_in(f0_hz[i, : counts[i]], batch[column][i], per_frame)
-                row = {"id": batch["id"][i], "speaker": batch["speaker"][i]}
-                yield int(batch["index"][i]), {**row, "run_f0_hz": heard.f0_hz, "sums": heard.sums}
+        fields = ("id", "speaker", column)
+        for place, row, f0_hz in f0_tracks(self.prosody.pitch, source, context, f"{self.name} {split}", fields):
+            heard = heard_in(f0_hz, row.pop(column), per_frame)
+            yield place, {**row, "run_f0_hz": heard.f0_hz, "sums": heard.sums}
 
     def _fit(self, folder: StageFolder, table: RecordSource) -> None:
         rows = [table[i] for i in range(len(table))]
