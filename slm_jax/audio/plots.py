@@ -7,16 +7,17 @@ import colorsys
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float, Int
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from slm_jax.audio.mel import LogMelConfig, hz_to_mel
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
+    from matplotlib.figure import Figure
 
 Curve = tuple[Any, Any]
 """Steps and values, as sequences of numbers."""
@@ -40,7 +41,7 @@ def plot_losses(path: str | Path, stages: Mapping[str, Mapping[str, Curve]], yla
             _curve(axes, np.asarray(steps), np.asarray(values, float), name, colour)
         axes.set(xlabel="step", ylabel=ylabel if i % columns == 0 else "")
         axes.set_title(stage, loc="left", fontsize=11, color=INK, fontweight="bold")
-        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        _whole_ticks(axes.xaxis)
         if len(curves) > 1:
             axes.legend(frameon=False, fontsize=8)
     return _saved(figure, path)
@@ -153,7 +154,7 @@ def plot_histogram(path: str | Path, groups: Mapping[str, Sequence[float]], xlab
             mark = float(np.percentile(values, share))
             axes.axvline(mark, color=INK, linewidth=1.2, linestyle=style, label=f"{share} %: {mark:.3g}")
         axes.set(xlabel=xlabel, ylabel="how often" if number == 0 else "", xlim=(0, None))
-        axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+        _whole_ticks(axes.yaxis)
         axes.set_title(f"{title}: {name}" if title else name, loc="left", fontsize=11, color=INK, fontweight="bold")
         axes.legend(frameon=False, fontsize=8)
     return _saved(figure, path)
@@ -168,20 +169,23 @@ def unit_spans(units: Int[np.ndarray, "T"], unit_rate_hz: float | int) -> list[S
     return [(a / unit_rate_hz, b / unit_rate_hz, str(units[a])) for a, b in pairwise(starts)]
 
 
-def _figure(width_in: float, height_in: float) -> Figure:
+def _figure(width_in: float, height_in: float) -> "Figure":
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # here: all that judge a run import this module
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(width_in, height_in), dpi=DPI, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
-def _saved(figure: Figure, path: str | Path) -> Path:
+def _saved(figure: "Figure", path: str | Path) -> Path:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, format="png")
     return path
 
 
-def _clean(axes: Axes) -> Axes:
+def _clean(axes: "Axes") -> "Axes":
     """Light grid, no box."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(GRID)
@@ -193,11 +197,17 @@ def _clean(axes: Axes) -> Axes:
     return axes
 
 
+def _whole_ticks(axis: "Axis") -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    axis.set_major_locator(MaxNLocator(5, integer=True))
+
+
 def _colours(count: int) -> list[str]:
     return [LINES[i % len(LINES)] for i in range(count)]
 
 
-def _curve(axes: Axes, steps: np.ndarray, values: np.ndarray, name: str, colour: str) -> None:
+def _curve(axes: "Axes", steps: np.ndarray, values: np.ndarray, name: str, colour: str) -> None:
     """The values; when there are many, thin and pale under their running mean."""
     if len(values) < 40:
         axes.plot(steps, values, color=colour, linewidth=2, label=name, marker="o" if len(values) < 12 else None, ms=4)
@@ -211,7 +221,7 @@ def _curve(axes: Axes, steps: np.ndarray, values: np.ndarray, name: str, colour:
     axes.plot(steps, smooth, color=colour, linewidth=2, label=name)
 
 
-def _spectrogram(axes: Axes, samples: np.ndarray, rate_hz: int) -> None:
+def _spectrogram(axes: "Axes", samples: np.ndarray, rate_hz: int) -> None:
     """80 mels of 25 ms windows every 5 ms, 70 dB deep, with frequencies at the ticks."""
     window, hop, high = rate_hz // 40, rate_hz // 200, min(8000.0, rate_hz / 2)
     settings = LogMelConfig(
@@ -236,7 +246,7 @@ def _spectrogram(axes: Axes, samples: np.ndarray, rate_hz: int) -> None:
     axes.spines[:].set_visible(False)
 
 
-def _ruler(axes: Axes, spans: Sequence[Span], name: str, *, coloured: bool, width_in: float) -> None:
+def _ruler(axes: "Axes", spans: Sequence[Span], name: str, *, coloured: bool, width_in: float) -> None:
     """Segments side by side, each with its label where that fits; `width_in`: inches per second."""
     for start, end, label in spans:
         colour = unit_colour(label) if coloured else "#f3f4f6"

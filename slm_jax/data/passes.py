@@ -2,12 +2,14 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from slm_jax.core.errors import require
 from slm_jax.data.order import Source
+
+Item = TypeVar("Item")
 
 
 def finite_batches(
@@ -44,6 +46,19 @@ def finite_batches(
     for length, rest in waiting.items():
         if rest:
             yield _stack(rest, key, length, batch)
+
+
+def one_behind(items: Iterable[Item]) -> Iterator[Item]:
+    """The same items, each once the next has been made.
+
+    When items are results that devices still compute, the next batch is read and sent while they do.
+    """
+    rest = iter(items)
+    for held in rest:
+        for following in rest:
+            yield held
+            held = following
+        yield held
 
 
 def in_order(rows: Iterable[tuple[int, Any]], count: int) -> Iterator[Any]:

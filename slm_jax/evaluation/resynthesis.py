@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float
-from pystoi import stoi as pystoi_stoi
 
 from slm_jax.audio.mel import LogMelConfig, spectrum_from_mel
 from slm_jax.audio.pitch import PitchConfig
@@ -67,11 +66,13 @@ def mean_scores(scores: list[ResynthesisScores]) -> dict[str, float | None]:
 
 def stoi(reference: Samples, made: Samples, rate_hz: int = 16_000) -> float:
     """Short-time objective intelligibility (Taal et al. 2011); raises `UserError` below about 0.4 s of speech."""
+    from pystoi import stoi as of_signals  # its SciPy takes most of a second to load
+
     reference, made = _same_length(reference, made)
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)
         try:
-            return float(pystoi_stoi(reference, made, rate_hz, extended=False))
+            return float(of_signals(reference, made, rate_hz, extended=False))
         except RuntimeWarning as warning:
             raise UserError(f"STOI of {len(reference) / rate_hz:.2f} s: not enough speech ({warning})") from warning
 

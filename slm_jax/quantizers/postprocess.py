@@ -55,10 +55,6 @@ class Postprocess:
     scale: Float[Array, "D D"]
     config: PostprocessConfig = static(default=PostprocessConfig())
 
-    def done(self) -> "Postprocess":
-        """What is left to do with frames that this has treated: nothing."""
-        return Postprocess(self.shift, self.scale)
-
     def __call__(self, frames: Frames) -> Frames:
         """Transformed frames in float32, zero where masked."""
         x = frames.values.astype(jnp.float32)

@@ -18,7 +18,7 @@ from slm_jax.core.errors import require
 from slm_jax.core.types import Frames
 from slm_jax.data.joined import Subset
 from slm_jax.data.lengths import source_lengths
-from slm_jax.data.passes import finite_batches
+from slm_jax.data.passes import finite_batches, one_behind
 from slm_jax.data.progress import tracked
 from slm_jax.data.shares import this_host
 from slm_jax.encoders.ssl import SSLEncoderConfig
@@ -89,7 +89,8 @@ def f0_tracks(
     pitch: PitchConfig, source: Any, context: StageContext, name: str, fields: Sequence[str]
 ) -> Iterator[tuple[int, dict[str, Any], Float[np.ndarray, "P"]]]:
     """Place, `fields` and F0 (Hz per `pitch.hop_s`, 0 where unvoiced) of every utterance of this host's share."""
-    for rows, (f0_hz, _) in spread(jax.jit(pitch.make()), source, context, name, fields, **this_host()):
+    batches = spread(jax.jit(pitch.make()), source, context, name, fields, **this_host())
+    for rows, (f0_hz, _) in one_behind(batches):
         found, counts = np.asarray(f0_hz), pitch_values(pitch, rows["mask"].sum(1))
         for i in np.flatnonzero(rows["valid"]):
             yield int(rows["index"][i]), {field: rows[field][i] for field in fields}, found[i, : counts[i]]

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from slm_jax.core.errors import UserError
-from slm_jax.data.passes import finite_batches, float_samples, in_order
+from slm_jax.data.passes import finite_batches, float_samples, in_order, one_behind
 
 
 def recordings(count: int) -> list[dict]:
@@ -87,6 +87,23 @@ def test_results_come_as_soon_as_they_can():
     assert (next(ordered), next(ordered)) == ("a", "b")
     assert next(pairs) == (-1, None)
     assert list(ordered) == ["c"]
+
+
+def test_results_wait_for_the_next_to_be_made():
+    made = []
+    results = one_behind(made.append(i) or i for i in range(4))
+    assert [(next(results), list(made)) for _ in range(4)] == [
+        (0, [0, 1]),
+        (1, [0, 1, 2]),
+        (2, [0, 1, 2, 3]),
+        (3, [0, 1, 2, 3]),
+    ]
+    assert list(results) == []
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 5])
+def test_waiting_results_all_come(count):
+    assert list(one_behind(range(count))) == list(range(count))
 
 
 @pytest.mark.parametrize(

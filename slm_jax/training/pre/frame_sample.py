@@ -5,10 +5,11 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 
 from slm_jax.core.errors import require
 from slm_jax.core.types import Frames
+from slm_jax.data.passes import one_behind
 from slm_jax.quantizers.postprocess import Postprocess, treated
 
 Rows = dict[str, Any]
@@ -28,7 +29,7 @@ class FrameSample:
 
     def fill(self, batches: Iterable[tuple[Rows, Frames]]) -> "FrameSample":
         """Add the batches; raises `UserError` when they hold more than `most` frames."""
-        for rows, frames in batches:
+        for rows, frames in one_behind(batches):
             mask = np.asarray(frames.mask)
             real = np.asarray(frames.values)[mask]
             if self._values is None:
@@ -50,12 +51,17 @@ class FrameSample:
     def treat(self, post: Postprocess) -> None:
         """Every frame becomes what `post` makes of it in its utterance."""
         values = self.values
-        for (_, mask, place), (_, frames) in zip(self._batches, self.batches(), strict=True):
-            values[place] = np.asarray(treated(post, frames).values)[mask]
+        made = ((mask, place, treated(post, self._laid_out(mask, place)).values) for _, mask, place in self._batches)
+        for mask, place, frames in one_behind(made):
+            values[place] = np.asarray(frames)[mask]
 
-    def batches(self) -> Iterator[tuple[Rows, Frames]]:
-        """The batches as they came, zero where masked."""
+    def _laid_out(self, mask: np.ndarray, place: slice) -> Frames:
+        """A batch as it came, zero where masked."""
+        frames = np.zeros((*mask.shape, self.values.shape[1]), np.float32)
+        frames[mask] = self.values[place]
+        return Frames(jnp.asarray(frames), jnp.asarray(mask))
+
+    def by_row(self, found: Shaped[np.ndarray, "T *S"]) -> Iterator[tuple[Rows, list[np.ndarray]]]:
+        """What was found for every frame, by batches as they came: an array for each row of it."""
         for rows, mask, place in self._batches:
-            frames = np.zeros((*mask.shape, self.values.shape[1]), np.float32)
-            frames[mask] = self.values[place]
-            yield rows, Frames(jnp.asarray(frames), jnp.asarray(mask))
+            yield rows, np.split(found[place], np.cumsum(mask.sum(1))[:-1])

@@ -1,6 +1,5 @@
 """Units by k-means: fit on the features of the training speech, then write the units of the whole corpus."""
 
-import dataclasses
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -18,11 +17,13 @@ from slm_jax.core.config import Config
 from slm_jax.core.token_spec import TokenSpec
 from slm_jax.core.types import Frames
 from slm_jax.data.corpus import RATE_HZ, SPLITS, CorpusConfig
+from slm_jax.data.passes import one_behind
 from slm_jax.data.shares import this_host, write_shared
 from slm_jax.parallel.hosts import is_first_host, on_first_host
 from slm_jax.parallel.mesh import MeshConfig
 from slm_jax.parallel.sharding import put_batch
 from slm_jax.quantizers.kmeans import KMeansConfig, fit_kmeans
+from slm_jax.quantizers.nearest import assign
 from slm_jax.quantizers.postprocess import PostprocessConfig
 from slm_jax.token_compression.dedup import dedup_row
 from slm_jax.training.feature_passes import (
@@ -34,7 +35,7 @@ from slm_jax.training.feature_passes import (
     thinned_frames,
 )
 from slm_jax.training.gradient_stage import GradientStageConfig, described
-from slm_jax.training.pre.frame_sample import FrameSample
+from slm_jax.training.pre.frame_sample import FrameSample, Rows
 from slm_jax.training.run_folder import StageFolder
 from slm_jax.training.stages import RunConfig, StageContext, require_form
 from slm_jax.training.token_stage import UNITS, TokenStageConfig, write_spec
@@ -98,12 +99,11 @@ class FrameUnitsConfig(TokenStageConfig):
         for split in SPLITS:
             source = context.source(split)
             if split == "train" and len(fitted) == len(train) and jax.process_count() == 1:
-                treated = dataclasses.replace(tokenizer, postprocess=tokenizer.postprocess.done())
-                rows = encoded(treated, sample.batches())  # each frame has been treated for the fit
+                found = sample.by_row(np.asarray(assign(sample.values, tokenizer.centroids)))
             else:
                 batches = extracted(features, params, source, context, f"{self.name} {split}", **this_host())
-                rows = encoded(tokenizer, batches)
-            write_shared(self.records(folder, split), rows, len(source))
+                found = tokenized(tokenizer, batches)
+            write_shared(self.records(folder, split), units_rows(found), len(source))
         return [TOKENIZER, UNITS, FIT, on_first_host(lambda: write_spec(folder, tokenizer.spec))]
 
     def _fit(self, folder: StageFolder, features: Features, sample: FrameSample) -> None:
@@ -140,14 +140,21 @@ def over_devices(frames: Float[np.ndarray, "T D"]) -> jax.Array:
     return put_batch({"frames": frames[:kept]}, mesh)["frames"]
 
 
-def encoded(
-    tokenizer: PhoneticTokenizer, batches: Iterable[tuple[dict[str, Any], Frames]]
-) -> Iterator[tuple[int, dict[str, Any]]]:
+def tokenized(
+    tokenizer: PhoneticTokenizer, batches: Iterable[tuple[Rows, Frames]]
+) -> Iterator[tuple[Rows, list[np.ndarray]]]:
+    """Batches with the units of each row."""
+    made = ((rows, frames.mask, tokenizer.assign(frames)) for rows, frames in batches)
+    for rows, mask, units in one_behind(made):
+        counts = np.asarray(mask).sum(1)
+        yield rows, [row[:count] for row, count in zip(np.asarray(units), counts, strict=True)]
+
+
+def units_rows(batches: Iterable[tuple[Rows, list[np.ndarray]]]) -> Iterator[tuple[int, dict[str, Any]]]:
     """Rows of the units table with their places, in the order in which they come."""
-    for rows, frames in batches:
-        units, counts = np.asarray(tokenizer.assign(frames)), np.asarray(frames.mask).sum(1)
+    for rows, units in batches:
         for i in np.flatnonzero(rows["valid"]):
-            yield int(rows["index"][i]), units_row(rows["id"][i], units[i, : counts[i]])
+            yield int(rows["index"][i]), units_row(rows["id"][i], units[i])
 
 
 def units_row(name: str, units: np.ndarray) -> dict[str, Any]:
