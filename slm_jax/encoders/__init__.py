@@ -1,6 +1,7 @@
 """Encoders: waveforms to frames.
 
 Family      SSLEncoderConfig, SSLEncoder, EncoderOutput                        (`encoders.ssl`)
+            WhisperEncoderConfig, WhisperEncoder                                (`encoders.whisper`)
 Presets     wav2vec2_base, wav2vec2_large, hubert_base, hubert_large,
             wavlm_base, wavlm_large, log_mel_tiny                              (`encoders.ssl_presets`)
 Training    HubertPretrainingConfig: an encoder with a head over clusters     (`encoders.ssl_pretraining`)

@@ -19,7 +19,8 @@ bert_init = nn.initializers.normal(0.02)
 class SSLLayer(nn.Module):
     """Self-attention over all real frames and a GELU feed-forward block, normalised after (base) or before (large).
 
-    `layer_drop`: chance that a whole layer is skipped in training (Fan et al. 2020), one draw per call.
+    Without a `mask` all frames are real. `layer_drop`: chance that a whole layer is skipped in training (Fan et al.
+    2020), one draw per call.
     """
 
     heads: int
@@ -30,6 +31,7 @@ class SSLLayer(nn.Module):
     attention_dropout: float
     activation_dropout: float
     layer_drop: float
+    key_bias: bool = True
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -37,7 +39,7 @@ class SSLLayer(nn.Module):
         self,
         x: Float[Array, "B T D"],
         cache: None,
-        mask: Bool[Array, "B T"],
+        mask: Bool[Array, "B T"] | None,
         bias: Float[Array, "H T T"] | None,
         *,
         deterministic: bool,
@@ -54,18 +56,19 @@ class SSLLayer(nn.Module):
             y = jnp.where(jax.random.bernoulli(self.make_rng("dropout"), self.layer_drop), x, y)
         return y, None
 
-    def _attended(self, x: jax.Array, mask: jax.Array, bias: jax.Array | None, deterministic: bool) -> jax.Array:
+    def _attended(self, x: jax.Array, mask: jax.Array | None, bias: jax.Array | None, deterministic: bool) -> jax.Array:
         if self.gated_bias:
             bias = BiasGate(self.heads, dtype=self.dtype, name="gate")(x, bias)
         attention = Attention(
             self.heads,
             x.shape[-1] // self.heads,
+            key_bias=self.key_bias,
             dropout=self.attention_dropout,
             kernel_init=bert_init,
             dtype=self.dtype,
             name="attention",
         )
-        sees = Visibility(mask.astype(jnp.int32), causal=False)
+        sees = Visibility(None if mask is None else mask.astype(jnp.int32), causal=False)
         y, _ = attention(x, mask=sees, bias=bias, deterministic=deterministic)
         return nn.Dropout(self.dropout, name="attention_out_dropout")(y, deterministic=deterministic)
 
