@@ -42,7 +42,7 @@ class LinearAdapter(nn.Module):
     config: LinearAdapterConfig
 
     @nn.compact
-    def __call__(self, frames: Frames, context: Any = None) -> Frames:
+    def __call__(self, frames: Frames, context: Any = None, *, deterministic: bool = True) -> Frames:
         """`context` is not looked at: this adapter is not conditioned."""
         values, mask = stacked(frames, self.config.stack)
         layer = Linear(
