@@ -45,7 +45,7 @@ class Attention(nn.Module):
         context: Float[Array, "B S E"] | None = None,
         *,
         mask: Visibility | Bool[Array, "#B #T #S"] | Bool[Array, "B S"] | None = None,
-        bias: Float[Array, "#B #H #T #S"] | None = None,
+        bias: Float[Array, "#B #H #T #S"] | Callable[[jax.Array], jax.Array] | None = None,
         by: Rotation | None = None,
         cache: Cache | None = None,
         real: Bool[Array, "B T"] | None = None,
@@ -56,11 +56,12 @@ class Attention(nn.Module):
         Over itself: `mask` says what sees what; a `Visibility` lets a fused kernel do it where there is one. With a
         growing or ring `cache` the entries of `x` where `real` holds are appended, and the cache says what they see.
         Over a `context`: `mask` `[B, S]` says which of it is real, `[B, T, S]` what sees what. With a `ContextCache`
-        its keys and values are also kept: later calls have the cache and no context. Raises `UserError` for what
-        has no meaning together.
+        its keys and values are also kept: later calls have the cache and no context. `bias` may be a function of
+        the projected queries `[B, T, H, C]`. Raises `UserError` for what has no meaning together.
         """
         _check_arguments(context, mask, by, cache, real)
         q = self._project("query", x, self.heads, "heads")
+        bias = bias(q) if callable(bias) else bias
         if self.qk_norm is not None:
             q = self._norm("query_norm")(q)
         k: Any = None
