@@ -1,5 +1,7 @@
 """Parts that several systems share.
 
+Whisper              an encoder and a decoder that listens to it, and its published sizes
+                     (`assemblies.whisper`)
 Phonetic tokenizer   features of a layer (or MFCC), treated, clustered: speech to units
                      (`assemblies.phonetic_tokenizer`)
 Prosodic tokenizer   those units with their durations and pitch, as classes and as real numbers

@@ -19,9 +19,10 @@ bert_init = nn.initializers.normal(0.02)
 class SSLLayer(nn.Module):
     """Self-attention over all real frames and a GELU feed-forward block, normalised after (base) or before (large).
 
-    `gated_by`: what the gate on a relative bias reads, the "input" of the layer (WavLM) or its "queries" (BEATs).
-    `layer_drop`: chance that a whole layer is skipped in training (Fan et al. 2020), one draw per call.
-    `residual_scale`: factor on what by-passes each half of the layer (DeepNorm's alpha, Wang et al. 2022).
+    Without a `mask` all frames are real. `gated_by`: what the gate on a relative bias reads, the "input" of the layer
+    (WavLM) or its "queries" (BEATs). `layer_drop`: chance that a whole layer is skipped in training (Fan et al. 2020),
+    one draw per call. `residual_scale`: factor on what by-passes each half of the layer (DeepNorm's alpha, Wang et al.
+    2022).
     """
 
     heads: int
@@ -32,6 +33,7 @@ class SSLLayer(nn.Module):
     attention_dropout: float
     activation_dropout: float
     layer_drop: float
+    key_bias: bool = True
     residual_scale: float = 1.0
     dtype: Any = jnp.float32
 
@@ -40,7 +42,7 @@ class SSLLayer(nn.Module):
         self,
         x: Float[Array, "B T D"],
         cache: None,
-        mask: Bool[Array, "B T"],
+        mask: Bool[Array, "B T"] | None,
         bias: Float[Array, "H T T"] | None,
         *,
         deterministic: bool,
@@ -57,7 +59,7 @@ class SSLLayer(nn.Module):
             y = jnp.where(jax.random.bernoulli(self.make_rng("dropout"), self.layer_drop), x, y)
         return y, None
 
-    def _attended(self, x: jax.Array, mask: jax.Array, bias: jax.Array | None, deterministic: bool) -> jax.Array:
+    def _attended(self, x: jax.Array, mask: jax.Array | None, bias: jax.Array | None, deterministic: bool) -> jax.Array:
         given: Any = bias
         if self.gated_by is not None:
             gate = BiasGate(self.heads, dtype=self.dtype, name="gate")
@@ -66,12 +68,13 @@ class SSLLayer(nn.Module):
         attention = Attention(
             self.heads,
             x.shape[-1] // self.heads,
+            key_bias=self.key_bias,
             dropout=self.attention_dropout,
             kernel_init=bert_init,
             dtype=self.dtype,
             name="attention",
         )
-        sees = Visibility(mask.astype(jnp.int32), causal=False)
+        sees = Visibility(None if mask is None else mask.astype(jnp.int32), causal=False)
         y, _ = attention(x, mask=sees, bias=given, deterministic=deterministic)
         return nn.Dropout(self.dropout, name="attention_out_dropout")(y, deterministic=deterministic)
 

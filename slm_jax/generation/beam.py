@@ -1,5 +1,6 @@
 """Beam search in one jitted loop: the rules of `transformers`, caches reordered by a gather."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -10,12 +11,13 @@ from jaxtyping import Array, Bool, Float, Int
 
 from slm_jax.core.config import Config
 from slm_jax.core.errors import require
-from slm_jax.core.types import pytree_dataclass
+from slm_jax.core.types import Frames, pytree_dataclass
 from slm_jax.generation.advance import Decoding, decoding, has_streams
-from slm_jax.generation.decode import capacity_for, generate, layers_apart, read_prompts
+from slm_jax.generation.decode import capacity_for, for_rows, generate, layers_apart, read_prompts
 from slm_jax.generation.prompts import prepared
 from slm_jax.generation.rules import Rules
 from slm_jax.generation.sampling import SamplingConfig
+from slm_jax.nn.caches import ContextCache
 
 NEVER_BEST = -1e9
 """A score that no sequence has."""
@@ -82,10 +84,12 @@ def beam_search(
     beams: BeamConfig,
     *,
     rules: Rules | None = None,
+    context: Frames | None = None,
 ) -> Beams:
     """The likeliest continuations of every prompt, of at most `config.max_new` tokens.
 
     Of `config` count `max_new`, `min_new`, `end`, `ends` and `forbidden`; `rules` take the place of the last three.
+    `context`: what a model with cross-attention listens to; the beams of a row share it.
     Raises `UserError` for a repetition penalty, guidance or several streams, and for prompts as `generate` does.
     """
     require(config.repetition_penalty == 1.0, "repetition_penalty", config.repetition_penalty, "not with beams")
@@ -93,24 +97,27 @@ def beam_search(
     require(not has_streams(model), "model", type(model).__name__, "beams follow one stream")
     if beams.beams == 1:
         key, greedy = jax.random.key(0), config.replace(temperature=0.0)
-        made = generate(model, params, prompts, prompt_mask, key, greedy, rules=rules)
+        made = generate(model, params, prompts, prompt_mask, key, greedy, rules=rules, context=context)
         scores = made.log_probs.sum(1) / made.mask.sum(1) ** beams.length_penalty
         return Beams(made.ids[:, None], made.mask[:, None], scores[:, None])
     ready, mask = prepared(model, (prompts, prompt_mask))
     capacity = capacity_for(model, mask, config.max_new)
-    return _search(decoding(model, config, rules), beams, capacity, params, ready, mask)
+    context = None if context is None else for_rows(context, len(ready))
+    return _search(decoding(model, config, rules), beams, capacity, params, ready, mask, context)
 
 
 @partial(jax.jit, static_argnums=(1, 2))
-def _search(steps: Decoding, beams: BeamConfig, capacity: int, params: Any, prompts: Any, mask: Any) -> Beams:
+def _search(
+    steps: Decoding, beams: BeamConfig, capacity: int, params: Any, prompts: Any, mask: Any, context: Frames | None
+) -> Beams:
     variables, width = layers_apart(params), beams.beams
-    logits, state = read_prompts(steps, variables, prompts, mask, capacity)
+    logits, state = read_prompts(steps, variables, prompts, mask, capacity, context)
     loop = _Loop(
         new=jnp.int32(0),
         open=_empty(len(prompts), width, steps.config.max_new, jnp.where(jnp.arange(width) == 0, 0.0, NEVER_BEST)),
         done=_empty(len(prompts), width, steps.config.max_new, jnp.full(width, NEVER_BEST)),
         hopeful=jnp.ones(len(prompts), bool),
-        caches=jax.tree.map(lambda leaf: jnp.repeat(leaf, width, axis=0), state.caches),
+        caches=_of_beams(lambda leaf: jnp.repeat(leaf, width, axis=0), state.caches),
     )
     grow = partial(_grown, steps, beams, state.written)
     loop, _ = grow(loop, jnp.repeat(logits, width, axis=0))  # all beams are equal yet: nothing to reorder
@@ -121,7 +128,7 @@ def _search(steps: Decoding, beams: BeamConfig, capacity: int, params: Any, prom
         logits, caches = steps.model.apply(variables, last, loop.caches, real, method="step")
         loop, parents = grow(loop._replace(caches=caches), logits[:, 0])
         rows = (jnp.arange(len(parents))[:, None] * width + parents).reshape(-1)
-        return loop._replace(caches=jax.tree.map(lambda leaf: leaf[rows], loop.caches))
+        return loop._replace(caches=_of_beams(lambda leaf: leaf[rows], loop.caches))
 
     def unfinished(loop: _Loop) -> jax.Array:
         full = loop.done.finished.all() if beams.early_stopping is True else jnp.bool_(False)
@@ -190,6 +197,15 @@ def _may_improve(beams: BeamConfig, max_new: int, count: jax.Array, grown: _Set,
     best = grown.scores[:, :1] / length**beams.length_penalty
     worst = jnp.where(done.finished, done.scores.min(1, keepdims=True), NEVER_BEST)
     return (best > worst).any(1)
+
+
+def _of_beams(function: Callable[[jax.Array], jax.Array], caches: Any) -> Any:
+    """`function` over what each beam keeps of its own; what they listen to is one for all beams of a row."""
+
+    def over(node: Any) -> Any:
+        return node if isinstance(node, ContextCache) else function(node)
+
+    return jax.tree.map(over, caches, is_leaf=lambda node: isinstance(node, ContextCache))
 
 
 def _empty(rows: int, width: int, steps: int, scores: jax.Array) -> _Set:

@@ -11,7 +11,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from slm_jax.core.errors import require
-from slm_jax.core.types import pytree_dataclass
+from slm_jax.core.types import Frames, pytree_dataclass
 from slm_jax.generation.advance import Decoding, State, StepIn, StepOut, decoding, has_streams, mark, stream_sizes
 from slm_jax.generation.prompts import Prompts, padded_rows, prepared, round_up, row_keys
 from slm_jax.generation.rules import Rules
@@ -55,6 +55,7 @@ def generate(
     forced: Int[Array | np.ndarray, "B S *K1"] | None = None,
     rules: Rules | None = None,
     unconditional: Prompts | None = None,
+    context: Frames | None = None,
     mesh: Mesh | None = None,
 ) -> Generated:
     """Continues every prompt until its end token or `config.max_new` tokens.
@@ -65,7 +66,8 @@ def generate(
 
     `forced` ids stand where they are given among the new ones, -1 where the model is free. `rules` take the place of
     `end`, `ends` and `forbidden`. `unconditional`: with `config.guidance`, the same prompts without the condition and
-    their mask. `mesh`: rows are spread over its row axes, weights lie as they are.
+    their mask. `context`: what a model with cross-attention listens to, for each row. `mesh`: rows are spread over its
+    row axes, weights lie as they are.
 
     Raises `UserError` for an empty prompt, for ids outside the vocabulary and for prompts that leave no room for
     `max_new` tokens.
@@ -79,6 +81,7 @@ def generate(
         mask,
         row_keys(key, rows),
         None if forced is None else _forced(forced, rows, config.max_new, model),
+        None if context is None else for_rows(context, rows, len(ready) // rows),
     )
     if mesh is not None:
         inputs = padded_rows(inputs, rows, row_shards(mesh))
@@ -96,6 +99,13 @@ def capacity_for(model: Any, mask: np.ndarray, new: int) -> int:
     return capacity if limit is None else min(capacity, limit)
 
 
+def for_rows(context: Frames, rows: int, copies: int = 1) -> Frames:
+    """The context of each of `rows` rows, `copies` times; raises `UserError` when there is not one for each."""
+    shape = context.values.shape
+    require(shape[0] == rows, "context", shape, f"must hold what each of the {rows} rows listens to")
+    return context if copies == 1 else jax.tree.map(lambda x: jnp.repeat(x, copies, axis=0), context)
+
+
 def _forced(forced: Any, rows: int, steps: int, model: Any) -> np.ndarray:
     """Forced ids as `[B, max_new, K1]`, -1 behind those given."""
     forced = np.asarray(forced, np.int32)
@@ -110,7 +120,15 @@ def _forced(forced: Any, rows: int, steps: int, model: Any) -> np.ndarray:
 
 @partial(jax.jit, static_argnums=(1, 2))
 def _generate(
-    steps: Decoding, capacity: int, mesh: Mesh | None, params: Any, prompts: Any, mask: Any, keys: Any, forced: Any
+    steps: Decoding,
+    capacity: int,
+    mesh: Mesh | None,
+    params: Any,
+    prompts: Any,
+    mask: Any,
+    keys: Any,
+    forced: Any,
+    context: Frames | None,
 ) -> Generated:
     variables = layers_apart(params)  # sliced here, outside the loop: XLA would slice in every step
     rows, everyone = len(keys), jnp.ones(len(keys), bool)
@@ -129,7 +147,7 @@ def _generate(
         return (loop.count < steps.config.max_new) & ~loop.state.ended.all()
 
     with contextlib.nullcontext() if mesh is None else placed_on(mesh):
-        logits, state = read_prompts(steps, variables, prompts, mask, capacity, mesh)
+        logits, state = read_prompts(steps, variables, prompts, mask, capacity, context, mesh)
         step, state = steps.write(logits, told(jnp.int32(0)), state, keys)
         out = _recorded(_blank(rows, steps.config.max_new, streams), jnp.int32(0), step)
         out = jax.lax.while_loop(unfinished, body, _Loop(jnp.int32(1), out, state)).out
@@ -142,25 +160,34 @@ def layers_apart(params: Any) -> Any:
 
 
 def read_prompts(
-    steps: Decoding, variables: Any, prompts: Any, mask: Any, capacity: int, mesh: Mesh | None = None
+    steps: Decoding,
+    variables: Any,
+    prompts: Any,
+    mask: Any,
+    capacity: int,
+    context: Frames | None = None,
+    mesh: Mesh | None = None,
 ) -> tuple[jax.Array, State]:
     """Logits after the last entry of each prompt (`[N, V]` or `[N, K1, V]`, N rows of the model), and the state."""
     state = steps.initial_state(len(prompts) // steps.copies, capacity)
     caches = state.caches if mesh is None else jax.tree.map(partial(_by_rows, mesh), state.caches)
     given, real = prompts[:: steps.copies], mask[:: steps.copies]
+    heard = {} if context is None else {"context": context}
     if jnp.issubdtype(prompts.dtype, jnp.floating):
-        logits, caches = _read_vectors(steps.model, variables, prompts, caches, mask)
+        logits, caches = _read_vectors(steps.model, variables, prompts, caches, mask, heard)
         # of the stream nothing is written yet; 0 only says that the rows have begun
         return logits, State(caches, jnp.zeros_like(state.last), state.written, state.drawn, state.seen, state.ended)
-    logits, caches = steps.model.apply(variables, prompts, caches, mask, method="prefill")
+    logits, caches = steps.model.apply(variables, prompts, caches, mask, method="prefill", **heard)
     ids = given if has_streams(steps.model) else given[..., None]
     seen = None if state.seen is None else mark(state.seen, ids, real)
     written = real.sum(1, dtype=jnp.int32)
     return logits, State(caches, ids[:, 0], written, state.drawn, seen, state.ended)
 
 
-def _read_vectors(model: Any, variables: Any, x: Any, caches: Any, mask: Any) -> tuple[jax.Array, Any]:
-    features, caches = model.apply(variables, x, caches, mask, method="extend")
+def _read_vectors(
+    model: Any, variables: Any, x: Any, caches: Any, mask: Any, heard: dict[str, Frames]
+) -> tuple[jax.Array, Any]:
+    features, caches = model.apply(variables, x, caches, mask, method="extend", **heard)
     last = x.shape[1] - 1 - jnp.argmax(mask[:, ::-1], axis=1)
     features = jnp.take_along_axis(features, last[:, None, None], axis=1)[:, 0]
     return model.apply(variables, features, method="head"), caches

@@ -13,11 +13,13 @@ from slm_jax.interop.family_llama import LLAMA, QWEN2
 from slm_jax.interop.family_opt import OPT
 from slm_jax.interop.family_ssl import HUBERT, WAV2VEC2, WAVLM
 from slm_jax.interop.family_unit_hifigan import CODE_HIFIGAN, UNIT_HIFIGAN
+from slm_jax.interop.family_whisper import WHISPER
 
 DECODERS = (GPT2, OPT, LLAMA, QWEN2)
 ENCODERS = (HUBERT, WAV2VEC2, WAVLM, BEATS)
 VOCODERS = (HIFIGAN, SPEECHT5_HIFIGAN, UNIT_HIFIGAN, CODE_HIFIGAN)
-FAMILIES: dict[str, Family] = {family.name: family for family in (*DECODERS, *ENCODERS, *VOCODERS)}
+LISTENERS = (WHISPER,)
+FAMILIES: dict[str, Family] = {family.name: family for family in (*DECODERS, *ENCODERS, *VOCODERS, *LISTENERS)}
 
 
 def family_named(name: str) -> Family:

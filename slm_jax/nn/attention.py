@@ -22,16 +22,19 @@ from slm_jax.nn.visibility import Visibility
 class Attention(nn.Module):
     """Multi-head attention with grouped key-value heads, over `x` itself or over a `context`.
 
-    Sub-modules `query`, `key`, `value`, `out` are separate, which LoRA and published checkpoints want. `qk_norm`: an
-    RMS norm of that epsilon over each head's channels (Qwen3).
+    Sub-modules `query`, `key`, `value`, `out` are separate, which LoRA and published checkpoints want. `key_bias`: has
+    the key a bias where query and value have one (Whisper: no)? `qk_norm`: an RMS norm of that epsilon over each head's
+    channels (Qwen3). `scale` of the scores: `1 / sqrt(head_width)` unless given (T5: 1).
     """
 
     heads: int
     head_width: int
     kv_heads: int | None = None
     qkv_bias: bool = True
+    key_bias: bool = True
     out_bias: bool = True
     qk_norm: float | None = None
+    scale: float | None = None
     dropout: float = 0.0
     kernel_init: Callable | None = None
     out_kernel_init: Callable | None = None
@@ -56,14 +59,17 @@ class Attention(nn.Module):
         Over itself: `mask` says what sees what; a `Visibility` lets a fused kernel do it where there is one. With a
         growing or ring `cache` the entries of `x` where `real` holds are appended, and the cache says what they see.
         Over a `context`: `mask` `[B, S]` says which of it is real, `[B, T, S]` what sees what. With a `ContextCache`
-        its keys and values are also kept: later calls have the cache and no context. `bias` may be a function of
-        the projected queries `[B, T, H, C]`. Raises `UserError` for what has no meaning together.
+        its keys and values are also kept: later calls have the cache and no context, and may have several rows for
+        each row of it (beams). `bias` may be a function of the projected queries `[B, T, H, C]`. Raises `UserError`
+        for what has no meaning together.
         """
         _check_arguments(context, mask, by, cache, real)
         q = self._project("query", x, self.heads, "heads")
         bias = bias(q) if callable(bias) else bias
         if self.qk_norm is not None:
             q = self._norm("query_norm")(q)
+        if self.scale is not None:
+            q = q * (self.scale * self.head_width**0.5)
         k: Any = None
         v: Any = None
         seen: Any = mask
@@ -86,7 +92,8 @@ class Attention(nn.Module):
         else:
             k, v = jnp.swapaxes(k, 1, 2), jnp.swapaxes(v, 1, 2)
             seen = mask.dense(x.shape[1]) if isinstance(mask, Visibility) else _by_query(mask)
-        y = attend_by_head(q, k, v, bias, seen, dropout=drop)
+        rows_of_one = q.reshape(k.shape[0], -1, *q.shape[2:])  # those of one context beside each other
+        y = attend_by_head(rows_of_one, k, v, bias, seen, dropout=drop).reshape(q.shape)
         return self._out(y, x.shape[-1]), cache
 
     def _norm(self, name: str) -> RMSNorm:
@@ -97,7 +104,7 @@ class Attention(nn.Module):
             (heads, self.head_width),
             in_names=("embed",),
             out_names=(axis, "head"),
-            use_bias=self.qkv_bias,
+            use_bias=self.qkv_bias and (name != "key" or self.key_bias),
             kernel_init=self.kernel_init,
             dtype=self.dtype,
             param_dtype=self.param_dtype,

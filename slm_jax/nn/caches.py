@@ -3,6 +3,7 @@
     KVCache        grows up to a capacity; the slot of an entry is its position
     RingCache      the last entries within a window, for sessions of any length; positions stay absolute
     ContextCache   keys and values of a context, made once, for cross-attention
+    CrossCache     what a layer keeps that attends to its own sequence and to a context
 
 All answer `append(keys, values, real) -> (cache, keys, values, sees)` and `reset(rows)`. What is handed to attention
 lies as `[B, G, S, C]`, where the products read it; `sees[b, t, s]` says whether new entry t sees s. Every leaf has the
@@ -135,6 +136,22 @@ class ContextCache:
     def reset(self, rows: Bool[Array, "B"]) -> "ContextCache":
         """With the rows where `rows` holds without a context: what they get means nothing until they have one."""
         return ContextCache(self.keys, self.values, self.mask & ~rows[:, None])
+
+
+@pytree_dataclass
+class CrossCache:
+    """What a layer with cross-attention keeps: `own` of its sequence, `context` of what it listens to."""
+
+    own: KVCache | RingCache
+    context: ContextCache
+
+    def positions(self, real: Bool[Array, "B T"]) -> Int[Array, "B T"]:
+        """Those of the layer's own sequence."""
+        return self.own.positions(real)
+
+    def reset(self, rows: Bool[Array, "B"]) -> "CrossCache":
+        """With the rows where `rows` holds emptied and without a context."""
+        return CrossCache(self.own.reset(rows), self.context.reset(rows))
 
 
 Cache = KVCache | RingCache | ContextCache

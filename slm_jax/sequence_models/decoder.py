@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from slm_jax.core.errors import require
-from slm_jax.nn.caches import KVCache, RingCache, empty_cache, empty_ring
+from slm_jax.core.types import Frames
+from slm_jax.nn.caches import CrossCache, KVCache, RingCache, empty_cache, empty_context, empty_ring
 from slm_jax.nn.dtypes import at_least_float32, compute_dtype
 from slm_jax.nn.linear import Embed, Linear, logits_float32
 from slm_jax.nn.positions import Rotation, positions_from_mask, positions_in_segments, rotation, sinusoidal
@@ -18,7 +19,7 @@ from slm_jax.nn.visibility import visible
 from slm_jax.sequence_models.decoder_layer import DecoderLayer, make_norm
 from slm_jax.sequence_models.decoder_shape import DecoderShape
 
-State = tuple[KVCache | RingCache, ...]
+State = tuple[KVCache | RingCache | CrossCache, ...]
 
 
 class Decoder(nn.Module):
@@ -26,6 +27,7 @@ class Decoder(nn.Module):
 
     Rows may be padded on either side or packed with `segment_ids`; positions come from the mask or the segments
     unless given. `embed`, `stack` and `head` are the three parts, for models that mix in vectors of their own.
+    With `config.context_width` there is a `context` to listen to: a state keeps it from the call that brings it on.
     """
 
     config: DecoderShape
@@ -64,11 +66,12 @@ class Decoder(nn.Module):
         positions: Int[Array, "B S"] | None = None,
         segment_ids: Int[Array, "B S"] | None = None,
         mask: Bool[Array, "B S"] | None = None,
+        context: Frames | None = None,
         *,
         deterministic: bool = True,
     ) -> Float[Array, "B S V"]:
         """Float32 logits of the next token after each entry. `mask`: which entries are real (None: all)."""
-        return self.head(self.hidden(ids, positions, segment_ids, mask, deterministic=deterministic))
+        return self.head(self.hidden(ids, positions, segment_ids, mask, context, deterministic=deterministic))
 
     def hidden(
         self,
@@ -76,11 +79,12 @@ class Decoder(nn.Module):
         positions: Int[Array, "B S"] | None = None,
         segment_ids: Int[Array, "B S"] | None = None,
         mask: Bool[Array, "B S"] | None = None,
+        context: Frames | None = None,
         *,
         deterministic: bool = True,
     ) -> Float[Array, "B S D"]:
         """What the head reads: the output of the final norm (and of the map back to the table's width)."""
-        return self.run(self.embed(ids), positions, segment_ids, mask, deterministic=deterministic)
+        return self.run(self.embed(ids), positions, segment_ids, mask, context, deterministic=deterministic)
 
     def hidden_states(
         self,
@@ -88,9 +92,10 @@ class Decoder(nn.Module):
         positions: Int[Array, "B S"] | None = None,
         segment_ids: Int[Array, "B S"] | None = None,
         mask: Bool[Array, "B S"] | None = None,
+        context: Frames | None = None,
     ) -> Float[Array, "L B S D"]:
         """Entry 0: what the first layer reads; entry l: what layer l gives, before the final norm. Without dropout."""
-        x, out = self._stacked(self.embed(ids), positions, segment_ids, mask, True, collect=True)
+        x, out = self._stacked(self.embed(ids), positions, segment_ids, mask, context, True, collect=True)
         assert out.hidden is not None  # for the type checker: `collect` fills it
         return jnp.concatenate([x[None], out.hidden])
 
@@ -105,23 +110,32 @@ class Decoder(nn.Module):
         positions: Int[Array, "B S"] | None = None,
         segment_ids: Int[Array, "B S"] | None = None,
         mask: Bool[Array, "B S"] | None = None,
+        context: Frames | None = None,
         *,
         deterministic: bool = True,
     ) -> Float[Array, "B S E"]:
         """`hidden` from vectors instead of ids."""
-        return self._finish(self._stacked(x, positions, segment_ids, mask, deterministic)[1].values)
+        return self._finish(self._stacked(x, positions, segment_ids, mask, context, deterministic)[1].values)
 
     def _stacked(
-        self, x: jax.Array, positions: Any, segment_ids: Any, mask: Any, deterministic: bool, collect: bool = False
+        self,
+        x: jax.Array,
+        positions: Any,
+        segment_ids: Any,
+        mask: Any,
+        context: Frames | None,
+        deterministic: bool,
+        collect: bool = False,
     ) -> tuple[jax.Array, StackOutput]:
         """What the first layer reads and what the stack makes of it."""
+        self._require_context(context, None)
         length = x.shape[1]
         self._require_room(length)
         if positions is None:
             positions = self._positions(x, segment_ids, mask)
         sees = visible(mask, segment_ids, self.config.window)
         x, by = self._place(x, positions, deterministic)
-        return x, self.blocks(x, None, (sees, by, None), collect=collect, deterministic=deterministic)
+        return x, self.blocks(x, None, (sees, by, None, context), collect=collect, deterministic=deterministic)
 
     def head(self, features: Float[Array, "*B D"]) -> Float[Array, "*B V"]:
         """Float32 logits from what `hidden` returns."""
@@ -148,7 +162,10 @@ class Decoder(nn.Module):
             make = partial(empty_ring, batch, config.window, config.groups, config.channels, dtype)
         else:
             make = partial(empty_cache, batch, capacity, config.groups, config.channels, dtype, config.window)
-        return tuple(make() for _ in range(config.layers))
+        if config.context_width is None:
+            return tuple(make() for _ in range(config.layers))
+        nothing = empty_context(batch, 0, config.groups, config.channels, dtype)
+        return tuple(CrossCache(make(), nothing) for _ in range(config.layers))
 
     def step(
         self, ids: Int[Array, "B T"], state: State, mask: Bool[Array, "B T"] | None = None
@@ -158,21 +175,30 @@ class Decoder(nn.Module):
         return self.head(features), state
 
     def prefill(
-        self, ids: Int[Array, "B T"], state: State, mask: Bool[Array, "B T"] | None = None
+        self,
+        ids: Int[Array, "B T"],
+        state: State,
+        mask: Bool[Array, "B T"] | None = None,
+        context: Frames | None = None,
     ) -> tuple[Float[Array, "B V"], State]:
         """Logits after the last real entry of each row and the new state; padding may stand on either side."""
-        features, state = self.extend(self.embed(ids), state, mask)
+        features, state = self.extend(self.embed(ids), state, mask, context)
         mask = jnp.ones(ids.shape, bool) if mask is None else mask
         last = ids.shape[1] - 1 - jnp.argmax(mask[:, ::-1], axis=1)
         return self.head(jnp.take_along_axis(features, last[:, None, None], axis=1)[:, 0]), state
 
     def extend(
-        self, x: Float[Array, "B T D"], state: State, mask: Bool[Array, "B T"] | None = None
+        self,
+        x: Float[Array, "B T D"],
+        state: State,
+        mask: Bool[Array, "B T"] | None = None,
+        context: Frames | None = None,
     ) -> tuple[Float[Array, "B T E"], State]:
-        """`step` from vectors to what the head reads."""
+        """`step` from vectors to what the head reads; a `context` takes the place of the one that the state keeps."""
+        self._require_context(context, state)
         real = jnp.ones(x.shape[:2], bool) if mask is None else mask
         x, by = self._place(x, state[0].positions(real), True)
-        out = self.blocks(x, state, (None, by, real), deterministic=True)
+        out = self.blocks(x, state, (None, by, real, context), deterministic=True)
         return self._finish(out.values), out.caches
 
     def reset(self, state: State, rows: Bool[Array, "B"]) -> State:
@@ -199,6 +225,12 @@ class Decoder(nn.Module):
     def _finish(self, x: jax.Array) -> jax.Array:
         x = self.final_norm(x) if self.config.final_norm else x
         return x if self.config.table_width == self.config.width else self.project_out(x)
+
+    def _require_context(self, context: Frames | None, state: State | None) -> None:
+        kept = state is not None and isinstance(state[0], CrossCache) and state[0].context.mask.shape[1] > 0
+        width = None if context is None else context.values.shape[-1]
+        rule = f"this decoder listens to a context of width {self.config.context_width}"
+        require(width == self.config.context_width or (context is None and kept), "context", width, rule)
 
     def _require_room(self, length: int) -> None:
         limit = self.config.max_positions

@@ -10,11 +10,12 @@ POSITIONS = ("none", "sinusoidal", "learned", "rope")
 
 
 class DecoderShape(Config):
-    """A causal transformer over one stream of token ids.
+    """A causal transformer over one stream of token ids, which may listen to a context.
 
     Widths
         `kv_heads` and `head_width` default to `heads` and `width / heads`; `embed_width`, when it differs from
-        `width`, puts a bias-free map before the stack and one after it (OPT-350M).
+        `width`, puts a bias-free map before the stack and one after it (OPT-350M). With `context_width` each layer
+        also attends to a context of so many channels, after its own sequence.
     Norms
         `norm` is "layer" or "rms"; `norm_order` "pre" (before each half of a layer, after the residual is taken) or
         "post" (after the sum); `final_norm` adds one after the last layer.
@@ -34,6 +35,7 @@ class DecoderShape(Config):
     kv_heads: int | None = None
     head_width: int | None = None
     embed_width: int | None = None
+    context_width: int | None = None
     norm: str = "layer"
     norm_epsilon: float = 1e-5
     norm_order: str = "pre"
@@ -42,6 +44,7 @@ class DecoderShape(Config):
     activation: str = "gelu"
     gated: bool = False
     qkv_bias: bool = True
+    key_bias: bool = True
     out_bias: bool = True
     mlp_bias: bool = True
     positions: str = "learned"

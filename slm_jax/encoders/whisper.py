@@ -1,0 +1,149 @@
+"""Whisper's encoder (Radford et al. 2022): log-mel frames, two convolutions, sinusoids, a Transformer."""
+
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from slm_jax.audio.mel import LogMelConfig, whisper_log_mel
+from slm_jax.audio.rates import mask_of
+from slm_jax.core.config import Config
+from slm_jax.core.errors import require
+from slm_jax.encoders.output import EncoderOutput
+from slm_jax.encoders.ssl_layer import SSLLayer
+from slm_jax.nn.conv import Conv1d
+from slm_jax.nn.dtypes import compute_dtype
+from slm_jax.nn.mlp import activation
+from slm_jax.nn.norm import LayerNorm
+from slm_jax.nn.positions import sinusoidal
+from slm_jax.nn.stack import Stack
+
+STRIDE = 2
+"""Mel frames per frame."""
+MARGIN = 4
+"""Mel frames of silence behind a trimmed clip: so far the convolutions reach beyond its last frame."""
+
+
+class WhisperEncoderConfig(Config):
+    """Shape of an encoder; the defaults are Whisper-base.
+
+    `max_frames` of 20 ms are a window of 30 s. `trim` False: a clip is filled up with silence to a whole window, all of
+    which is heard, as published. `trim` True: the frames of a clip are those of its own length, and nothing behind them
+    is seen; the frames are then what the encoder of Qwen2-Audio gives with its mask, at a fraction of the cost.
+    """
+
+    mel: LogMelConfig = whisper_log_mel()
+    layers: int = 6
+    width: int = 512
+    heads: int = 8
+    hidden: int = 2048
+    max_frames: int = 1500
+    trim: bool = False
+    dropout: float = 0.0
+    attention_dropout: float = 0.0
+    activation_dropout: float = 0.0
+    layer_drop: float = 0.0
+    unroll: str | bool = "auto"
+    remat: bool = False
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        require(self.width % self.heads == 0, "heads", self.heads, f"must divide the width {self.width}")
+        require(self.max_frames >= 1, "max_frames", self.max_frames, "must be at least 1")
+        for name in ("dropout", "attention_dropout", "activation_dropout", "layer_drop"):
+            require(0 <= getattr(self, name) < 1, name, getattr(self, name), "must be in [0, 1)")
+        compute_dtype(self.dtype)
+
+    def make(self) -> "WhisperEncoder":
+        """The module."""
+        return WhisperEncoder(self)
+
+    @property
+    def hop(self) -> int:
+        """Samples from one frame to the next."""
+        return STRIDE * self.mel.hop
+
+    @property
+    def window(self) -> int:
+        """Samples that are heard at once, at most."""
+        return self.max_frames * self.hop
+
+    def frame_count(self, n: Any) -> Any:
+        """Frames for `n` samples (integer or integer array); without `trim` always `max_frames`."""
+        return -(-n // self.hop) if self.trim else 0 * n + self.max_frames
+
+
+class WhisperEncoder(nn.Module):
+    """Samples at 16 kHz to frames at 50 Hz."""
+
+    config: WhisperEncoderConfig
+
+    @nn.compact
+    def __call__(
+        self,
+        samples: Float[Array, "B N"],
+        mask: Bool[Array, "B N"] | None = None,
+        *,
+        layer: int | None = None,
+        collect: bool = False,
+        deterministic: bool = True,
+    ) -> EncoderOutput:
+        """Frames of right-padded rows.
+
+        `layer` k gives the output of layer k as it is (0: what the first one reads), None that of the final norm;
+        `collect` fills `hidden`. Raises `UserError` for rows longer than a window.
+        """
+        c, dtype = self.config, compute_dtype(self.config.dtype)
+        rule = f"a window holds {c.window} samples: cut the clip into windows"
+        require(0 < samples.shape[1] <= c.window or not samples.size, "samples", samples.shape, rule)
+        mask = jnp.ones(samples.shape, bool) if mask is None else mask
+        mel = self._mel(jnp.where(mask, samples, 0.0))
+        x = self._convolved(mel.astype(dtype))[:, : c.frame_count(samples.shape[1])]
+        x = x + self._positions()[: x.shape[1]].astype(dtype)
+        x = nn.Dropout(c.dropout, name="dropout")(x, deterministic=deterministic)
+        real = mask_of(c.frame_count(mask.sum(-1)), x.shape[1])
+        stack = Stack(_layer_maker(c), c.layers, c.unroll, c.remat, name="stack")
+        seen = real if c.trim else None
+        out = stack(x, None, (seen, None), collect=collect, depth=layer, deterministic=deterministic)
+        final_norm = LayerNorm(dtype=dtype, name="final_norm")
+        values = final_norm(out.values) if layer is None else out.values
+        hidden = jnp.concatenate([x[None], out.hidden]) if collect and out.hidden is not None else None
+        return EncoderOutput(values, real, mel, hidden)
+
+    def _mel(self, samples: Float[Array, "B N"]) -> Float[Array, "B M C"]:
+        """Of the clips and silence: of a whole window, or of so much as the convolutions see."""
+        c, count = self.config, samples.shape[1]
+        behind = -(-count // c.hop) * c.hop + MARGIN * c.mel.hop if c.trim else c.window
+        return c.mel.make()(jnp.pad(samples, ((0, 0), (0, min(behind, c.window) - count))))
+
+    def _convolved(self, mel: Float[Array, "B M C"]) -> Float[Array, "B T D"]:
+        x, dtype = mel, compute_dtype(self.config.dtype)
+        for i, stride in enumerate((1, STRIDE)):
+            conv = Conv1d(self.config.width, 3, stride, padding=1, dtype=dtype, name=f"conv_{i}")
+            x = activation("gelu")(conv(x))
+        return x
+
+    def _positions(self) -> Float[Array, "T D"]:
+        """Sinusoids to begin with: released files hold them rounded, so that they are weights."""
+        c = self.config
+        made = nn.with_logical_partitioning(lambda key: sinusoidal(jnp.arange(c.max_frames), c.width), (None, "embed"))
+        return self.param("positions", made)
+
+
+def _layer_maker(config: WhisperEncoderConfig) -> Any:
+    """A function of `name` that makes a layer. Not a method: Flax would make the method's module the parent."""
+    return partial(
+        SSLLayer,
+        heads=config.heads,
+        hidden=config.hidden,
+        pre_norm=True,
+        gated_by=None,
+        dropout=config.dropout,
+        attention_dropout=config.attention_dropout,
+        activation_dropout=config.activation_dropout,
+        layer_drop=config.layer_drop,
+        key_bias=False,
+        dtype=compute_dtype(config.dtype),
+    )
