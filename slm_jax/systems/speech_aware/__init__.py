@@ -1,0 +1,3 @@
+"""Speech-aware text LMs, p(text | speech, text).
+
+"""
