@@ -3,8 +3,8 @@
 from slm_jax.decoders.hifigan import HiFiGANConfig
 from slm_jax.decoders.istft_vocoder import ISTFTVocoderConfig
 from slm_jax.encoders.positional_conv import PositionalConvConfig
-from slm_jax.encoders.relative_bias import RelativeBiasConfig
 from slm_jax.encoders.ssl import SSLEncoderConfig
+from slm_jax.nn.relative_bias import RelativeBiasConfig
 from slm_jax.sequence_models.decoder_config import DecoderConfig
 
 DECODER = DecoderConfig(vocabulary=32, layers=1, width=8, heads=2, hidden=16, positions="rope")

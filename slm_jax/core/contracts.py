@@ -71,6 +71,25 @@ class Layout(Protocol):
 
 
 @runtime_checkable
+class EncoderConfig(Protocol):
+    """What the config of an encoder offers, so that assemblies can exchange encoders.
+
+    The module that it makes is called `encoder(samples [B, N], mask [B, N], layer=None, collect=False,
+    deterministic=True)` and gives `values [B, T, D]`, `mask [B, T]` and, with `collect`, `hidden [L + 1, B, T, D]`.
+    `frame_count`: T of so many samples. `hop`: samples per frame.
+    """
+
+    @property
+    def layers(self) -> int: ...
+    @property
+    def width(self) -> int: ...
+    @property
+    def hop(self) -> int: ...
+    def make(self) -> Any: ...
+    def frame_count(self, n: Any) -> Any: ...
+
+
+@runtime_checkable
 class Adapter(Protocol):
     """Frames to frames of another rate and width.
 

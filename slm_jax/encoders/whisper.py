@@ -11,7 +11,7 @@ from slm_jax.audio.mel import LogMelConfig, whisper_log_mel
 from slm_jax.audio.rates import mask_of
 from slm_jax.core.config import Config
 from slm_jax.core.errors import require
-from slm_jax.encoders.ssl import EncoderOutput
+from slm_jax.encoders.output import EncoderOutput
 from slm_jax.encoders.ssl_layer import SSLLayer
 from slm_jax.nn.conv import Conv1d
 from slm_jax.nn.dtypes import compute_dtype
@@ -139,7 +139,7 @@ def _layer_maker(config: WhisperEncoderConfig) -> Any:
         heads=config.heads,
         hidden=config.hidden,
         pre_norm=True,
-        gated_bias=False,
+        gated_by=None,
         dropout=config.dropout,
         attention_dropout=config.attention_dropout,
         activation_dropout=config.activation_dropout,

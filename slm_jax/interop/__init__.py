@@ -7,6 +7,7 @@ Families     what a config.json means and which table belongs to it  (`interop.f
              GPT-2, OPT, LLaMA and Qwen2                             (`interop.family_gpt2`, `interop.family_opt`,
                                                                       `interop.family_llama`)
              wav2vec 2.0, HuBERT, WavLM                              (`interop.family_ssl`, `interop.ssl_names`)
+             BEATs                                                   (`interop.family_beats`)
              Whisper                                                 (`interop.family_whisper`)
              HiFi-GAN on mels and on units                           (`interop.family_hifigan`,
                                                                       `interop.family_unit_hifigan`)
