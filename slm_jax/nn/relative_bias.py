@@ -65,6 +65,6 @@ class RelativeBias(nn.Module):
     ) -> Float[Array, "*B H T S"]:
         """Of queries and keys at any positions, such as the one query of a decoding step against a cache."""
         reach = self.config.max_distance  # what lies farther away shares its bucket
-        by_offset = self.embedding[buckets_of(np.arange(-reach, reach + 1), self.config)]
+        by_offset = jnp.take(self.embedding, buckets_of(np.arange(-reach, reach + 1), self.config), axis=0)
         offsets = key_positions[..., None, :] - query_positions[..., :, None]
         return jnp.moveaxis(by_offset[jnp.clip(offsets, -reach, reach) + reach], -1, -3)
