@@ -2,6 +2,7 @@
 
 from slm_jax.decoders.hifigan import HiFiGANConfig
 from slm_jax.decoders.istft_vocoder import ISTFTVocoderConfig
+from slm_jax.encoders.beats import BEATsConfig
 from slm_jax.encoders.positional_conv import PositionalConvConfig
 from slm_jax.encoders.ssl import SSLEncoderConfig
 from slm_jax.nn.relative_bias import RelativeBiasConfig
@@ -21,6 +22,8 @@ ENCODERS = {
     "log_mel": SSLEncoderConfig(front_end="log_mel", conv_layers=((8, 3, 1), (8, 3, 2)), pre_norm=True, **_ENCODER),
 }
 """One for each front end; with normalised waveforms and relative bias, and with norms before the layers."""
+
+BEATS = BEATsConfig(patch_width=8, relative_bias=RelativeBiasConfig(buckets=8, max_distance=10), **_ENCODER)
 
 _ISTFT = {"widths": (12, 8), "blocks": (1, 1), "upsample": (2,), "n_fft": 32, "istft_hop": 8}
 GENERATORS = {

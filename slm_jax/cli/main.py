@@ -14,10 +14,23 @@ from slm_jax.cli.console import run_verb, say
 from slm_jax.cli.memory import keep_memory
 from slm_jax.core.errors import nearest
 
-ORDER = ("demo", "prepare", "systems", "train", "plan", "generate", "evaluate", "convert", "parity", "bench", "doctor")
+ORDER = (
+    "demo",
+    "prepare",
+    "systems",
+    "train",
+    "plan",
+    "generate",
+    "evaluate",
+    "transcribe",
+    "convert",
+    "parity",
+    "bench",
+    "doctor",
+)
 LONG = ("demo", "train", "evaluate", "bench")
 """Verbs that call the same programs many times."""
-SHORT = ("demo", "evaluate", "generate")
+SHORT = ("demo", "evaluate", "generate", "transcribe")
 """Verbs whose programs run for a minute or two at most, so that compiling them counts."""
 PROGRAM = "python -m slm_jax"
 

@@ -95,12 +95,14 @@ class Adapter(Protocol):
 
     The true lengths are in the mask that comes out. `config.frames_out(n)`, on plain integers, says how many frames
     come of n real ones (where that depends on what is in them, at most), so that a pipeline can make room for them;
-    what does not fit is dealt with by a stated rule. `context` is for adapters that are conditioned on something.
+    what does not fit is dealt with by a stated rule. No real frame gives none. `config.width`: channels that come out.
+    `context` is for adapters that are conditioned on something. Training (`deterministic` False) may need the rng
+    `dropout`.
     """
 
     config: Any
 
-    def __call__(self, frames: Frames, context: Any = None) -> Frames: ...
+    def __call__(self, frames: Frames, context: Any = None, *, deterministic: bool = True) -> Frames: ...
 
 
 class Term(NamedTuple):

@@ -50,8 +50,8 @@ class WeightedLayersConfig(Config):
 class WeightedLayers(nn.Module):
     """The encoder (parameters under `encoder`, which are those of `config.encoder.make()`) and `layer_weights`.
 
-    The weights begin equal. The last of the summed states is the encoder's output, after the final norm of encoders
-    that have one, as in transformers (`use_weighted_layer_sum`) and s3prl.
+    The weights begin equal. The last of the summed states is the last layer's own output, before the final norm of
+    encoders that have one, as transformers 5 has it under `use_weighted_layer_sum`.
     """
 
     config: WeightedLayersConfig
@@ -75,8 +75,7 @@ class WeightedLayers(nn.Module):
         if layer is not None:
             return self.encoder(samples, mask, layer=layer, collect=collect, deterministic=deterministic)
         out = self.encoder(samples, mask, collect=True, deterministic=deterministic)
-        states = jnp.concatenate([out.hidden[:-1], out.values[None]])
-        return EncoderOutput(self._mixed(states), out.mask, out.features, out.hidden if collect else None)
+        return EncoderOutput(self._mixed(out.hidden), out.mask, out.features, out.hidden if collect else None)
 
     def _mixed(self, states: Float[Array, "L B T D"]) -> Float[Array, "B T D"]:
         wide = states.astype(at_least_float32(states.dtype))

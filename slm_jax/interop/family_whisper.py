@@ -21,6 +21,7 @@ from slm_jax.interop.table import Rule, Table, norm, rule, weights
 from slm_jax.interop.transforms import FLAT, SAME, Conv, Dense
 from slm_jax.sequence_models.decoder_config import DecoderConfig
 
+RATES = ("dropout", "attention_dropout", "activation_dropout")
 FIXED = {"use_weighted_layer_sum": (False,), "is_encoder_decoder": (True,)}
 ANY_VALUE = (
     # heads that are no part of the model, what was masked in training, word times from attention

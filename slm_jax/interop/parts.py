@@ -17,8 +17,10 @@ from slm_jax.core.errors import UserError, require
 from slm_jax.core.part_source import HUB, PartSource
 from slm_jax.core.paths import AnyPath
 from slm_jax.core.trees import flatten_by_path, map_by_path
+from slm_jax.encoders.whisper import WhisperEncoderConfig
 from slm_jax.interop.engine import Job, Plan, made_by, nested
 from slm_jax.interop.families import FAMILIES
+from slm_jax.interop.family_whisper import boxed_encoder
 from slm_jax.interop.hub import snapshot
 from slm_jax.interop.model import HubModel, open_model, require_params
 from slm_jax.interop.readers import WeightSource
@@ -26,7 +28,7 @@ from slm_jax.interop.streaming import compare_tied
 from slm_jax.sequence_models.decoder_config import DecoderConfig
 
 TRAINING = ("vocabulary", "dropout", "attention_dropout", "activation_dropout", "init_scale")
-RUNNING = ("unroll", "remat", "dtype")
+RUNNING = ("unroll", "remat", "dtype", "trim")
 """Fields that need not agree with the weights: the run's own are kept."""
 
 
@@ -55,6 +57,12 @@ def open_source(source: str, field: str = "source") -> tuple[Config, dict[str, A
     model = open_model(folder)
     compare_tied(model.plan, model.weights)
     return model.config, lazy_params(model)
+
+
+def load_source(source: str, field: str = "source") -> tuple[Config, dict[str, Any], Path]:
+    """Config, parameters (arrays in float32, of our own folders as they are) and folder of a model, all of it read."""
+    config, params = open_source(source, field)
+    return config, jax.tree.map(jnp.asarray, params), existing(source, field)
 
 
 def source_config(source: str, field: str = "source") -> Config:
@@ -101,6 +109,7 @@ def opened(source: PartSource, config: Config, params: Any, place: AnyPath) -> O
 
     Raises `UserError` when they do not fit what is expected of them, or each other.
     """
+    config, params = source.taken(config, params)
     boxed = boxed_shapes(config, source.dtype)
     require_params(meta.unbox(boxed), params)
     dtypes = flatten_by_path(meta.unbox(boxed))
@@ -121,6 +130,8 @@ def _boxed(config: Config) -> Any:
     for family in FAMILIES.values():
         if isinstance(config, family.config_type):
             return family.boxed(config)
+    if isinstance(config, WhisperEncoderConfig):
+        return boxed_encoder(config)
     kinds = sorted({family.config_type.__name__ for family in FAMILIES.values()})
     raise UserError(f"a {type(config).__name__} is no part whose weights are known: {', '.join(kinds)} are")
 

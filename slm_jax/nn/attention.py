@@ -60,8 +60,8 @@ class Attention(nn.Module):
         growing or ring `cache` the entries of `x` where `real` holds are appended, and the cache says what they see.
         Over a `context`: `mask` `[B, S]` says which of it is real, `[B, T, S]` what sees what. With a `ContextCache`
         its keys and values are also kept: later calls have the cache and no context, and may have several rows for
-        each row of it (beams). `bias` may be a function of the projected queries `[B, T, H, C]`. Raises `UserError` for
-        what has no meaning together.
+        each row of it (beams). `bias` may be a function of the projected queries `[B, T, H, C]`. Raises `UserError`
+        for what has no meaning together.
         """
         _check_arguments(context, mask, by, cache, real)
         q = self._project("query", x, self.heads, "heads")

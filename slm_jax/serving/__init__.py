@@ -1,6 +1,7 @@
 """How a trained system is talked to.
 
 Unit speech LM     speech in, speech out, over one stream of units      (`serving.unit_speech_lm`)
+Transcriber        speech in, its words out: Whisper as a system        (`serving.transcriber`)
 Session            token streams step by step: rows start, rest, stop   (`serving.session`)
 Hearing            what a system asks of conversations and waveforms    (`serving.hearing`)
 """
