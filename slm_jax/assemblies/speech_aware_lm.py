@@ -24,13 +24,14 @@ class SpeechAwareLMConfig(Config):
     """The parts, each by its config.
 
     `encoders`: one, or several that hear the same clip, which `join` makes one. `adapter`: to the width of `lm`, a
-    `DecoderConfig`.
+    `DecoderConfig`. `speech_id`: what stands for speech among the ids of files of others, which nothing here reads.
     """
 
     encoders: tuple[Any, ...]
     adapter: Any
     lm: Any
     join: Any = None
+    speech_id: int | None = None
 
     def __post_init__(self) -> None:
         require(len(self.encoders) > 0, "encoders", self.encoders, "at least one")
@@ -56,6 +57,11 @@ class SpeechAwareLMConfig(Config):
         """Samples of the longest clip that all encoders hear at once; None: any length."""
         windows = [encoder.window for encoder in self.encoders if hasattr(encoder, "window")]
         return min(windows, default=None)
+
+    @property
+    def encoder(self) -> Any:
+        """The first encoder, as its weights are called."""
+        return self.encoders[0]
 
     @property
     def vocabulary(self) -> int:

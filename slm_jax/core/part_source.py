@@ -44,8 +44,11 @@ class PartSource(Config):
         return own  # type: ignore[return-value]
 
     def taken(self, config: Config, params: Any) -> tuple[Config, Any]:
-        """Config and parameters of what is meant."""
-        return self.taken_config(config), params if self.take is None else params[self.take]
+        """Config and parameters of what is meant; raises `UserError` where the model has no such part."""
+        own = self.taken_config(config)
+        held = self.take is None or self.take in params
+        require(held, f"part {self.path!r}: take", self.take, f"{self.source!r} holds {', '.join(params)} only")
+        return own, params if self.take is None else params[self.take]
 
     def _require_source(self) -> None:
         named = bool(self.source.removeprefix(HUB).removeprefix(STAGE))

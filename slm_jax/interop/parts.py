@@ -28,7 +28,7 @@ from slm_jax.interop.streaming import compare_tied
 from slm_jax.sequence_models.decoder_config import DecoderConfig
 
 TRAINING = ("vocabulary", "dropout", "attention_dropout", "activation_dropout", "init_scale")
-RUNNING = ("unroll", "remat", "dtype", "trim")
+RUNNING = ("unroll", "remat", "dtype", "trim", "mel_frames")
 """Fields that need not agree with the weights: the run's own are kept."""
 
 
@@ -109,12 +109,23 @@ def opened(source: PartSource, config: Config, params: Any, place: AnyPath) -> O
 
     Raises `UserError` when they do not fit what is expected of them, or each other.
     """
-    config, params = source.taken(config, params)
+    whole, params = source.taken(config, params)
+    config = less_norm(source, whole)
+    if config != whole:
+        params = {name: tree for name, tree in params.items() if name != "final_norm"}
     boxed = boxed_shapes(config, source.dtype)
     require_params(meta.unbox(boxed), params)
     dtypes = flatten_by_path(meta.unbox(boxed))
     leaves = {path: lazy(leaf, dtypes[path].dtype) for path, leaf in flatten_by_path(params).items()}
     return OpenedPart(source, fitting(source, config), reboxed(boxed, leaves.__getitem__), place)
+
+
+def less_norm(source: PartSource, found: Config) -> Config:
+    """`found`, a Whisper encoder, less its last norm where `source` expects that: the adapter behind it brings one."""
+    kinds = (source.expect, found)
+    if not all(isinstance(kind, WhisperEncoderConfig) for kind in kinds) or source.expect.final_norm:  # type: ignore
+        return found
+    return found.replace(final_norm=False)
 
 
 def boxed_shapes(config: Config, dtype: str | None = None) -> Any:
@@ -163,7 +174,7 @@ def fitting(source: PartSource, found: Config) -> Config:
 
     Raises `UserError` that lists every field in which the two differ.
     """
-    expected = source.expect
+    expected, found = source.expect, less_norm(source, found)
     if expected is None:
         return found
     named = f"part {source.path!r}"

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from slm_jax.core.config import Config
 from slm_jax.core.errors import UserError, require
-from slm_jax.core.messages import Conversation, Message, Speech, Text
+from slm_jax.core.messages import Conversation, Marks, Message, Speech, Text
 
 
 class Piece(NamedTuple):
@@ -33,8 +33,8 @@ class Template(Config):
     """What stands before and after each message, by its role, and around each clip.
 
     `begin` opens the whole. `between` joins the parts of one message. `default_system`: what is said where no message
-    is of the system; None: nothing. `numbered`: stands before each clip, `{number}` counting from 1. The mark after the
-    assistant's message ends a reply.
+    is of the system; None: nothing. `numbered`: stands before each clip, `{number}` counting from 1, with
+    `numbered_anew` in each message. The mark after the assistant's message ends a reply.
     """
 
     begin: str = ""
@@ -44,6 +44,7 @@ class Template(Config):
     speech: Around = ("", "")
     between: str = ""
     numbered: str = ""
+    numbered_anew: bool = False
     default_system: str | None = None
 
     def __post_init__(self) -> None:
@@ -73,15 +74,15 @@ class Template(Config):
 
     def _message(self, message: Message, clips: Iterator[int]) -> list[Piece]:
         before, after = {"system": self.system, "user": self.user, "assistant": self.assistant}[message.role]
-        found = [Piece(before, True)]
+        found, own = [Piece(before, True)], 0
         for place, part in enumerate(message.parts):
             found += [Piece(self.between, True)] if place else []
             if isinstance(part, Speech):
-                number = next(clips)
-                opens = self.numbered.format(number=number + 1) + self.speech[0]
+                number, own = next(clips), own + 1
+                opens = self.numbered.format(number=own if self.numbered_anew else number + 1) + self.speech[0]
                 found += [Piece(opens, True), Piece(clip=number), Piece(self.speech[1], True)]
             else:
-                found.append(Piece(part.text))
+                found.append(Piece(part.text, isinstance(part, Marks)))
         return [*found, Piece(after, True)]
 
     @property
@@ -98,11 +99,18 @@ CHATML = Template(
 )
 """SmolLM2, Qwen and many others."""
 QWEN2_AUDIO = CHATML.replace(
-    speech=("<|audio_bos|>", "<|audio_eos|>"),
+    speech=("<|audio_bos|>", "<|audio_eos|>\n"),
     numbered="Audio {number}: ",
-    between="\n",
+    between="",
     default_system="You are a helpful assistant.",
 )
+"""Voice chat is a clip without words, audio analysis one with words behind it. Reference: `Qwen2AudioProcessor`."""
+QWEN2_AUDIO_BASE = Template(speech=("<|audio_bos|>", "<|audio_eos|>"), assistant=("", "<|endoftext|>"))
+"""Qwen2-Audio before it is made to chat: a clip, what is asked in plain words, what is to be written."""
+QWEN_AUDIO_CHAT = QWEN2_AUDIO.replace(speech=("", "\n"), numbered="Audio {number}:", numbered_anew=True)
+"""Qwen-Audio-Chat: where a clip begins and ends is said by vectors of the adapter."""
+QWEN_AUDIO = Template(assistant=("", "<|endoftext|>"))
+"""Qwen-Audio before it is made to chat: a clip, the tags of a task (`text.task_tags`), what is to be written."""
 VICUNA = Template(
     begin="<s>", user=("USER: ", "\n"), assistant=("ASSISTANT:", "</s>"), speech=("<Speech>", "</Speech> ")
 )

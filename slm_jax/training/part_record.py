@@ -8,6 +8,7 @@ import dataclasses
 import json
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from flax.core import meta
@@ -52,11 +53,16 @@ class Parts:
         return self._placed([source for source in self.sources if not source.frozen]).get("params", {})
 
     def handed_on(self, frozen: Any, start_from: Any) -> tuple[Any, Any]:
-        """What training is handed: `frozen` with the frozen parts in it, and where it starts."""
+        """What training is handed: `frozen` with the frozen parts in it, and where it starts.
+
+        A plan whose parts are trained on starts from them, and from variables of its own elsewhere.
+        """
         if any(not source.frozen for source in self.sources):
-            require(start_from is None, "start_from", "given", "a plan whose parts are trained on starts from them")
-            start_from = self.start
+            start_from = self.start if start_from is None else partial(self._start_with, start_from)
         return joined(frozen or {}, self.frozen), start_from
+
+    def _start_with(self, start_from: Any) -> dict[str, Any]:
+        return joined(start_from() if callable(start_from) else start_from, {"params": self.start()})
 
     @property
     def artifacts(self) -> list[str]:

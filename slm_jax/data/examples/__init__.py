@@ -6,6 +6,7 @@ Unit text          unit sequences for a language model                    (`data
 Span corruption    texts with hidden spans, for an encoder-decoder        (`data.examples.span_corruption`)
 Unit durations     runs of units with their lengths in frames             (`data.examples.unit_durations`)
 Speech tasks       items of a corpus as conversations with an answer     (`data.examples.speech_tasks`)
+Tagged tasks       such items asked by the tags of a task                (`data.examples.tagged_tasks`)
 Open book          spoken questions beside written notes                 (`data.examples.open_book`)
 Speech prompts     such conversations as rows of words and clips         (`data.examples.speech_prompts`)
 Vocoder segments   frames of units and F0 with their samples              (`data.examples.vocoder_segments`)

@@ -17,7 +17,7 @@ from slm_jax.checkpoints.lazy import load_part
 from slm_jax.core.config import Config
 from slm_jax.core.errors import UserError, require
 from slm_jax.core.part_source import PartSource, stages_of
-from slm_jax.core.trees import matching
+from slm_jax.core.trees import PathPredicate, matching
 from slm_jax.data.corpus import CorpusConfig
 from slm_jax.data.examples.speech_prompts import PromptLayout, SpeechPromptExample, problems, stacked
 from slm_jax.data.examples.speech_tasks import SpeechTaskConfig
@@ -55,7 +55,9 @@ class SpeechAwareStageConfig(GradientStageConfig):
         `parts`: where the weights of `encoder` (`encoder_1` ...) and `lm` come from: `frozen/lm` keeps them as they
         are, `params/lm` with `frozen=False` trains them. `adapter` and, of several encoders, `join` are born here.
         `lora`: adapters on paths of the whole model, such as `lm/.*/attention/(query|value)`. `goes_on`: an earlier
-        stage of this kind, whose trained weights are the start.
+        stage of this kind, whose trained weights are the start, but for those that `parts` bring. A part may be one
+        that an earlier stage trained: `take="encoder"` of `stage:NAME`. `kept`: paths of the whole model (a regular
+        expression) that stay as they are though their part is not frozen, such as `lm/blocks`.
     Prompts
         `tokens` and `template` are those of the LM. `tasks`: one, or a mixture whose parts have one each as `example`.
         `targets`: "answers", or "all" words of a row.
@@ -73,6 +75,7 @@ class SpeechAwareStageConfig(GradientStageConfig):
     join: Config | None = None
     lora: LoRAConfig | None = None
     goes_on: str | None = None
+    kept: str | None = None
     targets: str = "answers"
     clip_s: float = 10.0
     clips: int = 1
@@ -141,6 +144,11 @@ class SpeechAwareStageConfig(GradientStageConfig):
             frozen=shapes,
         )
 
+    def model_of(self, folder: StageFolder) -> tuple[Config, str]:
+        rule = "its parts and LoRA can't be had apart"
+        require(self.lora is None, f"lora of stage {self.name!r}", self.lora, rule)
+        return self.model(recorded_configs(folder)).config, ""
+
     def run(self, folder: StageFolder, context: StageContext) -> Sequence[str]:
         made = super().run(folder, context)
         if not isinstance(self.tokens, TokenizerFileConfig):
@@ -181,7 +189,20 @@ class SpeechAwareStageConfig(GradientStageConfig):
             return {**variables, "params": own}
 
         objective = Answers(model, self.objective)
-        return initialise, [Player(name="answers", objective=objective, optimizer=self.optimizer, owns=OWNED)]
+        return initialise, [Player(name="answers", objective=objective, optimizer=self.optimizer, owns=self._owned)]
+
+    @property
+    def _owned(self) -> PathPredicate:
+        """What is trained."""
+        if self.kept is None:
+            return OWNED
+        kept = matching(f"params/(?:{self.kept})")
+        return lambda path: OWNED(path) and not kept(path)
+
+    @property
+    def _names(self) -> set[str]:
+        """Of the parts, as they are called in the model."""
+        return {source.path.split("/", 1)[1] for source in self.parts}
 
     def _part(
         self, part: PartConfig, layout: PromptLayout, context: StageContext, split: str
@@ -267,9 +288,10 @@ class SpeechAwareStageConfig(GradientStageConfig):
         return evaluate
 
     def _earlier(self, context: StageContext) -> dict[str, Any]:
-        """The trained weights of the stage that this one goes on from."""
+        """The trained weights of the stage that this one goes on from; those of its parts come from elsewhere."""
         assert self.goes_on is not None  # for the type checker
-        return trained(context.finished(self.goes_on))[1]
+        found, brought = trained(context.finished(self.goes_on))[1], self._names
+        return {**found, "params": {name: tree for name, tree in found["params"].items() if name not in brought}}
 
     def _shapes(self, rows: int, clip: int) -> Shapes:
         def array(dtype: Any, *shape: int) -> jax.ShapeDtypeStruct:
