@@ -1,7 +1,7 @@
 """Qwen (Bai et al. 2023), and Qwen-Audio (Chu et al. 2023), which hears through an encoder of Whisper's form.
 
-Spelling "original": the names of the released code. Query, key and value are one map with a bias; of the two maps of the
-feed-forward block `w2` is the gate. What that code does beyond `seq_length` positions (another rotary base, scaled
+Spelling "original": the names of the released code. Query, key and value are one map with a bias; of the two maps of
+the feed-forward block `w2` is the gate. What that code does beyond `seq_length` positions (another rotary base, scaled
 queries) is not here: longer rows are refused.
 """
 

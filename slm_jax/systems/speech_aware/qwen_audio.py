@@ -2,8 +2,8 @@
 
     clip -> Whisper's encoder, its own length -> means of two frames -> norm, map -> Qwen -> words
 
-Chu et al. 2023 (arXiv 2311.07919), Chu et al. 2024 (arXiv 2407.10759). What is special: the encoder learns to speak to a
-frozen language model (pre-training), then that model learns from the frozen encoder (chat). 25 vectors stand for a
+Chu et al. 2023 (arXiv 2311.07919), Chu et al. 2024 (arXiv 2407.10759). What is special: the encoder learns to speak to
+a frozen language model (pre-training), then that model learns from the frozen encoder (chat). 25 vectors stand for a
 second. Qwen-Audio tells more than thirty tasks apart by rows of tags
 (`text.task_tags`) and puts a learnt vector before and behind each clip; Qwen2-Audio is asked in plain words and marks
 clips by tokens. `released(folder)` takes the weights that were published.
