@@ -129,6 +129,7 @@ def read_audio_config(hub: Hub) -> SpeechAwareLMConfig:
     fields = HubConfig(f"{SPEAKING}, audio", hub["audio"], {"avg_pool": (True,), "add_audio_bos_eos_token": (True,)})
     width, target = fields.number("n_state", 1280), fields.number("output_dim", lm.width)
     fields.unless(target == lm.width, "output_dim", target, f"must be hidden_size, {lm.width}")
+    speech_id = fields.number("audio_start_id", AUDIO_START)
     encoder = fields.make(
         WhisperEncoderConfig,
         mel=whisper_log_mel(fields.number("n_mels", 80)),
@@ -142,7 +143,6 @@ def read_audio_config(hub: Hub) -> SpeechAwareLMConfig:
         final_norm=False,
     )
     adapter = ChainConfig(parts=(PoolAdapterConfig(width=target), EndsConfig(width=target)))
-    speech_id = fields.number("audio_start_id", AUDIO_START)
     return SpeechAwareLMConfig(encoders=(encoder,), adapter=adapter, lm=lm, speech_id=speech_id)
 
 

@@ -23,6 +23,9 @@ and its head learn in pre-training too, its layers do not. It needs no download.
 
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
+
 from slm_jax.adapters.chain import ChainConfig
 from slm_jax.adapters.ends import EndsConfig
 from slm_jax.adapters.pool import PoolAdapterConfig
@@ -108,9 +111,17 @@ def model(size: str) -> SpeechAwareLMConfig:
     """The parts of a size."""
     if size == "tiny":
         mel = whisper_log_mel(80)
-        encoder = WhisperEncoderConfig(mel=mel, layers=4, width=192, heads=4, hidden=768, max_frames=300)
-        shape = {"vocabulary": TOKENS.make().size, "layers": 4, "width": 192, "heads": 4, "kv_heads": 4, "hidden": 512}
-        lm = llama(**shape, qkv_bias=True, max_positions=512)
+        encoder = WhisperEncoderConfig(mel=mel, layers=4, width=192, heads=4, hidden=768)
+        lm = llama(
+            vocabulary=TOKENS.make().size,
+            layers=4,
+            width=192,
+            heads=4,
+            kv_heads=4,
+            hidden=512,
+            qkv_bias=True,
+            max_positions=1024,
+        )
     else:
         running = {"dtype": "bfloat16", "remat": True}
         encoder = whisper(ENCODERS[size]).encoder.replace(**running)
@@ -139,7 +150,7 @@ def tiny(corpus: CorpusConfig | None = None) -> SpeechAwareConfig:
         name="lm",
         model=whole.lm,
         tokens=TOKENS,
-        kinds=("sentence", "question_answer", "instruction"),
+        kinds=("sentence", "instruction"),
         begin=END,
         end=END,
         train=TrainConfig(steps=400),
@@ -242,4 +253,5 @@ def released(folder: str | Path, template: Template = QWEN2_AUDIO) -> SpeechAwar
     require(isinstance(found, SpeechAwareLMConfig), "folder", str(folder), "must hold Qwen-Audio or Qwen2-Audio")
     tokens = TokenizerFileConfig(path=f"{folder}/tokenizer.json").make()
     layout = PromptLayout(tokens, template, found.frames_out, window=found.window)
-    return SpeechAwareSystem(found.make(), {"params": params}, layout, decoding=AnswerDecoding(max_new=256))
+    variables = {"params": jax.tree.map(jnp.asarray, params)}
+    return SpeechAwareSystem(found.make(), variables, layout, decoding=AnswerDecoding(max_new=256))
