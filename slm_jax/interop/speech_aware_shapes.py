@@ -33,9 +33,14 @@ def plainest(config: SpeechAwareLMConfig) -> SpeechAwareLMConfig:
 
 
 def unsaid(config: SpeechAwareLMConfig) -> tuple[str, ...]:
-    """What a `config.json` need not say: how the parts run, rates that only training has, a stand-in nobody named."""
+    """What a `config.json` need not say.
+
+    How the parts run, rates that only training has, a stand-in that nobody named, that ours has no bound on positions.
+    """
     running = r"(encoders\.0|adapter|adapter\.parts\.\d|lm)\.(unroll|remat|dtype)"
-    return (running, r"lm\.(activation_)?dropout", *(["speech_id"] if config.speech_id is None else []))
+    named = ["speech_id"] if config.speech_id is None else []
+    bound = ["lm.max_positions"] if config.max_positions is None else []
+    return (running, r"lm\.(activation_)?dropout", *named, *bound)
 
 
 def written_features(encoder: WhisperEncoderConfig) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from slm_jax.systems.speech_aware.qwen_audio import TOKENS
 from slm_jax.text.templates import QWEN_AUDIO_CHAT
 from tests.contracts.checks import random_params
 
-SHAPE = {"layers": 1, "width": 16, "heads": 2, "hidden": 24}
+SHAPE = {"layers": 1, "width": 16, "heads": 2, "hidden": 64}
 
 
 def drawn_model() -> SpeechAwareLMConfig:
