@@ -71,7 +71,7 @@ BUDGET_S = {
     "serving": 15,
     "systems": 18,
     "text": 5,
-    "token_compression": 5,
+    "token_compression": 7,
     "training": 104,
     "workbench": 37,
 }

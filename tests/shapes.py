@@ -23,7 +23,7 @@ ENCODERS = {
 }
 """One for each front end; with normalised waveforms and relative bias, and with norms before the layers."""
 
-BEATS = BEATsConfig(patch_width=8, relative_bias=RelativeBiasConfig(buckets=8, max_distance=10), **_ENCODER)
+BEATS = BEATsConfig(patch=8, patch_width=8, relative_bias=RelativeBiasConfig(buckets=8, max_distance=10), **_ENCODER)
 
 _ISTFT = {"widths": (12, 8), "blocks": (1, 1), "upsample": (2,), "n_fft": 32, "istft_hop": 8}
 GENERATORS = {

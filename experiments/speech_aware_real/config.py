@@ -50,7 +50,7 @@ stage = SpeechAwareStageConfig(
         ),
         PartSource(path="frozen/lm", source=str(LM)),
     ),
-    adapter=MLPAdapterConfig(width=576, stack=5, hidden=1024),
+    adapter=MLPAdapterConfig(width=576, hidden=1024, stack=5, norm=True),
     tokens=TokenizerFileConfig(path=str(LM / "tokenizer.json")),
     tasks=TASKS,
     lora=LoRAConfig(targets="lm/.*/attention/(query|value)", rank=16, alpha=32.0),

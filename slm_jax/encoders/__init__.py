@@ -10,6 +10,8 @@ Audio       BEATsConfig, BEATs, beats_base, beats_tiny                         (
 Around one  WeightedLayersConfig: a learnt mixture of its layers               (`encoders.weighted_layers`)
             ChunkedEncoderConfig: clips longer than its window                 (`encoders.chunked`)
 Training    HubertPretrainingConfig: an encoder with a head over clusters      (`encoders.ssl_pretraining`)
+Training    HubertPretrainingConfig: an encoder with a head over clusters     (`encoders.ssl_pretraining`)
+            CTCEncoderConfig: an encoder with a head over labels and blank    (`encoders.ssl_ctc`)
 Front ends  WaveformFrontEnd, LogMelFrontEnd, normalise_rows                   (`encoders.feature_extractor`)
             SpectrogramPatches                                                 (`encoders.spectrogram_patches`)
 Inside      PositionalConv, BiasGate, SSLLayer                                 (`encoders.positional_conv`,

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from slm_jax.core.config import Config
 from slm_jax.core.errors import UserError, require
 
 
+@runtime_checkable
 class Tokenizer(Protocol):
     """Text to ids 0..size-1 and back; specials belong to the `Vocabulary`, not here."""
 

@@ -89,13 +89,13 @@ def test_a_context_of_other_channels_is_refused():
 def test_two_streams_are_normalised_apart_and_filled_with_zeros(lasts):
     second = Frames(3 + 2 * jax.random.normal(jax.random.key(3), (2, 6, 4)), jnp.arange(6) < jnp.array([[6], [5]]))
     config = JoinedConfig(widths=(6, 4), lasts=lasts)
-    norms = {f"{name}_norm": {"scale": jnp.ones(n), "bias": jnp.zeros(n)} for name, n in (("first", 6), ("second", 4))}
+    norms = {f"{name}_norm": {"scale": jnp.ones(n), "bias": jnp.ones(n)} for name, n in (("first", 6), ("second", 4))}
     out = applied(config, norms, FRAMES, second)
     assert out.mask.sum(1).tolist() == ([9, 5] if lasts == "longer" else [6, 4])
     assert out.values.shape == (2, 9 if lasts == "longer" else 6, config.width)
     values, both = np.asarray(out.values), np.asarray(FRAMES.mask[:, :6] & second.mask)
     for channels in (slice(0, 6), slice(6, 10)):
-        np.testing.assert_allclose(values[:, :6, channels].mean(-1)[both], 0, atol=1e-6)
+        np.testing.assert_allclose(values[:, :6, channels].mean(-1)[both], 1, atol=1e-6)
         np.testing.assert_allclose(values[:, :6, channels].std(-1)[both], 1, atol=1e-3)
     assert not values[1, 4:, :6].any()
     assert not values[:, 6:, 6:].any()

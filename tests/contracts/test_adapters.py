@@ -38,7 +38,7 @@ ADAPTERS: dict[str, Any] = {
     "mlp, tail dropped": MLPAdapterConfig(width=5, hidden=7, stack=3),
     "mlp, tail padded": MLPAdapterConfig(width=5, hidden=7, stack=3, tail="pad", norm=True),
     "pool": PoolAdapterConfig(width=5),
-    "conv": ConvAdapterConfig(layers=((5, 4, 4, 0),)),
+    "conv": ConvAdapterConfig(layers=((6, 4, 4, 0), (5, 3, 1, 2)), activation="silu"),
     "gated conv": CONVOLUTIONS,
     "transformer": LAYERS.replace(sinusoids=True),
     "chain": ChainConfig(parts=(CONVOLUTIONS, LAYERS.replace(inner=None, heads=1), LinearAdapterConfig(width=3))),

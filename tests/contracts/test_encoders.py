@@ -13,21 +13,20 @@ from slm_jax.encoders.weighted_layers import WeightedLayersConfig
 from tests.contracts import checks
 from tests.shapes import BEATS, ENCODERS
 
-PLAIN = {**ENCODERS, "beats": BEATS}
-PARTS = {
-    **PLAIN,
+PLAIN = ENCODERS | {"beats": BEATS}
+KINDS = PLAIN | {
     "mixture": WeightedLayersConfig(encoder=ENCODERS["log_mel"], norm=True),
     "windows": ChunkedEncoderConfig(encoder=ENCODERS["waveform"], window=1_500),
 }
-N, SHORT = 5_600, 3_300
+N, SHORT = 3_760, 2_100
 SAMPLES = 0.1 * jax.random.normal(jax.random.key(0), (2, N))
 MASK = jnp.arange(N) < jnp.array([[N], [SHORT]])
 
 
-@pytest.fixture(params=PARTS, scope="module")
+@pytest.fixture(params=KINDS, scope="module")
 def part(request: pytest.FixtureRequest) -> tuple:
     """Config, parameters, the jitted encoder, and which frames are real."""
-    config = PARTS[request.param]
+    config = KINDS[request.param]
     params = checks.random_params(config.make(), jax.random.key(2), SAMPLES)
     return config, params, jax.jit(partial(whole, config, params)), partial(frames_of, config)
 
@@ -65,7 +64,7 @@ def test_encoders_can_be_exchanged(part):
     out = jax.eval_shape(partial(encode, collect=True))
     assert out.values.shape == (2, frames, config.width)
     assert out.hidden.shape == (config.layers + 1, 2, frames, config.width)
-    assert abs(frames * config.hop - N) < N / 4
+    assert 0.5 < frames * config.hop / N < 1.5
     assert jax.eval_shape(partial(encode, layer=1)).values.shape == out.values.shape
     assert jax.eval_shape(encode).hidden is None
     np.testing.assert_array_equal(jax.jit(lambda: encode().mask)(), real(MASK))
