@@ -1,1 +1,3 @@
-"""Speech-aware text LMs, p(text | speech, text)."""
+"""Speech-aware text LMs, p(text | speech, text).
+
+"""
