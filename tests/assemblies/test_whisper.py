@@ -4,11 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax.core import meta
 
 from slm_jax.assemblies.whisper import ENGLISH, SIZES, whisper
 from slm_jax.core.errors import UserError
-from slm_jax.core.trees import count_parameters
+from slm_jax.core.trees import count_parameters, flatten_by_path
 from slm_jax.interop.family_whisper import abstract_params
+from slm_jax.nn.lora import LoRAConfig, merge_lora, with_lora
 from tests.contracts.checks import random_params
 from tests.shapes import WHISPER
 
@@ -60,3 +62,28 @@ def test_changes_reach_the_decoder_and_mistakes_are_named():
         whisper("bass")
     with pytest.raises(UserError, match=r"decoder.context_width is 16: the encoder's 18"):
         WHISPER.replace(encoder=WHISPER.encoder.replace(width=18))
+
+
+TARGETS = r"(encoder/stack/layers/attention|decoder/blocks/layers/(cross_)?attention)/(query|value)"
+
+
+def test_adapters_reach_encoder_decoder_and_what_lies_between():
+    config, model = LoRAConfig(targets=TARGETS, rank=3), WHISPER.make()
+    adapted = with_lora(model, config)
+    shapes = meta.unbox(jax.eval_shape(lambda: adapted.init(jax.random.key(0), CLIPS, IDS)))
+    rng = np.random.default_rng(0)
+    draw = lambda leaf: jnp.asarray(0.2 * rng.standard_normal(leaf.shape), jnp.float32)  # noqa: E731
+    params, lora = (jax.tree.map(draw, shapes[name]) for name in ("params", "lora"))
+    sizes = {path: leaf.shape for path, leaf in flatten_by_path(lora).items() if path.endswith("query/default/a")}
+    assert sizes == {
+        "encoder/stack/layers/attention/query/default/a": (2, 16, 3),
+        "decoder/blocks/layers/attention/query/default/a": (2, 16, 3),
+        "decoder/blocks/layers/cross_attention/query/default/a": (2, 16, 3),
+    }
+    run = jax.jit(lambda variables: adapted.apply(variables, CLIPS, IDS, MASK))
+    logits = run({"params": params, "lora": lora})
+    merged = jax.jit(lambda params: model.apply({"params": params}, CLIPS, IDS, MASK))(merge_lora(params, lora, config))
+    np.testing.assert_allclose(logits, merged, atol=1e-4)
+    for part in ("encoder", "decoder"):
+        less = lora | {part: jax.tree.map(jnp.zeros_like, lora[part])}
+        assert np.abs(np.asarray(run({"params": params, "lora": less}) - logits)).max() > 1e-2

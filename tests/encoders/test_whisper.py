@@ -121,7 +121,9 @@ def test_no_samples_and_more_than_a_window_are_refused(count):
         jax.eval_shape(WHOLE.make().init, jax.random.key(0), jnp.zeros((1, count)))
 
 
-@pytest.mark.parametrize("changes, message", [({"heads": 3}, "heads is 3"), ({"max_frames": 0}, "max_frames"), ({"dropout": 1.0}, "dropout")])
+@pytest.mark.parametrize(
+    "changes, message", [({"heads": 3}, "heads is 3"), ({"max_frames": 0}, "max_frames"), ({"dropout": 1.0}, "dropout")]
+)
 def test_bad_shapes_are_refused(changes, message):
     with pytest.raises(UserError, match=message):
         WHOLE.replace(**changes)

@@ -76,7 +76,11 @@ def test_export_and_import_are_inverse(config, spelling, tmp_path):
 def test_a_published_config_becomes_the_preset():
     assert family_of(PUBLISHED).read_config(PUBLISHED) == whisper("base")
     large = PUBLISHED | {"d_model": 1280, "num_mel_bins": 128, "vocab_size": 51866, "decoder_layers": 4}
-    large |= {f"{part}_{field}": value for part in ("encoder", "decoder") for field, value in (("attention_heads", 20), ("ffn_dim", 5120))}
+    large |= {
+        f"{part}_{field}": value
+        for part in ("encoder", "decoder")
+        for field, value in (("attention_heads", 20), ("ffn_dim", 5120))
+    }
     assert FAMILY.read_config(large | {"encoder_layers": 32}) == whisper("large-v3-turbo")
 
 
@@ -130,7 +134,7 @@ def test_names_of_the_original_checkpoints():
     params = drawn_params(WHISPER)
     arrays = dict(export_params(FAMILY.table(WHISPER, "openai"), params))
     layer = {"attn", "attn_ln", "mlp", "mlp_ln"}
-    parts = {".".join(name.split(".")[:4])for name in arrays if ".blocks.1." in name}
+    parts = {".".join(name.split(".")[:4]) for name in arrays if ".blocks.1." in name}
     assert parts == {f"encoder.blocks.1.{n}" for n in layer} | {
         f"decoder.blocks.1.{n}" for n in layer | {"cross_attn", "cross_attn_ln"}
     }

@@ -99,7 +99,9 @@ def test_every_layer_of_the_encoder(ours, theirs):
     assert len(wanted.hidden_states) == 4 and out.values.shape == (3, FRAMES, 36)
     for layer, hidden in enumerate(wanted.hidden_states[:-1]):  # its last one comes after the final norm
         assert 0.1 < hidden.std() < 10
-        np.testing.assert_allclose(out.hidden[layer], hidden.numpy(), atol=TOLERANCE * max(1, float(hidden.abs().max())))
+        np.testing.assert_allclose(
+            out.hidden[layer], hidden.numpy(), atol=TOLERANCE * max(1, float(hidden.abs().max()))
+        )
     np.testing.assert_allclose(out.values, wanted.last_hidden_state.numpy(), atol=TOLERANCE * 10)
     assert count_parameters(params) == sum(p.numel() for p in theirs.parameters())
 
@@ -187,10 +189,15 @@ def test_generate_says_the_same_under_its_rules(ours, theirs, folder, beams):
         rules=system._rules(4),
         context=frames,
     )
-    ours_said = [ids[real].tolist() for ids, real in zip(np.asarray(made.ids[:, 0]), np.asarray(made.mask[:, 0]), strict=True)]
+    ours_said = [
+        ids[real].tolist() for ids, real in zip(np.asarray(made.ids[:, 0]), np.asarray(made.mask[:, 0]), strict=True)
+    ]
     assert len(set(map(tuple, wanted))) == 3 and max(map(len, wanted)) > 4
     assert ours_said == wanted
-    said = system.transcribe([row[real] for row, real in zip(SAMPLES, SAMPLE_MASK, strict=True)], Transcription(language="cs", max_new=16, beam=BeamConfig(beams=beams)))
+    said = system.transcribe(
+        [row[real] for row, real in zip(SAMPLES, SAMPLE_MASK, strict=True)],
+        Transcription(language="cs", max_new=16, beam=BeamConfig(beams=beams)),
+    )
     assert [one.text for one in said] == [system.tokens.decode(row) for row in wanted]
 
 

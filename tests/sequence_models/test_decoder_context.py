@@ -16,7 +16,9 @@ V, E = 23, 10
 SMALL = {"vocabulary": V, "layers": 2, "width": 16, "heads": 4, "hidden": 24, "init_scale": 0.3, "context_width": E}
 CONFIGS = {
     "whisper": DecoderConfig(**SMALL, key_bias=False, max_positions=16),
-    "grouped, rope, window": DecoderConfig(**SMALL, kv_heads=2, positions="rope", norm="rms", window=3, norm_order="post"),
+    "grouped, rope, window": DecoderConfig(
+        **SMALL, kv_heads=2, positions="rope", norm="rms", window=3, norm_order="post"
+    ),
 }
 IDS = jax.random.randint(jax.random.key(1), (3, 7), 0, V)
 MASK = jnp.arange(7) < jnp.array([7, 4, 6])[:, None]

@@ -110,9 +110,7 @@ def test_trimmed_windows_are_read_together_too(folder, nine):
 def test_it_is_a_system_that_answers_speech_with_words(system, nine):
     assert isinstance(system, System)
     replies = system.respond([spoken(CLIPS[0], RATE_HZ), spoken(CLIPS[1], RATE_HZ)], None, jax.random.key(0))
-    assert [reply.messages for reply in replies] == [
-        (Message("assistant", (Text(found.text),)),) for found in nine[:2]
-    ]
+    assert [reply.messages for reply in replies] == [(Message("assistant", (Text(found.text),)),) for found in nine[:2]]
     assert replies[1].trace == {"language": nine[1].language}
     with pytest.raises(UserError, match="reads speech only"):
         system.respond([(Message("user", (Text("hello"),)),)], None, jax.random.key(0))
