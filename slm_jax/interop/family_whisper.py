@@ -194,7 +194,7 @@ def layer_rules(source: str, target: str, names: Mapping[str, Any]) -> tuple[Rul
 
 
 def _attention(source: str, own: tuple[str, str], maps: tuple[str, ...], target: str) -> tuple[Rule, ...]:
-    """An attention and the norm before it: ours are `attention` and `attention_norm`, `cross_attention` and `cross_norm`."""
+    """An attention and the norm before it: `.../attention` and `..._norm`, `.../cross_attention` and `cross_norm`."""
     attention, before = own
     at = f"{target}_attention" if target.endswith("cross") else target
     query, key, value, out = (f"{source}.{attention}.{name}" for name in maps)

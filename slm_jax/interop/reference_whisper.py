@@ -25,8 +25,12 @@ SHAPE: dict[str, Any] = {
     "num_mel_bins": 23,
     "max_source_positions": 50,
     "max_target_positions": 24,
-    **{f"{part}_attention_heads": 3 for part in ("encoder", "decoder")},
-    **{"encoder_layers": 3, "decoder_layers": 2, "encoder_ffn_dim": 50, "decoder_ffn_dim": 44},
+    "encoder_attention_heads": 3,
+    "decoder_attention_heads": 3,
+    "encoder_layers": 3,
+    "decoder_layers": 2,
+    "encoder_ffn_dim": 50,
+    "decoder_ffn_dim": 44,
     **dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id"), 0),
 }
 """A window of one second; a prime vocabulary, widths that are no powers of 2."""

@@ -11,7 +11,6 @@ from slm_jax.interop.reference_encoders import ENCODERS, encoder_from_folder, ti
 from slm_jax.interop.reference_vocoders import VOCODERS, tiny_vocoder, vocoder_from_folder
 from slm_jax.interop.reference_whisper import WHISPERS, tiny_whisper, whisper_from_folder
 
-
 KINDS: tuple[tuple[tuple[tuple[str, str], ...], Callable[..., Reference], Callable[..., Reference]], ...] = (
     (DECODERS, tiny_decoder, decoder_from_folder),
     (ENCODERS, tiny_encoder, encoder_from_folder),

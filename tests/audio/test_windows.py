@@ -1,5 +1,7 @@
 """Windows of long recordings: nothing is lost, none is too long, and cuts lie where it is quiet."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -16,7 +18,7 @@ def test_windows_follow_each_other_and_none_is_too_long(count, window, seed):
     samples = np.random.default_rng(seed).standard_normal(count).astype(np.float32)
     found = quiet_windows(samples, window, RATE)
     assert found[0][0] == 0 and found[-1][1] == count
-    assert all(end == start for (_, end), (start, _) in zip(found, found[1:], strict=False))
+    assert all(end == start for (_, end), (start, _) in pairwise(found))
     assert all(0 < end - start <= window for start, end in found)
     shortest = window - max(window // 6, 100)  # all but the last are cut in their last sixth
     assert all(end - start >= shortest for start, end in found[:-1])

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from slm_jax.audio.files import write_wav
+from slm_jax.audio.files import read_audio, write_wav
 from slm_jax.cli.main import main
 from slm_jax.interop.model import export
 from slm_jax.serving.transcriber import load_transcriber
@@ -34,10 +34,8 @@ def sounds(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def said(model, sounds):
-    from slm_jax.audio.files import read_audio
-
-    names = ("a", "b", "long")
-    return dict(zip(names, load_transcriber(model).transcribe([read_audio(sounds / f"{n}.wav") for n in names])))
+    clips = {name: read_audio(sounds / f"{name}.wav") for name in ("a", "b", "long")}
+    return dict(zip(clips, load_transcriber(model).transcribe(list(clips.values())), strict=True))
 
 
 def paths(folder, *names):

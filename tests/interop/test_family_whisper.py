@@ -76,11 +76,8 @@ def test_export_and_import_are_inverse(config, spelling, tmp_path):
 def test_a_published_config_becomes_the_preset():
     assert family_of(PUBLISHED).read_config(PUBLISHED) == whisper("base")
     large = PUBLISHED | {"d_model": 1280, "num_mel_bins": 128, "vocab_size": 51866, "decoder_layers": 4}
-    large |= {
-        f"{part}_{field}": value
-        for part in ("encoder", "decoder")
-        for field, value in (("attention_heads", 20), ("ffn_dim", 5120))
-    }
+    large |= dict.fromkeys(("encoder_attention_heads", "decoder_attention_heads"), 20)
+    large |= dict.fromkeys(("encoder_ffn_dim", "decoder_ffn_dim"), 5120)
     assert FAMILY.read_config(large | {"encoder_layers": 32}) == whisper("large-v3-turbo")
 
 

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from slm_jax.assemblies.whisper import SIZES, whisper
-from slm_jax.core.trees import count_parameters, flatten_by_path
-from slm_jax.core.types import Frames
+from slm_jax.core.trees import count_parameters
 from slm_jax.generation.beam import BeamConfig, beam_search
 from slm_jax.generation.sampling import SamplingConfig
 from slm_jax.interop.family_whisper import WHISPER, abstract_params
@@ -205,7 +204,7 @@ def test_languages_are_told_as_detect_language_does(ours, theirs, folder):
     config, params = ours
     with torch.no_grad():
         wanted = theirs.detect_language(features(SAMPLES)).tolist()
-    said = Transcriber(config, params, WhisperTokens(folder)).transcribe(list(SAMPLES[0:1]) + [SAMPLES[1, :9_777]])
+    said = Transcriber(config, params, WhisperTokens(folder)).transcribe([SAMPLES[0], SAMPLES[1, :9_777]])
     assert [LANGUAGES[one.language] for one in said] == wanted[:2]
 
 

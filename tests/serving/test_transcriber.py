@@ -166,6 +166,6 @@ def test_a_tokenizer_with_more_tokens_than_rows_is_refused(folder, system):
 def test_a_folder_without_settings_says_which_file_it_lacks(folder, tmp_path):
     other = write_whisper(tmp_path / "bare", settings=SETTINGS)
     (other / "generation_config.json").unlink()
-    with pytest.raises(UserError, match="generation_config.json is 'absent"):
+    with pytest.raises(UserError, match=r"generation_config.json is 'absent"):
         load_transcriber(other)
     assert json.loads((folder / "config.json").read_text())["model_type"] == "whisper"

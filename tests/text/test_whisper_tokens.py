@@ -61,7 +61,7 @@ def test_a_model_without_english_has_another_language_to_begin_with(folder):
 
 def test_mistakes_name_what_there_is(folder):
     tokens = WhisperTokens(folder)
-    with pytest.raises(UserError, match="language is 'enn': must be one of cs, en, nl .did you mean 'en'"):
+    with pytest.raises(UserError, match=r"language is 'enn': must be one of cs, en, nl .did you mean 'en'"):
         tokens.prefix("enn")
     with pytest.raises(UserError, match="task is 'sing': must be one of transcribe, translate"):
         tokens.prefix("en", "sing")
