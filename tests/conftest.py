@@ -41,11 +41,12 @@ settings.register_profile("house", deadline=None, derandomize=True, max_examples
 settings.load_profile("house")
 
 BUDGET_S = {
+    "adapters": 8,
     "assemblies": 6,
     "audio": 13,
     "cli": 38,
     "checkpoints": 6,
-    "contracts": 75,
+    "contracts": 86,
     "core": 3,
     "data": 45,
     "decoders": 18,
@@ -62,7 +63,7 @@ BUDGET_S = {
     "nn": 68,
     "objectives": 23,
     "parallel": 4,
-    "parity": 80,
+    "parity": 86,
     "quantizers": 16,
     "reference": 31,
     "schemes": 4,
@@ -70,7 +71,7 @@ BUDGET_S = {
     "serving": 15,
     "systems": 18,
     "text": 5,
-    "token_compression": 5,
+    "token_compression": 7,
     "training": 104,
     "workbench": 37,
 }

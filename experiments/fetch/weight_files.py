@@ -1,9 +1,10 @@
-"""Weight files of other programs, read into the names and the row order that `transformers` gives a LLaMA.
+"""Weight files of other programs, read into the names and the row order that `transformers` gives its models.
 
 A reader takes the bytes of a file and runs nothing in it. The vocabularies that come along become `tokenizers`.
 """
 
 import io
+import re
 import struct
 import tempfile
 from pathlib import Path
@@ -120,6 +121,72 @@ def read_gguf(data: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
             name = LAYER.format(block.removeprefix("blk."), GGUF_LAYER[rest])
             tensors[name] = halves_first(value, heads[rest]) if rest in heads else value
     return fields, tensors
+
+
+CTRANSLATE2_DTYPES = ("<f4", "<i1", "<i2", "<i4", "<f2")
+"""In the order of the numbers that stand for them."""
+WHISPER_PARTS = {
+    "self_attention/linear_0": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+    "self_attention/linear_1": ("self_attn.out_proj",),
+    "self_attention/layer_norm": ("self_attn_layer_norm",),
+    "attention/linear_0": ("encoder_attn.q_proj",),
+    "attention/linear_1": ("encoder_attn.k_proj", "encoder_attn.v_proj"),
+    "attention/linear_2": ("encoder_attn.out_proj",),
+    "attention/layer_norm": ("encoder_attn_layer_norm",),
+    "ffn/linear_0": ("fc1",),
+    "ffn/linear_1": ("fc2",),
+    "ffn/layer_norm": ("final_layer_norm",),
+}
+"""Of a layer: stored matrix -> the maps that lie in it, one below the other."""
+WHISPER_REST = {"position_encodings": "embed_positions", "embeddings": "embed_tokens"}
+WHISPER_VARIABLE = re.compile(r"(encoder|decoder)/(?:layer_(\d+)/)?(.+)/(weight|bias|gamma|beta|encodings)")
+KINDS = {"gamma": "weight", "beta": "bias", "encodings": "weight"}
+
+
+def read_ctranslate2(data: bytes) -> dict[str, np.ndarray]:
+    """Variables of a Whisper in a CTranslate2 file of version 6, by their names there.
+
+    A text is its length, with a zero byte at its end; a variable its name, shape, dtype and number of bytes.
+    """
+    stream = io.BytesIO(data)
+
+    def number(code: str) -> int:
+        return struct.unpack(f"<{code}", stream.read(struct.calcsize(code)))[0]
+
+    def text() -> str:
+        return stream.read(number("H")).rstrip(b"\0").decode()
+
+    version, model, _, count = number("I"), text(), number("I"), number("I")
+    if (version, model) != (6, "WhisperSpec"):
+        raise SystemExit(f"this CTranslate2 file holds a {model} in version {version}: a WhisperSpec in 6 is supported")
+    variables = {}
+    for _ in range(count):
+        name = text()
+        shape = [number("I") for _ in range(number("B"))]
+        dtype = CTRANSLATE2_DTYPES[number("B")]
+        variables[name] = np.frombuffer(stream.read(number("I")), dtype).reshape(shape)
+    return variables
+
+
+def whisper_tensors(variables: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Tensors of `WhisperForConditionalGeneration`; what is no weight, such as the number of heads, is left out.
+
+    Key maps have no bias there: the zeros that stand for one are checked and dropped.
+    """
+    tensors = {}
+    for name, value in variables.items():
+        if (found := WHISPER_VARIABLE.fullmatch(name)) is None:
+            continue
+        side, layer, part, kind = found.groups()
+        names = (WHISPER_REST.get(part, part),) if layer is None else WHISPER_PARTS[part]
+        place = f"model.{side}." + ("" if layer is None else f"layers.{layer}.")
+        for own, matrix in zip(names, np.split(value, len(names)), strict=True):
+            if kind == "bias" and own.endswith("k_proj"):
+                if matrix.any():
+                    raise SystemExit(f"{name}: a bias of keys, which transformers' Whisper does not have")
+                continue
+            tensors[f"{place}{own}.{KINDS.get(kind, kind)}"] = matrix
+    return tensors
 
 
 def read_torch(data: bytes) -> dict[str, Any]:

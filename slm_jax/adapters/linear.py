@@ -3,10 +3,8 @@
 from typing import Any
 
 import flax.linen as nn
-import jax
-import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
 
+from slm_jax.adapters.windows import window_count, windows
 from slm_jax.core.config import Config
 from slm_jax.core.errors import require
 from slm_jax.core.types import Frames
@@ -29,7 +27,7 @@ class LinearAdapterConfig(Config):
 
     def frames_out(self, frames: int) -> int:
         """How many frames come out of so many real ones."""
-        return -(-frames // self.stack)
+        return window_count(frames, self.stack, "pad")
 
     def make(self) -> "LinearAdapter":
         """The module."""
@@ -42,26 +40,13 @@ class LinearAdapter(nn.Module):
     config: LinearAdapterConfig
 
     @nn.compact
-    def __call__(self, frames: Frames, context: Any = None) -> Frames:
+    def __call__(self, frames: Frames, context: Any = None, *, deterministic: bool = True) -> Frames:
         """`context` is not looked at: this adapter is not conditioned."""
-        values, mask = stacked(frames, self.config.stack)
-        layer = Linear(
-            self.config.width,
-            in_names=("embed",),
-            out_names=(None,),
-            use_bias=self.config.use_bias,
-            dtype=compute_dtype(self.config.dtype),
-            name="map",
-        )
-        return Frames(layer(values), mask)
+        values, mask = windows(frames, self.config.stack, "pad")
+        layer = output_map(self.config.width, compute_dtype(self.config.dtype), self.config.use_bias, name="map")
+        return Frames(layer(values.reshape(*mask.shape[:2], -1)), mask.any(-1))
 
 
-def stacked(frames: Frames, stack: int) -> tuple[Float[Array, "B M E"], Bool[Array, "B M"]]:
-    """`stack` neighbouring frames as one, zeros where frames are not real; real where one of them is."""
-    values = jnp.where(frames.mask[..., None], frames.values, 0)
-    missing = -values.shape[1] % stack
-    values = jnp.pad(values, ((0, 0), (0, missing), (0, 0)))
-    mask = jnp.pad(frames.mask, ((0, 0), (0, missing)))
-    rows = values.shape[0]
-    joined: jax.Array = values.reshape(rows, -1, stack * values.shape[2])
-    return joined, mask.reshape(rows, -1, stack).any(-1)
+def output_map(width: int, dtype: Any, use_bias: bool = True, name: str | None = None) -> Linear:
+    """The map to the width of the language model with which adapters end."""
+    return Linear(width, in_names=("embed",), out_names=(None,), use_bias=use_bias, dtype=dtype, name=name)

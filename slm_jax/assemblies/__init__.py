@@ -1,5 +1,7 @@
 """Parts that several systems share.
 
+Speech-aware LM      encoders, an adapter, a text LM that reads what comes of it
+                     (`assemblies.speech_aware_lm`)
 Whisper              an encoder and a decoder that listens to it, and its published sizes
                      (`assemblies.whisper`)
 Phonetic tokenizer   features of a layer (or MFCC), treated, clustered: speech to units

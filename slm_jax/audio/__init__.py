@@ -8,5 +8,6 @@ Mel         LogMelConfig, mel_filterbank, whisper and HiFi-GAN recipes   (`audio
 Kaldi       kaldi_fbank, kaldi_mfcc, mfcc (39 numbers), 50 Hz alignment  (`audio.kaldi`)
 Pitch       f0 (autocorrelation, Viterbi)                                (`audio.pitch`)
 Rates       sample and frame counts, masks of frames                     (`audio.rates`)
+Windows     long recordings cut where it is quiet                        (`audio.windows`)
 Plots       loss curves, spectrogram with units, F0, waveform            (`audio.plots`)
 """

@@ -14,7 +14,8 @@ from slm_jax.core.errors import UserError, nearest
 
 FORMAT_VERSION = 1
 RENAMED_TYPES: dict[str, str] = {
-    "objectives.masked_prediction.HubertPretrainingConfig": "encoders.ssl_pretraining.HubertPretrainingConfig"
+    "encoders.relative_bias.RelativeBiasConfig": "nn.relative_bias.RelativeBiasConfig",
+    "objectives.masked_prediction.HubertPretrainingConfig": "encoders.ssl_pretraining.HubertPretrainingConfig",
 }
 """Old type path -> new one: a class that moves leaves an entry here, so that old checkpoints load."""
 RENAMED_FIELDS: dict[str, dict[str, str]] = {"data.corpora.settings.TFDSConfig": {"rate_hz": "source_rate_hz"}}

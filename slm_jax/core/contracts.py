@@ -71,17 +71,38 @@ class Layout(Protocol):
 
 
 @runtime_checkable
+class EncoderConfig(Protocol):
+    """What the config of an encoder offers, so that assemblies can exchange encoders.
+
+    The module that it makes is called `encoder(samples [B, N], mask [B, N], layer=None, collect=False,
+    deterministic=True)` and gives `values [B, T, D]`, `mask [B, T]` and, with `collect`, `hidden [L + 1, B, T, D]`.
+    `frame_count`: T of so many samples. `hop`: samples per frame.
+    """
+
+    @property
+    def layers(self) -> int: ...
+    @property
+    def width(self) -> int: ...
+    @property
+    def hop(self) -> int: ...
+    def make(self) -> Any: ...
+    def frame_count(self, n: Any) -> Any: ...
+
+
+@runtime_checkable
 class Adapter(Protocol):
     """Frames to frames of another rate and width.
 
     The true lengths are in the mask that comes out. `config.frames_out(n)`, on plain integers, says how many frames
     come of n real ones (where that depends on what is in them, at most), so that a pipeline can make room for them;
-    what does not fit is dealt with by a stated rule. `context` is for adapters that are conditioned on something.
+    what does not fit is dealt with by a stated rule. No real frame gives none. `config.width`: channels that come out.
+    `context` is for adapters that are conditioned on something. Training (`deterministic` False) may need the rng
+    `dropout`.
     """
 
     config: Any
 
-    def __call__(self, frames: Frames, context: Any = None) -> Frames: ...
+    def __call__(self, frames: Frames, context: Any = None, *, deterministic: bool = True) -> Frames: ...
 
 
 class Term(NamedTuple):

@@ -1,5 +1,7 @@
 """Where the weights of a part of a model come from, as a config says it."""
 
+from typing import Any
+
 from slm_jax.core.config import Config
 from slm_jax.core.errors import require
 
@@ -14,7 +16,8 @@ class PartSource(Config):
     folder (a hub's, or one that `convert` wrote), `hub:NAME`, or `stage:NAME` for what an earlier stage of the run
     trained. `dtype`: float32, bfloat16 or float16, None as the part's own config says. A `frozen` part enters no
     checkpoint, no optimizer and no slow copy; one that is not is where training starts. `expect`: the config that the
-    weights must fit, whose dropout and ways of running are then kept; None takes the source's.
+    weights must fit, whose dropout and ways of running are then kept; None takes the source's. `take`: the part of
+    the model in `source` that is meant, such as the encoder of Whisper; None: all of it.
     """
 
     path: str
@@ -22,6 +25,7 @@ class PartSource(Config):
     dtype: str | None = None
     frozen: bool = True
     expect: Config | None = None
+    take: str | None = None
 
     def __post_init__(self) -> None:
         names = self.path.split("/")
@@ -31,6 +35,17 @@ class PartSource(Config):
         require(known, "dtype", self.dtype, f"must be None or one of {', '.join(DTYPES)}")
         trained = self.frozen or names[0] == "params"
         require(trained, "path", self.path, "a part that is trained on lies in params")
+
+    def taken_config(self, config: Config) -> Config:
+        """The config of what is meant; raises `UserError` where the model has no such part."""
+        own = config if self.take is None else getattr(config, self.take, None)
+        rule = f"no part of a {type(config).__name__}"
+        require(isinstance(own, Config), f"part {self.path!r}: take", self.take, rule)
+        return own  # type: ignore[return-value]
+
+    def taken(self, config: Config, params: Any) -> tuple[Config, Any]:
+        """Config and parameters of what is meant."""
+        return self.taken_config(config), params if self.take is None else params[self.take]
 
     def _require_source(self) -> None:
         named = bool(self.source.removeprefix(HUB).removeprefix(STAGE))

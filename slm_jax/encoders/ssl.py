@@ -13,7 +13,6 @@ from slm_jax.audio.mel import LogMelConfig
 from slm_jax.audio.rates import SSL_CONVS, receptive_field
 from slm_jax.core.config import Config
 from slm_jax.core.errors import require
-from slm_jax.core.types import Frames, pytree_dataclass
 from slm_jax.encoders.feature_extractor import (
     ConvLayers,
     LogMelFrontEnd,
@@ -22,12 +21,13 @@ from slm_jax.encoders.feature_extractor import (
     normalise_rows,
     waveform_frame_count,
 )
+from slm_jax.encoders.output import EncoderOutput, hidden_states
 from slm_jax.encoders.positional_conv import PositionalConv, PositionalConvConfig
-from slm_jax.encoders.relative_bias import RelativeBias, RelativeBiasConfig
 from slm_jax.encoders.ssl_layer import SSLLayer, bert_init
 from slm_jax.nn.dtypes import compute_dtype
 from slm_jax.nn.linear import Linear
 from slm_jax.nn.norm import LayerNorm
+from slm_jax.nn.relative_bias import RelativeBias, RelativeBiasConfig
 from slm_jax.nn.stack import Stack
 
 BASE_CONVS: ConvLayers = ((512, 10, 5), *[(512, 3, 2)] * 4, *[(512, 2, 2)] * 2)
@@ -119,25 +119,6 @@ class SSLEncoderConfig(Config):
         return self.hop // label_hop
 
 
-@pytree_dataclass
-class EncoderOutput:
-    """`values`: the frames asked for; `hidden`: input of the first layer and every layer's output, when asked for.
-
-    `features` are the front end's, before the projection. `mask` is that of the frames. Values of masked frames
-    mean nothing.
-    """
-
-    values: Float[Array, "B T D"]
-    mask: Bool[Array, "B T"]
-    features: Float[Array, "B T C"]
-    hidden: Float[Array, "L B T D"] | None = None
-
-    @property
-    def frames(self) -> Frames:
-        """Values with their mask."""
-        return Frames(self.values, self.mask)
-
-
 class SSLEncoder(nn.Module):
     """Samples at 16 kHz to frames at 50 Hz (other strides give other rates).
 
@@ -174,7 +155,7 @@ class SSLEncoder(nn.Module):
         out = stack(x, None, (frame_mask, bias), collect=collect, depth=layer, deterministic=deterministic)
         final_norm = LayerNorm(dtype=x.dtype, name="final_norm") if c.pre_norm else lambda y: y
         values = final_norm(out.values) if layer is None else out.values
-        return EncoderOutput(values, frame_mask, features, self._hidden(x, out.hidden) if collect else None)
+        return EncoderOutput(values, frame_mask, features, hidden_states(x, out.hidden) if collect else None)
 
     def _features(self, samples: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
         c = self.config
@@ -213,10 +194,6 @@ class SSLEncoder(nn.Module):
             x = LayerNorm(dtype=dtype, name="embedding_norm")(x)
         return nn.Dropout(c.dropout, name="dropout")(x, deterministic=deterministic)
 
-    @staticmethod
-    def _hidden(x: jax.Array, outputs: jax.Array | None) -> jax.Array:
-        return x[None] if outputs is None else jnp.concatenate([x[None], outputs])
-
 
 def _layer_maker(config: SSLEncoderConfig) -> Callable[..., SSLLayer]:
     """A function of `name` that makes a layer. Not a method: Flax would make the method's module the parent."""
@@ -225,7 +202,7 @@ def _layer_maker(config: SSLEncoderConfig) -> Callable[..., SSLLayer]:
         heads=config.heads,
         hidden=config.hidden,
         pre_norm=config.pre_norm,
-        gated_bias=config.relative_bias is not None,
+        gated_by=None if config.relative_bias is None else "input",
         dropout=config.dropout,
         attention_dropout=config.attention_dropout,
         activation_dropout=config.activation_dropout,

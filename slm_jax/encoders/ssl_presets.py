@@ -4,8 +4,8 @@ Sizes are those of the released checkpoints; tests compare the parameter counts 
 """
 
 from slm_jax.encoders.positional_conv import PositionalConvConfig
-from slm_jax.encoders.relative_bias import RelativeBiasConfig
 from slm_jax.encoders.ssl import SSLEncoderConfig
+from slm_jax.nn.relative_bias import RelativeBiasConfig
 
 LARGE = {
     "extractor_norm": "layer",

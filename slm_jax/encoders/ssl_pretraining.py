@@ -7,7 +7,8 @@ from jaxtyping import Array, Bool, Float
 
 from slm_jax.core.config import Config
 from slm_jax.core.errors import require
-from slm_jax.encoders.ssl import EncoderOutput, SSLEncoder, SSLEncoderConfig
+from slm_jax.encoders.output import EncoderOutput
+from slm_jax.encoders.ssl import SSLEncoder, SSLEncoderConfig
 from slm_jax.nn.linear import Linear, logits_float32
 
 COSINE_FLOOR = 1e-8

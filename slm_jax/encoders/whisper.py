@@ -12,7 +12,7 @@ from slm_jax.audio.mel import LogMelConfig, whisper_log_mel
 from slm_jax.audio.rates import mask_of
 from slm_jax.core.config import Config
 from slm_jax.core.errors import require
-from slm_jax.encoders.ssl import EncoderOutput
+from slm_jax.encoders.output import EncoderOutput, hidden_states
 from slm_jax.encoders.ssl_layer import SSLLayer
 from slm_jax.nn.conv import Conv1d
 from slm_jax.nn.dtypes import compute_dtype
@@ -109,8 +109,7 @@ class WhisperEncoder(nn.Module):
         out = stack(x, None, (seen, None), collect=collect, depth=layer, deterministic=deterministic)
         final_norm = LayerNorm(dtype=dtype, name="final_norm")
         values = final_norm(out.values) if layer is None else out.values
-        hidden = x[None] if out.hidden is None else jnp.concatenate([x[None], out.hidden])
-        return EncoderOutput(values, real, features, hidden if collect else None)
+        return EncoderOutput(values, real, features, hidden_states(x, out.hidden) if collect else None)
 
     def _mel(self, samples: Float[Array, "B N"]) -> Float[Array, "B M C"]:
         """Of the clips with silence behind them: up to the end of a window, or as much as the convolutions see."""
@@ -140,7 +139,7 @@ def _layer_maker(config: WhisperEncoderConfig) -> Any:
         heads=config.heads,
         hidden=config.hidden,
         pre_norm=True,
-        gated_bias=False,
+        gated_by=None,
         dropout=config.dropout,
         attention_dropout=config.attention_dropout,
         activation_dropout=config.activation_dropout,

@@ -5,6 +5,7 @@ Language model    n-gram baselines, unit statistics of continuations            
 Resynthesis       STOI, log-mel distance, voiced share, F0 error                (`evaluation.resynthesis`)
 Comparison        features clustered after equal treatments                     (`evaluation.unit_comparison`)
 Transcription     word and character errors after the normaliser of Whisper   (`evaluation.transcription`)
+CTC               greedy texts, character errors, word times             (`evaluation.ctc`)
 Answers           exact match, token F1, how many could not be parsed      (`evaluation.answers`)
 Latency           percentiles of times, real-time factors                 (`evaluation.latency`)
 Intervals         how sure a mean over few items is                       (`evaluation.intervals`)

@@ -30,22 +30,27 @@ class Errors:
         return wrong / self.reference if self.reference else None
 
 
-def normaliser(language: str = "en") -> Callable[[str], str]:
-    """Whisper's normaliser: spelling, numbers and contractions for English, letters and case for other languages."""
+def normaliser(language: str | None = "en") -> Callable[[str], str]:
+    """Whisper's normaliser: spelling, numbers and contractions for English, letters and case for other languages.
+
+    None leaves texts as they are.
+    """
+    if language is None:
+        return str
     return _english() if language == "en" else _basic()
 
 
-def word_errors(references: Sequence[str], heard: Sequence[str], language: str = "en") -> Errors:
+def word_errors(references: Sequence[str], heard: Sequence[str], language: str | None = "en") -> Errors:
     """Errors in words; raises `UserError` when there are not as many transcripts as references."""
     return _errors(references, heard, language, jiwer.process_words)
 
 
-def character_errors(references: Sequence[str], heard: Sequence[str], language: str = "en") -> Errors:
+def character_errors(references: Sequence[str], heard: Sequence[str], language: str | None = "en") -> Errors:
     """Errors in characters, spaces counted."""
     return _errors(references, heard, language, jiwer.process_characters)
 
 
-def _errors(references: Sequence[str], heard: Sequence[str], language: str, process: Callable) -> Errors:
+def _errors(references: Sequence[str], heard: Sequence[str], language: str | None, process: Callable) -> Errors:
     rule = f"one for each of the {len(references)} references"
     require(len(references) == len(heard), "transcripts", len(heard), rule)
     plain = normaliser(language)

@@ -8,6 +8,8 @@ Families     what a config.json means and which table belongs to it  (`interop.f
                                                                       `interop.family_llama`)
              wav2vec 2.0, HuBERT, WavLM                              (`interop.family_ssl`, `interop.ssl_names`)
              Whisper                                                 (`interop.family_whisper`)
+             the Q-Former of BLIP-2 and SALMONN                      (`interop.family_qformer`)
+             BEATs                                                   (`interop.family_beats`)
              HiFi-GAN on mels and on units                           (`interop.family_hifigan`,
                                                                       `interop.family_unit_hifigan`)
              abstract shapes of decoders, generators                 (`interop.decoder_shapes`,

@@ -6,19 +6,23 @@ from typing import Any
 from slm_jax.core.config import Config
 from slm_jax.core.errors import UserError, nearest
 from slm_jax.interop.family import Family
+from slm_jax.interop.family_beats import BEATS
 from slm_jax.interop.family_gpt2 import GPT2
 from slm_jax.interop.family_hifigan import HIFIGAN, SPEECHT5_HIFIGAN
 from slm_jax.interop.family_llama import LLAMA, QWEN2
 from slm_jax.interop.family_opt import OPT
+from slm_jax.interop.family_qformer import QFORMER
 from slm_jax.interop.family_ssl import HUBERT, WAV2VEC2, WAVLM
 from slm_jax.interop.family_unit_hifigan import CODE_HIFIGAN, UNIT_HIFIGAN
 from slm_jax.interop.family_whisper import WHISPER
 
 DECODERS = (GPT2, OPT, LLAMA, QWEN2)
-ENCODERS = (HUBERT, WAV2VEC2, WAVLM)
+ENCODERS = (HUBERT, WAV2VEC2, WAVLM, BEATS)
+ADAPTERS = (QFORMER,)
 VOCODERS = (HIFIGAN, SPEECHT5_HIFIGAN, UNIT_HIFIGAN, CODE_HIFIGAN)
 LISTENERS = (WHISPER,)
-FAMILIES: dict[str, Family] = {family.name: family for family in (*DECODERS, *ENCODERS, *VOCODERS, *LISTENERS)}
+ALL = (*DECODERS, *ENCODERS, *ADAPTERS, *VOCODERS, *LISTENERS)
+FAMILIES: dict[str, Family] = {family.name: family for family in ALL}
 
 
 def family_named(name: str) -> Family:

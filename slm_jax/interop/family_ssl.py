@@ -10,13 +10,14 @@ import jax
 import jax.numpy as jnp
 from flax.core import meta
 
+from slm_jax.core.contracts import EncoderConfig
 from slm_jax.encoders.feature_extractor import ConvLayers
 from slm_jax.encoders.positional_conv import PositionalConvConfig
-from slm_jax.encoders.relative_bias import RelativeBiasConfig
 from slm_jax.encoders.ssl import BASE_CONVS, SSLEncoderConfig
 from slm_jax.interop.family import Family
 from slm_jax.interop.hub_config import Hub, HubConfig, is_type, require_said
 from slm_jax.interop.ssl_names import table
+from slm_jax.nn.relative_bias import RelativeBiasConfig
 
 CLASSES = {"wav2vec2": "Wav2Vec2", "hubert": "Hubert", "wavlm": "WavLM"}
 FIXED = {
@@ -68,8 +69,6 @@ def reader(family: str) -> Callable[[Hub], SSLEncoderConfig]:
         fields.unless(extractor_norm in ("group", "layer"), "feat_extract_norm", extractor_norm, "group or layer")
         # transformers makes the vector only where something may be masked
         masked = max(fields.number("mask_time_prob", 0.05), fields.number("mask_feature_prob", 0.0)) > 0
-        buckets = {"buckets": ("num_buckets", 320), "max_distance": ("max_bucket_distance", 800)}
-        wavlm = family == "wavlm"
         return fields.make(
             SSLEncoderConfig,
             conv_layers=_conv_layers(fields),
@@ -82,7 +81,7 @@ def reader(family: str) -> Callable[[Hub], SSLEncoderConfig]:
                 kernel=fields.number("num_conv_pos_embeddings", 128),
                 groups=fields.number("num_conv_pos_embedding_groups", 16),
             ),
-            relative_bias=RelativeBiasConfig(**{k: fields.number(*v) for k, v in buckets.items()}) if wavlm else None,
+            relative_bias=_relative_bias(fields) if family == "wavlm" else None,
             pre_norm=fields.flag("do_stable_layer_norm", False),
             layers=fields.number("num_hidden_layers", 12),
             width=fields.number("hidden_size", 768),
@@ -144,7 +143,7 @@ def writer(family: str) -> Callable[[SSLEncoderConfig], dict[str, Any]]:
     return write_config
 
 
-def boxed_params(config: SSLEncoderConfig) -> Any:
+def boxed_params(config: EncoderConfig) -> Any:
     """Shapes and dtypes of the encoder's parameters with their logical axes; nothing is computed."""
     samples = 1
     while config.frame_count(samples) < 1:  # whatever the front end is
@@ -153,7 +152,7 @@ def boxed_params(config: SSLEncoderConfig) -> Any:
     return jax.eval_shape(config.make().init, jax.random.key(0), one_frame)["params"]
 
 
-def abstract_params(config: SSLEncoderConfig) -> Any:
+def abstract_params(config: EncoderConfig) -> Any:
     """Shapes and dtypes of the encoder's parameters."""
     return meta.unbox(boxed_params(config))
 
@@ -165,6 +164,11 @@ def _conv_layers(fields: HubConfig) -> ConvLayers:
     count = fields.number("num_feat_extract_layers", len(columns[0]))
     fields.unless({len(c) for c in columns} == {count}, "conv_dim", columns[0], f"needs {count} kernels and strides")
     return tuple(zip(*columns, strict=False))
+
+
+def _relative_bias(fields: HubConfig) -> RelativeBiasConfig:
+    buckets, distance = fields.number("num_buckets", 320), fields.number("max_bucket_distance", 800)
+    return RelativeBiasConfig(buckets=buckets, max_distance=distance)
 
 
 def _normalises(fields: HubConfig) -> bool:

@@ -103,6 +103,7 @@ def opened(source: PartSource, config: Config, params: Any, place: AnyPath) -> O
 
     Raises `UserError` when they do not fit what is expected of them, or each other.
     """
+    config, params = source.taken(config, params)
     boxed = boxed_shapes(config, source.dtype)
     require_params(meta.unbox(boxed), params)
     dtypes = flatten_by_path(meta.unbox(boxed))

@@ -1,4 +1,4 @@
-"""What the weights of wav2vec 2.0, HuBERT and WavLM are called.
+"""What the weights of wav2vec 2.0, HuBERT and WavLM are called; BEATs has fairseq's names for what it shares.
 
 Spelling "transformers" is that of `Wav2Vec2Model`, `HubertModel`, `WavLMModel` and of the classes that put a head on
 them; "fairseq" that of the original checkpoints. Heads are left aside.
@@ -90,7 +90,6 @@ RENAMES = {
 def table(config: SSLEncoderConfig, spelling: str = "transformers") -> Table:
     """The names of one spelling."""
     names: dict[str, Any] = NAMES[spelling]
-    at, (up, down) = "encoder.layers.{i}", names["up, down"]
     return Table(
         rules=(
             # optional: a checkpoint may keep the vector though its config says that nothing is masked
@@ -100,21 +99,18 @@ def table(config: SSLEncoderConfig, spelling: str = "transformers") -> Table:
             *norm(names[config.extractor_norm], "front_end/norm_{i}"),
             *norm(names["feature_norm"], "feature_norm"),
             *weights(names["projection"], "feature_projection", Dense(), SAME),
-            *_position(names["position"], names["length, direction"]),
+            *position_rules(names["position"], names["length, direction"]),
             *norm("encoder.layer_norm", "final_norm" if config.pre_norm else "embedding_norm"),
-            *_attention(f"{at}.{names['attention']}"),
-            *_relative_bias(names),
-            *norm(f"{at}.{names['attention_norm']}", f"{LAYERS}/attention_norm"),
-            *weights(f"{at}.{up}", f"{LAYERS}/mlp/up", Dense(), SAME),
-            *weights(f"{at}.{down}", f"{LAYERS}/mlp/down", Dense(), SAME),
-            *norm(f"{at}.final_layer_norm", f"{LAYERS}/mlp_norm"),
+            # the table of all layers stands in the first one
+            rule(f"encoder.layers.0.{names['attention']}.{names['buckets']}", "relative_bias/embedding"),
+            *layer_rules(names),
         ),
         ignored=HEADS[spelling],
         renames=RENAMES[spelling],
     )
 
 
-def _position(source: str, parts: tuple[str, str]) -> tuple[Rule, ...]:
+def position_rules(source: str, parts: tuple[str, str]) -> tuple[Rule, ...]:
     """The positional convolution: weight norm over the taps, or the plain weight that some exports have made of it."""
     target = ("position/conv/weight_g", "position/conv/weight_v")
     return (
@@ -124,17 +120,22 @@ def _position(source: str, parts: tuple[str, str]) -> tuple[Rule, ...]:
     )
 
 
+def layer_rules(names: Mapping[str, Any]) -> tuple[Rule, ...]:
+    """The rules of the layers, the gate on a relative bias among them."""
+    at, (up, down) = "encoder.layers.{i}", names["up, down"]
+    attention = f"{at}.{names['attention']}"
+    return (
+        *_attention(attention),
+        *weights(f"{attention}.{names['gate']}", f"{LAYERS}/gate/project", Dense(), SAME),
+        rule(f"{attention}.{names['gate constant']}", f"{LAYERS}/gate/constant", Reshape((1, -1, 1, 1))),
+        *norm(f"{at}.{names['attention_norm']}", f"{LAYERS}/attention_norm"),
+        *weights(f"{at}.{up}", f"{LAYERS}/mlp/up", Dense(), SAME),
+        *weights(f"{at}.{down}", f"{LAYERS}/mlp/down", Dense(), SAME),
+        *norm(f"{at}.final_layer_norm", f"{LAYERS}/mlp_norm"),
+    )
+
+
 def _attention(source: str) -> tuple[Rule, ...]:
     at = f"{LAYERS}/attention"
     into = (weights(f"{source}.{name[0]}_proj", f"{at}/{name}", Dense(), FLAT) for name in ("query", "key", "value"))
     return (*(one for rules in into for one in rules), *weights(f"{source}.out_proj", f"{at}/out", Dense(2), SAME))
-
-
-def _relative_bias(names: Mapping[str, Any]) -> tuple[Rule, ...]:
-    """WavLM's: the table of all layers stands in the first one."""
-    attention = f"encoder.layers.{{i}}.{names['attention']}"
-    return (
-        rule(f"encoder.layers.0.{names['attention']}.{names['buckets']}", "relative_bias/embedding"),
-        *weights(f"{attention}.{names['gate']}", f"{LAYERS}/gate/project", Dense(), SAME),
-        rule(f"{attention}.{names['gate constant']}", f"{LAYERS}/gate/constant", Reshape((1, -1, 1, 1))),
-    )

@@ -121,6 +121,40 @@ class Conv:
 
 
 @dataclass(frozen=True)
+class Patches:
+    """`[out, 1, rows, columns]` of a two-dimensional convolution over its own stride <-> `[rows * columns, out]`."""
+
+    edge: int
+
+    def source_shapes(self, targets: Sequence[Shape]) -> list[Shape]:
+        return [(out, 1, self.edge, inputs // self.edge) for inputs, out in targets]
+
+    def forward(self, sources: Arrays, targets: Sequence[Shape]) -> list[np.ndarray]:
+        return [source.reshape(source.shape[0], -1).T for source in sources]
+
+    def backward(self, targets: Arrays) -> list[np.ndarray]:
+        return [target.T.reshape(target.shape[1], 1, self.edge, -1) for target in targets]
+
+
+@dataclass(frozen=True)
+class Copies:
+    """Several sources that hold the same array <-> one target; they are written all, and must agree on reading."""
+
+    count: int
+
+    def source_shapes(self, targets: Sequence[Shape]) -> list[Shape]:
+        return [tuple(shape) for shape in targets for _ in range(self.count)]
+
+    def forward(self, sources: Arrays, targets: Sequence[Shape]) -> list[np.ndarray]:
+        if not all(np.array_equal(source, sources[0]) for source in sources):
+            raise UserError(f"{self.count} weights that should be copies of one differ: this model shares them")
+        return [sources[0]]
+
+    def backward(self, targets: Arrays) -> list[np.ndarray]:
+        return [target for target in targets for _ in range(self.count)]
+
+
+@dataclass(frozen=True)
 class Fused:
     """One source <-> several targets that lie side by side along `axis` of the source (query, key and value)."""
 

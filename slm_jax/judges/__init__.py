@@ -7,6 +7,7 @@ Continuations    openings that are spoken on, beside real and shuffled   (`judge
 Phones           a phone classifier trained for the run's corpus         (`judges.phones`)
 Transcription    word and character errors of what is written down       (`judges.transcription`)
 Answers          replies to questions beside those to other speech       (`judges.answers`)
+Tasks            held-out items of what was trained for, beside others    (`judges.tasks`)
 Text             likelihood of held-out texts, openings that go on       (`judges.text_continuation`)
 Latency          how long one waits for a reply, and for a push          (`judges.latency`)
 Asking           held-out items as conversations, and what was replied   (`judges.asking`)

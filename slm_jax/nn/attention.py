@@ -48,7 +48,7 @@ class Attention(nn.Module):
         context: Float[Array, "B S E"] | None = None,
         *,
         mask: Visibility | Bool[Array, "#B #T #S"] | Bool[Array, "B S"] | None = None,
-        bias: Float[Array, "#B #H #T #S"] | None = None,
+        bias: Float[Array, "#B #H #T #S"] | Callable[[jax.Array], jax.Array] | None = None,
         by: Rotation | None = None,
         cache: Cache | None = None,
         real: Bool[Array, "B T"] | None = None,
@@ -60,10 +60,12 @@ class Attention(nn.Module):
         growing or ring `cache` the entries of `x` where `real` holds are appended, and the cache says what they see.
         Over a `context`: `mask` `[B, S]` says which of it is real, `[B, T, S]` what sees what. With a `ContextCache`
         its keys and values are also kept: later calls have the cache and no context, and may have several rows for
-        each row of it (beams). Raises `UserError` for what has no meaning together.
+        each row of it (beams). `bias` may be a function of the projected queries `[B, T, H, C]`. Raises `UserError`
+        for what has no meaning together.
         """
         _check_arguments(context, mask, by, cache, real)
         q = self._project("query", x, self.heads, "heads")
+        bias = bias(q) if callable(bias) else bias
         if self.qk_norm is not None:
             q = self._norm("query_norm")(q)
         if self.scale is not None:

@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 from slm_jax.core.config import Config
 from slm_jax.core.contracts import Batch, Loss, Term, Variables
 from slm_jax.core.errors import require
-from slm_jax.encoders.ssl import EncoderOutput
+from slm_jax.encoders.output import EncoderOutput
 from slm_jax.encoders.ssl_pretraining import HubertPretraining
 from slm_jax.objectives.cross_entropy import Terms, TokenSums, token_sums
 

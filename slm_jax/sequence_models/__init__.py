@@ -5,5 +5,6 @@ Config   its fields and their rules, and what makes it                 (`sequenc
                                                                         `sequence_models.decoder_config`)
 Layer    attention and a feed-forward block                            (`sequence_models.decoder_layer`)
 Presets  GPT-2, OPT, LLaMA, Qwen2 and GSLM shapes                      (`sequence_models.presets`)
+Rows     expanded: a text model with ids for units and tags            (`sequence_models.expansion`)
 Streams  the smallest decoder over several streams                     (`sequence_models.multi_stream`)
 """

@@ -2,6 +2,7 @@
 
 Unit speech LM     speech in, speech out, over one stream of units      (`serving.unit_speech_lm`)
 Transcriber        speech in, its words out: Whisper as a system        (`serving.transcriber`)
+Speech-aware LM    speech and words in, words out               (`serving.speech_aware`)
 Session            token streams step by step: rows start, rest, stop   (`serving.session`)
 Hearing            what a system asks of conversations and waveforms    (`serving.hearing`)
 """

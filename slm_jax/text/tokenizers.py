@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from slm_jax.core.config import Config
 from slm_jax.core.errors import UserError, require
 
 
+@runtime_checkable
 class Tokenizer(Protocol):
     """Text to ids 0..size-1 and back; specials belong to the `Vocabulary`, not here."""
 
@@ -98,7 +99,11 @@ class TokenizerFileConfig(Config):
 
 
 class TokenizerFile:
-    """A tokenizer read from its JSON file; no specials are added in `encode`, and they are dropped in `decode`."""
+    """A tokenizer read from its JSON file; no specials are added in `encode`, and they are dropped in `decode`.
+
+    In `encode` a special token that is spelt out in the text is plain text, so that nobody can slip one in; in
+    `encode_marked`, which is for templates, it is that token.
+    """
 
     def __init__(self, config: TokenizerFileConfig) -> None:
         from tokenizers import Tokenizer as Backend  # a compiled library: loaded only when a file is used
@@ -107,9 +112,11 @@ class TokenizerFile:
         path = Path(config.path)
         require(path.is_file(), "tokenizer path", config.path, "no such file")
         try:
+            self._marked: Any = Backend.from_file(str(path))
             self._backend: Any = Backend.from_file(str(path))
         except Exception as error:  # the library raises bare Exception
             raise UserError(f"tokenizer path is {config.path!r}: not a tokenizer file ({error})") from error
+        self._backend.encode_special_tokens = True
 
     @property
     def size(self) -> int:
@@ -119,6 +126,10 @@ class TokenizerFile:
     def encode(self, text: str) -> list[int]:
         """Ids without specials."""
         return self._backend.encode(text, add_special_tokens=False).ids
+
+    def encode_marked(self, text: str) -> list[int]:
+        """Ids of a text in which special tokens are spelt out; none are added."""
+        return self._marked.encode(text, add_special_tokens=False).ids
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text."""

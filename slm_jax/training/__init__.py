@@ -29,4 +29,5 @@ Parts      open_parts, load_frozen: weights that others trained        (`trainin
            a text model's body as a start                              (`training.warm_start`)
            what was found, by hash                                     (`training.part_record`)
 Recipes    stages that learn from speech alone                         (`training.pre`)
+           stages that learn to do what is asked                       (`training.post`)
 """

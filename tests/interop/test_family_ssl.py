@@ -9,11 +9,11 @@ import pytest
 from slm_jax.core.errors import UserError
 from slm_jax.encoders import ssl_presets
 from slm_jax.encoders.positional_conv import PositionalConvConfig
-from slm_jax.encoders.relative_bias import RelativeBiasConfig
 from slm_jax.encoders.ssl import SSLEncoderConfig
 from slm_jax.interop.engine import MappingError, export_params, export_shapes, import_params, resolve
 from slm_jax.interop.families import FAMILIES, family_for, family_of
 from slm_jax.interop.model import export, load
+from slm_jax.nn.relative_bias import RelativeBiasConfig
 
 TINY = SSLEncoderConfig(
     conv_layers=((5, 4, 3), (7, 2, 2)),

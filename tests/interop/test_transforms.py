@@ -5,7 +5,20 @@ import numpy as np
 import pytest
 
 from slm_jax.core.errors import UserError
-from slm_jax.interop.transforms import FLAT, SAME, Conv, Dense, Folded, Fused, Reshape, Rolled, Rotary, Unfolded
+from slm_jax.interop.transforms import (
+    FLAT,
+    SAME,
+    Conv,
+    Copies,
+    Dense,
+    Folded,
+    Fused,
+    Patches,
+    Reshape,
+    Rolled,
+    Rotary,
+    Unfolded,
+)
 from slm_jax.nn.conv import weight_normed
 from slm_jax.nn.positions import positions_from_mask, rotate, rotation
 
@@ -20,6 +33,8 @@ CASES = {
     "conv": (Conv(), [(3, 2, 5)], [(5, 2, 3)]),
     "conv_transposed": (Conv(transposed=True), [(3, 2, 5)], [(2, 5, 3)]),
     "rolled": (Rolled(Conv(), first=2), [(3, 7, 5)], [(5, 7, 3)]),
+    "patches": (Patches(2), [(6, 5)], [(5, 1, 2, 3)]),
+    "copies": (Copies(1), [(4, 3)], [(4, 3)]),
     "fused_columns": (Fused(Dense(transposed=False), axis=1), [(6, 3, 4), (6, 1, 4)], [(6, 16)]),
     "fused_rows": (Fused(FLAT), [(3, 4), (1, 4), (1, 4)], [(20,)]),
     "rotary": (Rotary(Dense()), [(6, 3, 4)], [(12, 6)]),
@@ -47,6 +62,21 @@ def test_dense_is_the_same_map():
     weight, x = drawn([(12, 6), (6,)])
     (kernel,) = Dense().forward([weight], [(6, 3, 4)])
     np.testing.assert_allclose(np.tensordot(x, kernel, 1).reshape(-1), weight @ x, rtol=1e-5)
+
+
+def test_patches_are_the_convolution_over_its_own_stride():
+    weight, square = drawn([(5, 1, 2, 3), (2, 3)])
+    (kernel,) = Patches(2).forward([weight], [(6, 5)])
+    np.testing.assert_allclose(square.reshape(-1) @ kernel, (weight[:, 0] * square).sum((1, 2)), rtol=1e-5)
+
+
+def test_copies_are_written_all_and_must_agree():
+    (shared,) = drawn([(4, 3)])
+    assert Copies(3).source_shapes([(4, 3)]) == [(4, 3)] * 3
+    assert len(Copies(3).backward([shared])) == 3
+    np.testing.assert_array_equal(Copies(3).forward([shared] * 3, [(4, 3)])[0], shared)
+    with pytest.raises(UserError, match="3 weights that should be copies of one differ"):
+        Copies(3).forward([shared, shared, shared + 1], [(4, 3)])
 
 
 def test_fused_parts_come_in_order():

@@ -54,6 +54,21 @@ def test_masks_of_windows_and_segments():
     assert segment_mask(jnp.array([[1, 1, 2]]))[0].astype(int).tolist() == [[1, 1, 0], [1, 1, 0], [0, 0, 1]]
 
 
+def test_a_bias_may_follow_from_the_queries():
+    x = Q.reshape(B, T, -1)
+    attention = Attention(H, C)
+    params = random_params(attention, jax.random.key(0), x)
+
+    def given(q):
+        return q.sum(-1).transpose(0, 2, 1)[..., None] * BIAS
+
+    y, _ = attention.apply({"params": params}, x, bias=given)
+    queries = jnp.einsum("btd,dhc->bthc", x, params["query"]["kernel"]) + params["query"]["bias"]
+    wanted, _ = attention.apply({"params": params}, x, bias=given(queries))
+    np.testing.assert_allclose(y, wanted, atol=1e-5)
+    assert np.abs(y - attention.apply({"params": params}, x, bias=BIAS)[0]).max() > 1e-2
+
+
 def test_cross_attention_reads_the_context_of_another_width_and_length():
     layer = Attention(heads=H, head_width=C, kv_heads=G)
     x, context = jnp.ones((B, T, 8)), jax.random.normal(jax.random.key(1), (B, 9, 6))

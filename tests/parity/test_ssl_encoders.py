@@ -10,12 +10,12 @@ import pytest
 
 from slm_jax.core.trees import count_parameters
 from slm_jax.encoders import ssl_presets
-from slm_jax.encoders.relative_bias import RelativeBiasConfig, buckets_of
 from slm_jax.encoders.ssl import SSLEncoderConfig
 from slm_jax.interop.engine import import_params, resolve
 from slm_jax.interop.families import FAMILIES
 from slm_jax.interop.family import Family
 from slm_jax.interop.model import load
+from slm_jax.nn.relative_bias import RelativeBiasConfig, buckets_of
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from slm_jax.core.errors import UserError, require
 from slm_jax.data.corpora import world_facts as words
 from slm_jax.data.corpora.world_facts import World
 
@@ -120,6 +121,24 @@ def reply(world: World, question: str) -> tuple[str, str] | None:
             slots = derive(world, _complete_keys(world, known))
             return _say(sentence, slots), slots[slot]
     return None
+
+
+def alike(world: World, question: str, count: int, rng: np.random.Generator) -> list[str]:
+    """`count` sentences that answer other questions of the form of `question`, and not this one.
+
+    Raises `UserError` for an unknown question, and where the form has not so many other answers.
+    """
+    form = next((form for form in QUESTIONS if _pattern(form[0]).fullmatch(question.strip())), None)
+    require(form is not None, "question", question, "is none that the world knows")
+    assert form is not None  # for the type checker
+    found: dict[str, None] = {}
+    for _ in range(100 * count):
+        if len(found) == count:
+            return list(found)
+        slots = derive(world, draw_keys(world, rng))
+        if _say(form[0], slots) != question.strip():
+            found.setdefault(_say(form[1], slots))
+    raise UserError(f"question {question!r}: fewer than {count} others of its form have different answers")
 
 
 def is_correct(world: World, question: str, said: str) -> bool:

@@ -1,7 +1,11 @@
 """Kinds of training example, one file each: a config makes `example_fn(item, rng) -> dict of arrays`.
 
 Masked speech      crops with frame labels and mask spans, for SSL        (`data.examples.masked_speech`)
+Transcribed speech utterances with their text spelled out, for CTC        (`data.examples.transcribed_speech`)
 Unit text          unit sequences for a language model                    (`data.examples.unit_text`)
 Unit durations     runs of units with their lengths in frames             (`data.examples.unit_durations`)
+Speech tasks       items of a corpus as conversations with an answer     (`data.examples.speech_tasks`)
+Open book          spoken questions beside written notes                 (`data.examples.open_book`)
+Speech prompts     such conversations as rows of words and clips         (`data.examples.speech_prompts`)
 Vocoder segments   frames of units and F0 with their samples              (`data.examples.vocoder_segments`)
 """

@@ -2,4 +2,5 @@
 
 HuBERT's units    published_hubert, published_units      (`systems.recipes.hubert_units`)
 A voice for them  published_vocoder                      (`systems.recipes.unit_voice`)
+Answers           SpeechAwareConfig, speech_aware_run        (`systems.recipes.speech_aware`)
 """

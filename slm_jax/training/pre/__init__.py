@@ -1,9 +1,10 @@
-"""Stages that learn from speech alone: one file each, about forty lines of their own.
+"""Stages that learn from speech, one from its text too: one file each, about forty lines of their own.
 
 Frame units          k-means on MFCC or on a layer; units of the corpus   (`training.pre.frame_units`)
 Frame sample         features in host memory, what units are fitted on      (`training.pre.frame_sample`)
 Prosody              units with durations and pitch                      (`training.pre.prosody`)
 Masked prediction    HuBERT: predict the units of hidden frames           (`training.pre.masked_prediction`)
+CTC                  the characters of transcribed speech                 (`training.pre.ctc`)
 Unit LM              next unit                                            (`training.pre.unit_lm`)
 Pitch                F0 of every utterance and its statistics             (`training.pre.pitch`)
 Unit vocoder         units, F0 and speaker to a waveform                  (`training.pre.unit_vocoder`)

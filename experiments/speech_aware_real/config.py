@@ -1,0 +1,66 @@
+"""Real Whisper-base, an adapter, real SmolLM2-135M with LoRA: transcripts, questions about notes, instructions.
+
+    python experiments/fetch/real_weights.py weights whisper-base smollm2-135m-instruct
+    python -m slm_jax train experiments/speech_aware_real/config.py --workdir runs/real
+    python -m slm_jax evaluate runs/real
+
+`SLM_JAX_REAL_WEIGHTS` names the folder of the weights, `weights` unless it is set. Speakers, sentences and questions of
+the test split are heard in no other split.
+"""
+
+import os
+from pathlib import Path
+
+from slm_jax.adapters.mlp import MLPAdapterConfig
+from slm_jax.core.part_source import PartSource
+from slm_jax.data.corpus import WorldConfig
+from slm_jax.data.examples.open_book import OpenBookTaskConfig
+from slm_jax.data.examples.speech_tasks import AnsweredTaskConfig, AskedTaskConfig
+from slm_jax.data.mixture import MixtureConfig, PartConfig
+from slm_jax.data.pipeline import PipelineConfig
+from slm_jax.encoders.whisper import WhisperEncoderConfig
+from slm_jax.nn.lora import LoRAConfig
+from slm_jax.text.tokenizers import TokenizerFileConfig
+from slm_jax.training.loop import TrainConfig
+from slm_jax.training.optimizer import OptimizerConfig
+from slm_jax.training.post.speech_aware import SpeechAwareStageConfig
+from slm_jax.training.stages import RunConfig
+
+WEIGHTS = Path(os.environ.get("SLM_JAX_REAL_WEIGHTS", "weights"))
+LM = WEIGHTS / "smollm2-135m-instruct"
+TASKS = MixtureConfig(
+    parts=(
+        PartConfig(
+            name="transcription",
+            weight=0.5,
+            example=AskedTaskConfig(asks=("Write down what is said.", "Transcribe the recording.")),
+        ),
+        PartConfig(name="questions", weight=0.25, example=OpenBookTaskConfig()),
+        PartConfig(name="instructions", weight=0.25, example=AnsweredTaskConfig(kinds=("instruction",))),
+    )
+)
+stage = SpeechAwareStageConfig(
+    name="answers",
+    parts=(
+        PartSource(
+            path="frozen/encoder",
+            source=str(WEIGHTS / "whisper-base"),
+            take="encoder",
+            expect=WhisperEncoderConfig(trim=True),
+        ),
+        PartSource(path="frozen/lm", source=str(LM)),
+    ),
+    adapter=MLPAdapterConfig(width=576, hidden=1024, stack=5, norm=True),
+    tokens=TokenizerFileConfig(path=str(LM / "tokenizer.json")),
+    tasks=TASKS,
+    lora=LoRAConfig(targets="lm/.*/attention/(query|value)", rank=16, alpha=32.0),
+    clip_s=8.0,
+    length=112,
+    train=TrainConfig(steps=900, evaluate_every=100),
+    batches=PipelineConfig(batch=8),
+    optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=30, betas=(0.9, 0.98)),
+)
+corpus = WorldConfig(
+    hours=1.0, question_hours=0.5, instruction_hours=0.5, speakers=12, split_by="speaker", test_share=0.2, dev_share=0.1
+)
+config = RunConfig(name="speech_aware_real", corpus=corpus, stages=(stage,))

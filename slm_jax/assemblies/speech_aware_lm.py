@@ -1,0 +1,179 @@
+"""p(text | speech, text): speech encoders, an adapter and a text language model that reads what comes of it.
+
+Words become vectors by the language model's own table, clips by encoders and adapter; an index table that is made with
+the example says where which vector stands, so that no shape depends on data.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from slm_jax.core.config import Config
+from slm_jax.core.errors import require
+from slm_jax.core.types import Frames
+from slm_jax.sequence_models.decoder import Decoder
+
+TEXT = -1
+"""Entry of an index table where a word stands."""
+
+
+class SpeechAwareLMConfig(Config):
+    """The parts, each by its config.
+
+    `encoders`: one, or several that hear the same clip, which `join` makes one. `adapter`: to the width of `lm`, a
+    `DecoderConfig`.
+    """
+
+    encoders: tuple[Any, ...]
+    adapter: Any
+    lm: Any
+    join: Any = None
+
+    def __post_init__(self) -> None:
+        require(len(self.encoders) > 0, "encoders", self.encoders, "at least one")
+        joined = (len(self.encoders) > 1) == (self.join is not None)
+        require(joined, "join", self.join, f"goes with several encoders; there are {len(self.encoders)}")
+        width = self.adapter.width
+        require(width == self.lm.width, "adapter.width", width, f"the language model's {self.lm.width}")
+
+    def make(self) -> "SpeechAwareLM":
+        """The module."""
+        return SpeechAwareLM(self)
+
+    def frames_heard(self, samples: int) -> int:
+        """Frames that the encoders make of a clip of so many samples."""
+        return max(int(encoder.frame_count(samples)) for encoder in self.encoders)
+
+    def frames_out(self, samples: int) -> int:
+        """Vectors that a clip of so many samples takes in a row."""
+        return int(self.adapter.frames_out(self.frames_heard(samples)))
+
+    @property
+    def window(self) -> int | None:
+        """Samples of the longest clip that all encoders hear at once; None: any length."""
+        windows = [encoder.window for encoder in self.encoders if hasattr(encoder, "window")]
+        return min(windows, default=None)
+
+    @property
+    def vocabulary(self) -> int:
+        """Words of the language model."""
+        return self.lm.vocabulary
+
+    @property
+    def width(self) -> int:
+        """Channels of what the language model reads."""
+        return self.lm.width
+
+    @property
+    def max_positions(self) -> int | None:
+        """Entries that a row may have."""
+        return self.lm.max_positions
+
+
+class SpeechAwareLM(nn.Module):
+    """Sub-modules `encoder` (`encoder_1` ... of several), `join`, `adapter`, `lm`.
+
+    It is decoded as a language model is: `extend`, `step` and `head` are those of `lm`, prompts are vectors.
+    """
+
+    config: SpeechAwareLMConfig
+
+    def setup(self) -> None:
+        for place, encoder in enumerate(self.config.encoders):
+            setattr(self, encoder_name(place), encoder.make())
+        if self.config.join is not None:
+            self.join = self.config.join.make()
+        self.adapter = self.config.adapter.make()
+        self.lm: Decoder = self.config.lm.make()
+
+    def __call__(
+        self,
+        samples: Float[Array, "B C N"],
+        sample_mask: Bool[Array, "B C N"],
+        ids: Int[Array, "B S"],
+        speech_at: Int[Array, "B S"],
+        mask: Bool[Array, "B S"],
+        *,
+        deterministic: bool = True,
+    ) -> Float[Array, "B S V"]:
+        """Float32 logits after each entry of rows with up to C clips (see `splice`)."""
+        speech = self.speech(self.heard(samples, sample_mask, deterministic=deterministic), deterministic=deterministic)
+        return self.lm.head(self.hidden(ids, speech, speech_at, mask, deterministic=deterministic))
+
+    def heard(
+        self, samples: Float[Array, "B C N"], sample_mask: Bool[Array, "B C N"], *, deterministic: bool = True
+    ) -> Frames:
+        """What the encoders make of the clips of B rows: Frames of B C rows."""
+        flat, real = samples.reshape(-1, samples.shape[-1]), sample_mask.reshape(-1, sample_mask.shape[-1])
+        encoders = [getattr(self, encoder_name(place)) for place in range(len(self.config.encoders))]
+        found = [encoder(flat, real, deterministic=deterministic).frames for encoder in encoders]
+        return self.join(*found) if self.config.join is not None else found[0]
+
+    def speech(self, heard: Frames, *, deterministic: bool = True) -> Frames:
+        """What the language model reads of it."""
+        return self.adapter(heard, deterministic=deterministic)
+
+    def hidden(
+        self,
+        ids: Int[Array, "B S"],
+        speech: Frames,
+        speech_at: Int[Array, "B S"],
+        mask: Bool[Array, "B S"],
+        *,
+        deterministic: bool = True,
+    ) -> Float[Array, "B S D"]:
+        """What the head reads of rows that are spliced."""
+        x = splice(self.lm.embed(ids), speech.values, speech_at)
+        return self.lm.run(x, mask=mask, deterministic=deterministic)
+
+    def embed(self, ids: Int[Array, "B S"]) -> Float[Array, "B S D"]:
+        """Words as vectors."""
+        return self.lm.embed(ids)
+
+    def head(self, features: Float[Array, "*B D"]) -> Float[Array, "*B V"]:
+        """Float32 logits from what `hidden` returns."""
+        return self.lm.head(features)
+
+    def head_matrix(self) -> Float[Array, "D V"]:
+        """The matrix of `head`."""
+        return self.lm.head_matrix()
+
+    def initial_state(self, batch: int, capacity: int | None, dtype: Any = None) -> Any:
+        """Empty caches of the language model; no parameters needed."""
+        return self.config.lm.make().initial_state(batch, capacity, dtype)
+
+    def prefill(self, ids: Int[Array, "B T"], state: Any, mask: Bool[Array, "B T"] | None = None) -> Any:
+        """`Decoder.prefill` of the language model."""
+        return self.lm.prefill(ids, state, mask)
+
+    def step(self, ids: Int[Array, "B T"], state: Any, mask: Bool[Array, "B T"] | None = None) -> Any:
+        """`Decoder.step` of the language model."""
+        return self.lm.step(ids, state, mask)
+
+    def extend(self, x: Float[Array, "B T D"], state: Any, mask: Bool[Array, "B T"] | None = None) -> Any:
+        """`Decoder.extend` of the language model."""
+        return self.lm.extend(x, state, mask)
+
+    def reset(self, state: Any, rows: Bool[Array, "B"]) -> Any:
+        """With the given rows emptied."""
+        return tuple(cache.reset(rows) for cache in state)
+
+
+def encoder_name(place: int) -> str:
+    """The name of an encoder among the sub-modules, and so the path of its weights."""
+    return f"encoder_{place}" if place else "encoder"
+
+
+def splice(
+    text: Float[Array, "B S D"], speech: Float[Array, "M F D"], speech_at: Int[Array, "B S"]
+) -> Float[Array, "B S D"]:
+    """Rows of words and speech: `speech_at` c F + f puts vector f of the row's clip c there, `TEXT` leaves the word.
+
+    M: clips of all rows, as many for each.
+    """
+    clips: jax.Array = speech.reshape(text.shape[0], -1, text.shape[-1])
+    taken = jnp.take_along_axis(clips, jnp.maximum(speech_at, 0)[..., None], axis=1)
+    return jnp.where((speech_at != TEXT)[..., None], taken.astype(text.dtype), text)

@@ -1,0 +1,1 @@
+"""Speech-aware text LMs, p(text | speech, text)."""

@@ -1,0 +1,96 @@
+"""What frozen encoders make of the clips of a stage, kept in a table, so that each clip is encoded once."""
+
+import dataclasses
+from collections.abc import Iterator
+from functools import cached_property
+from itertools import islice
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Float
+
+from slm_jax.core.paths import AnyPath
+from slm_jax.core.types import Frames
+from slm_jax.data.examples.speech_prompts import SpeechPromptExample
+from slm_jax.data.joined import Joined
+from slm_jax.data.lengths import bucket_lengths
+from slm_jax.data.passes import finite_batches, in_order, one_behind
+from slm_jax.data.progress import tracked
+from slm_jax.data.records import RecordSource, write_records
+from slm_jax.text.templates import clips_of
+
+ROWS = 16
+"""Clips that are encoded at once."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Clips:
+    """The clips of a source's items, item by item, as examples of a finite pass."""
+
+    source: Any
+    example: SpeechPromptExample
+
+    def of(self, place: int) -> list[np.ndarray]:
+        """The clips `[N]` of one item."""
+        item = self.source[place]
+        said = self.example.task.conversation(item, self.example.rate_hz, np.random.default_rng(0))
+        return [clip.samples for clip in clips_of(said or ())]
+
+    @cached_property
+    def lengths(self) -> list[list[int]]:
+        """Samples of the clips of every item."""
+        return [[len(clip) for clip in self.of(place)] for place in range(len(self.source))]
+
+    @cached_property
+    def places(self) -> list[tuple[int, int]]:
+        """(item, number) of every clip."""
+        return [(place, number) for place, own in enumerate(self.lengths) for number in range(len(own))]
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        place, number = self.places[index]
+        return {"id": str(index), "samples": self.of(place)[number]}
+
+
+def with_features(
+    source: Any, example: SpeechPromptExample, model: Any, params: Any, table: AnyPath, name: str, show: bool
+) -> Joined:
+    """The items of `source` with `features` [T, E] of their clips and the `counts` of their frames.
+
+    The table is written unless it is there. `params`: those of the encoders.
+    """
+    if not (table / "index.json").is_file():
+        write_records(table, _rows(Clips(source, example), model, params, name, show))
+    return Joined(source, RecordSource(table))
+
+
+def _rows(clips: Clips, model: Any, params: Any, name: str, show: bool) -> Iterator[dict[str, Any]]:
+    """A row for every item, in order."""
+    frames = in_order(_encoded(clips, model, params, name, show), len(clips))
+    for place, lengths in enumerate(clips.lengths):
+        own = list(islice(frames, len(lengths)))
+        width = own[0].shape[-1] if own else 1
+        values = np.concatenate(own) if own else np.zeros((0, width), np.float32)
+        counts = np.array([len(one) for one in own], np.int32)
+        yield {"id": clips.source[place]["id"], "features": values, "counts": counts}
+
+
+def _encoded(
+    clips: Clips, model: Any, params: Any, name: str, show: bool
+) -> Iterator[tuple[int, Float[np.ndarray, "T E"]]]:
+    """Index and frames of every clip, in any order."""
+    samples = np.array([count for own in clips.lengths for count in own], np.int64)
+    lengths = bucket_lengths(samples, count=4, multiple=clips.example.rate_hz // 10)
+    encode = jax.jit(lambda params, samples, mask: model.apply({"params": params}, samples, mask, method="heard"))
+
+    def made() -> Iterator[tuple[dict[str, Any], Frames]]:
+        for batch in tracked(finite_batches(clips, lengths, ROWS), len(clips), name, show):
+            yield batch, encode(params, batch["samples"][:, None], batch["mask"][:, None])
+
+    for batch, frames in one_behind(made()):
+        values, real = np.asarray(frames.values, np.float32), np.asarray(frames.mask)
+        for row in np.flatnonzero(batch["valid"]):
+            yield int(batch["index"][row]), values[row][real[row]]
