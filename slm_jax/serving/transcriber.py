@@ -143,13 +143,13 @@ class Transcriber:
         return [self.tokens.language_of(int(number)) for number in known[logits[:, known].argmax(-1)]]
 
     def _heard(self, clips: Sequence[np.ndarray], rows: int) -> Frames:
-        """What the encoder makes of some clips and of the last one again: few shapes, so few programs are compiled."""
+        """What the encoder makes of some clips, and of the last one again up to one of few numbers of rows."""
         encoder = self.model.config.encoder
         longest = max(map(len, clips)) if encoder.trim else encoder.window
         length = min(round_up(longest, RATE_HZ), encoder.window)
         samples = np.stack([np.pad(clip, (0, length - len(clip))) for clip in clips])
         mask = np.arange(length) < np.array([len(clip) for clip in clips])[:, None]
-        count = min(1 << (len(clips) - 1).bit_length(), rows)
+        count = min(_rounded(len(clips)), rows)
         return _encoded(self.model, self.params, _filled(samples, count), _filled(mask, count))
 
     def _rules(self, prefix: int) -> Rules:
@@ -192,6 +192,12 @@ def _first_logits(model: Whisper, params: Any, context: Frames, start: int) -> F
         return model.decoder(ids, context=context)[:, 0]
 
     return model.apply({"params": params}, method=read)
+
+
+def _rounded(rows: int) -> int:
+    """The next power of two, or three quarters of it: few programs are compiled, and at most a third is for nothing."""
+    power = 1 << (rows - 1).bit_length()
+    return 3 * power // 4 if power >= 4 and 3 * power // 4 >= rows else power
 
 
 def _filled(rows: np.ndarray, count: int) -> np.ndarray:
