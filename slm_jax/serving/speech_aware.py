@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 from functools import partial
+from itertools import chain
 from typing import Any, ClassVar
 
 import jax
@@ -11,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from slm_jax.assemblies.speech_aware_lm import SpeechAwareLM, splice
+from slm_jax.assemblies.unit_sequences import UnitSequences
 from slm_jax.audio.files import resample
 from slm_jax.core.config import Config
 from slm_jax.core.contracts import Batch, Reply
@@ -60,13 +62,17 @@ class AnswerDecoding(Config):
 
 @dataclasses.dataclass(frozen=True)
 class SpeechAwareSystem:
-    """A trained model with the layout of its prompts. `variables`: all of them, frozen parts too."""
+    """A trained model with the layout of its prompts. `variables`: all of them, frozen parts too.
+
+    `units`: what makes units of clips, where the model reads these.
+    """
 
     model: SpeechAwareLM | LoRAModel
     variables: Any
     layout: PromptLayout
     rate_hz: int = 16_000
     decoding: AnswerDecoding = AnswerDecoding()  # noqa: RUF009  # frozen
+    units: UnitSequences | None = None
 
     reads: ClassVar[frozenset[str]] = frozenset({"speech", "text"})
     writes: ClassVar[frozenset[str]] = frozenset({"text"})
@@ -119,18 +125,25 @@ class SpeechAwareSystem:
     def _batch(self, conversations: Sequence[Conversation], answered: bool) -> Batch:
         """Rows of few shapes."""
         said = [self._at_rate(one) for one in conversations]
-        entries = [self.layout.entries(one, answered) for one in said]
-        clips = [clip for one in said for clip in clips_of(one)]
+        clips = [self._read(clips_of(one)) for one in said]
+        lengths = [[len(clip) for clip in own] for own in clips]
+        entries = [self.layout.entries(one, answered, own) for one, own in zip(said, lengths, strict=True)]
         example = SpeechPromptExample(
             layout=self.layout,
             task=SpeechTaskConfig(),
             rate_hz=self.rate_hz,
-            clip=round_up(max([len(clip.samples) for clip in clips] or [1]), self.rate_hz),
+            clip=round_up(max([1, *chain(*lengths)]), self.rate_hz if self.units is None else LENGTH),
             length=round_up(max(len(one.ids) for one in entries), LENGTH),
-            clips=max([len(clips_of(one)) for one in said] or [1]) or 1,
+            clips=max([1, *map(len, clips)]),
+            dtype="float32" if self.units is None else "int32",
         )
-        rows = [{**example.samples(one), **example.row(own)} for one, own in zip(said, entries, strict=True)]
+        rows = [{**example.padded(one), **example.row(own)} for one, own in zip(clips, entries, strict=True)]
         return stacked(rows)
+
+    def _read(self, clips: Sequence[Speech]) -> list[np.ndarray]:
+        """What encoders read of clips: samples, or units."""
+        samples = [clip.samples for clip in clips]
+        return samples if self.units is None else self.units.of_clips(samples)
 
     def _at_rate(self, conversation: Conversation) -> Conversation:
         def part(part: Speech | Text) -> Speech | Text:

@@ -13,6 +13,7 @@ from slm_jax.data.examples.speech_tasks import Item, SpeechTaskConfig
 from slm_jax.text.marked_tokens import MarkedTokens
 from slm_jax.text.templates import Template, clips_of
 
+
 class Entries(NamedTuple):
     """What is read, entry by entry `[S]`: ids (0 where speech stands), the clip and its frame that stand there (`TEXT`
     where words do), what is learnt."""
@@ -40,24 +41,30 @@ class PromptLayout:
     def __post_init__(self) -> None:
         require(self.targets in ("answers", "all"), "targets", self.targets, "must be answers or all")
 
-    def entries(self, conversation: Conversation, answered: bool) -> Entries:
-        """Raises `UserError` for a clip that is longer than the window, or so short that no frame comes of it."""
+    def entries(self, conversation: Conversation, answered: bool, lengths: Sequence[int] | None = None) -> Entries:
+        """Raises `UserError` for a clip that is longer than the window, or so short that no frame comes of it.
+
+        `lengths`: how much of each clip encoders read, such as units; None: its samples.
+        """
         clips = clips_of(conversation)
+        read = [len(clip.samples) for clip in clips] if lengths is None else lengths
         found: list[tuple[np.ndarray, int, bool]] = []
         for piece in self.template.pieces(conversation, answered):
             if piece.clip is not None:
-                count = self._frames_of(piece.clip, len(clips[piece.clip].samples), clips[piece.clip].rate_hz)
+                count = self._frames_of(piece.clip, read[piece.clip], clips[piece.clip].rate_hz)
                 found.append((np.zeros(count, np.int32), piece.clip, False))
             else:
                 ids = self.tokens.encode_marked(piece.text) if piece.is_mark else self.tokens.encode(piece.text)
                 found.append((np.array(ids, np.int32), TEXT, piece.answer or self.targets == "all"))
-        lengths = [len(ids) for ids, _, _ in found]
-        frames = [np.arange(n) if clip != TEXT else np.full(n, TEXT) for n, (_, clip, _) in zip(lengths, found, strict=True)]
+        sizes = [len(ids) for ids, _, _ in found]
+        frames = [
+            np.arange(n) if clip != TEXT else np.full(n, TEXT) for n, (_, clip, _) in zip(sizes, found, strict=True)
+        ]
         return Entries(
             np.concatenate([ids for ids, _, _ in found]),
-            np.repeat([clip for _, clip, _ in found], lengths),
+            np.repeat([clip for _, clip, _ in found], sizes),
             np.concatenate(frames),
-            np.repeat([learnt for _, _, learnt in found], lengths),
+            np.repeat([learnt for _, _, learnt in found], sizes),
         )
 
     @property
@@ -80,9 +87,10 @@ class PromptLayout:
 class SpeechPromptExample:
     """An item of a task as arrays of fixed shapes: up to `clips` clips of `clip` samples, rows of `length` entries.
 
-    Nothing is ever cut: what does not fit is refused by name (`fits` asks before). An item that brings `features`
-    `[T, E]` of its clips, one after the other, with their `counts`, gets them in the place of samples; `frames`: how
-    many there are of a clip at most.
+    Nothing is ever cut: what does not fit is refused by name (`problem` asks before). An item may bring what is read
+    of its clips, one after the other, with their `counts`: ids `clip_ids` [U] are put where samples stand (`dtype`
+    int32, and `clip` counts ids), an encoder's `features` [T, E] in a place of their own; `frames`: how many there are
+    of a clip at most.
     """
 
     layout: PromptLayout
@@ -92,6 +100,7 @@ class SpeechPromptExample:
     length: int
     clips: int = 1
     frames: int = 0
+    dtype: str = "float32"
 
     def __call__(self, item: Item, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """`ids`, `speech_at`, `mask`, `target_weight` [S], and of the clips `samples`, `sample_mask` [C, N] or `features`
@@ -99,21 +108,23 @@ class SpeechPromptExample:
         said = self.task.conversation(item, self.rate_hz, rng)
         require(said is not None, "item", item.get("id"), "the task has no answer for it")
         assert said is not None  # for the type checker
-        self._require_room(said)
-        heard = self.features(item) if "features" in item else self.samples(said)
-        return {**heard, **self.row(self.layout.entries(said, True))}
+        clips = read_of(item, said)
+        self._require_room(clips)
+        heard = self.features(item) if "features" in item else self.padded(clips)
+        return {**heard, **self.row(self.layout.entries(said, True, [len(clip) for clip in clips]))}
 
     def problem(self, item: Item) -> str | None:
         """Why the item cannot be used, None where it can."""
         said = self.task.conversation(item, self.rate_hz, np.random.default_rng(0))
         if said is None:
             return "no answer"
-        if any(len(clip.samples) > self.clip for clip in clips_of(said)):
+        lengths = [len(clip) for clip in read_of(item, said)]
+        if any(length > self.clip for length in lengths):
             return "a clip is too long"
-        if len(clips_of(said)) > self.clips:
+        if len(lengths) > self.clips:
             return "too many clips"
         try:
-            return "the row is too long" if len(self.layout.entries(said, True).ids) > self.length else None
+            return "the row is too long" if len(self.layout.entries(said, True, lengths).ids) > self.length else None
         except UserError as error:
             return str(error)
 
@@ -131,11 +142,11 @@ class SpeechPromptExample:
             "target_weight": np.pad(entries.learnt.astype(np.float32), (0, missing)),
         }
 
-    def samples(self, conversation: Conversation) -> dict[str, np.ndarray]:
-        """The clips, padded."""
-        found, real = np.zeros((self.clips, self.clip), np.float32), np.zeros((self.clips, self.clip), bool)
-        for place, clip in enumerate(clips_of(conversation)):
-            found[place, : len(clip.samples)], real[place, : len(clip.samples)] = clip.samples, True
+    def padded(self, clips: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+        """What is read of the clips, samples or ids `[N]` of each."""
+        found, real = np.zeros((self.clips, self.clip), self.dtype), np.zeros((self.clips, self.clip), bool)
+        for place, clip in enumerate(clips):
+            found[place, : len(clip)], real[place, : len(clip)] = clip, True
         return {"samples": found, "sample_mask": real}
 
     def features(self, item: Item) -> dict[str, np.ndarray]:
@@ -147,11 +158,18 @@ class SpeechPromptExample:
             found[place, : len(own)], real[place, : len(own)] = own, True
         return {"features": found, "feature_mask": real}
 
-    def _require_room(self, conversation: Conversation) -> None:
-        clips = clips_of(conversation)
+    def _require_room(self, clips: Sequence[np.ndarray]) -> None:
         require(len(clips) <= self.clips, "clips", len(clips), f"a row has room for {self.clips}")
-        longest = max((len(clip.samples) for clip in clips), default=0)
-        require(longest <= self.clip, "clip", f"{longest} samples", f"there is room for {self.clip}; nothing is cut")
+        longest = max(map(len, clips), default=0)
+        what = "samples" if self.dtype == "float32" else "ids"
+        require(longest <= self.clip, "clip", f"{longest} {what}", f"there is room for {self.clip}; nothing is cut")
+
+
+def read_of(item: Item, conversation: Conversation) -> list[np.ndarray]:
+    """What encoders read of the clips of an item: the ids that it brings, else samples."""
+    if "clip_ids" in item:
+        return np.split(item["clip_ids"], np.cumsum(item["counts"])[:-1]) if len(item["counts"]) else []
+    return [clip.samples for clip in clips_of(conversation)]
 
 
 def problems(examples: SpeechPromptExample, source: Any) -> tuple[list[int], dict[str, int]]:
