@@ -151,7 +151,7 @@ class SpeechAwareLM(nn.Module):
 
     def initial_state(self, batch: int, capacity: int | None, dtype: Any = None) -> Any:
         """Empty caches of the language model; no parameters needed."""
-        return self.config.lm.make().initial_state(batch, capacity, dtype)
+        return Decoder(self.config.lm, parent=None).initial_state(batch, capacity, dtype)
 
     def prefill(self, ids: Int[Array, "B T"], state: Any, mask: Bool[Array, "B T"] | None = None) -> Any:
         """`Decoder.prefill` of the language model."""
