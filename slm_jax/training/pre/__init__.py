@@ -1,4 +1,4 @@
-"""Stages that learn from speech, one from its text too, or from texts alone: one file each.
+"""Stages that learn from speech, from texts or from both: one file each, about forty lines of their own.
 
 Frame units          k-means on MFCC or on a layer; units of the corpus   (`training.pre.frame_units`)
 Unit BPE             byte pairs over the units of a stage                 (`training.pre.unit_bpe`)
