@@ -34,9 +34,10 @@ class Answers:
         how = {"deterministic": rng is None, "hears_alike": rng is None or not trains_encoders(variables)}
         rngs = None if rng is None else {"dropout": rng}
         features, mask = self.model.apply(whole, batch, method=read_rows, rngs=rngs, **how)
-        targets, counted = following(batch["ids"], batch["target_weight"].astype(jnp.float32), mask)
-        sums = self._sums(whole, features, targets, counted)
-        count = counted.sum()
+        weight = batch["target_weight"].astype(jnp.float32)
+        sums = self._sums(whole, features, *following(batch["ids"], weight, mask))
+        # entries that turn out not to be real are speech, which nobody counts: what is counted is known without it
+        count = following(batch["ids"], weight, batch["mask"])[1].sum()
         return Loss({"answer": Term(sums.loss, count)}, {"nll": (sums.nll, count), "accuracy": (sums.correct, count)})
 
     def _sums(self, variables: Variables, features: jax.Array, targets: jax.Array, counted: jax.Array) -> TokenSums:
