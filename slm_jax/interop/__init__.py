@@ -5,8 +5,9 @@ Larger ones  from a hub folder to a model folder by layers           (`interop.s
 Parts        folders of others or ours, opened leaf by leaf          (`interop.parts`)
              with dense kernels in int8                              (`interop.int8_parts`)
 Families     what a config.json means and which table belongs to it  (`interop.family`, `interop.families`)
-             GPT-2, OPT, LLaMA and Qwen2                             (`interop.family_gpt2`, `interop.family_opt`,
+             GPT-2, OPT, LLaMA, Qwen2 and Mistral                    (`interop.family_gpt2`, `interop.family_opt`,
                                                                       `interop.family_llama`)
+             T5 and mT5                                              (`interop.family_t5`)
              wav2vec 2.0, HuBERT, WavLM                              (`interop.family_ssl`, `interop.ssl_names`)
              Whisper                                                 (`interop.family_whisper`)
              the Q-Former of BLIP-2 and SALMONN                      (`interop.family_qformer`)
