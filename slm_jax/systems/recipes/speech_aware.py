@@ -26,7 +26,8 @@ class SpeechAwareConfig(RunConfig):
         folder = context.finished(self.answers)
         model, layout, variables = self.answering.finished(folder)
         whole = together(variables, load_frozen(context.run, self.answers))
-        return SpeechAwareSystem(model, whole, layout, self.corpus.rate_hz, self.decoding)
+        units = self.answering.sequences(context)
+        return SpeechAwareSystem(model, whole, layout, self.corpus.rate_hz, self.decoding, units)
 
     def prompts(self, context: StageContext, count: int, seconds: float | int | None = None) -> dict[str, Conversation]:
         """Held-out questions of the tasks, by task and number; clips are never cut."""
