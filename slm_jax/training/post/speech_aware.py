@@ -26,7 +26,7 @@ from slm_jax.data.joined import Subset
 from slm_jax.data.mixture import MixtureConfig, PartConfig
 from slm_jax.data.pipeline import make_batches
 from slm_jax.data.shapes import Shapes
-from slm_jax.nn.lora import LoRAConfig, LoRAModel, lora_initialise, with_lora
+from slm_jax.nn.lora import LoRAConfig, LoRAModel, with_lora
 from slm_jax.objectives.answers import Answers
 from slm_jax.objectives.next_token import NextTokenConfig
 from slm_jax.parallel.sharding import shardings_for, unbox
