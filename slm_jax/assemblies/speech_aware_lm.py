@@ -9,22 +9,27 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from slm_jax.core.config import Config
 from slm_jax.core.errors import require
 from slm_jax.core.types import Frames
+from slm_jax.encoders.chunked import ChunkedEncoderConfig
 from slm_jax.sequence_models.decoder import Decoder
 
 TEXT = -1
 """Entry of an index table where a word stands."""
+Clips = Float[Array, "B C N"] | Int[Array, "B C N"]
+"""Samples, or ids where that is what the encoders read."""
 
 
 class SpeechAwareLMConfig(Config):
     """The parts, each by its config.
 
-    `encoders`: one, or several that hear the same clip, which `join` makes one. `adapter`: to the width of `lm`, a
-    `DecoderConfig`. `speech_id`: what stands for speech among the ids of files of others, which nothing here reads.
+    `encoders`: one, or several that hear the same clip, whose frames `join` makes one; it says how many those are
+    (`frames_of`). They read samples unless they say otherwise (`reads`, a dtype): what is said of samples below is then
+    of ids. `adapter`: to the width of `lm`, a `DecoderConfig`. `speech_id`: what stands for speech among the ids of
+    files of others, which nothing here reads.
     """
 
     encoders: tuple[Any, ...]
@@ -37,6 +42,8 @@ class SpeechAwareLMConfig(Config):
         require(len(self.encoders) > 0, "encoders", self.encoders, "at least one")
         joined = (len(self.encoders) > 1) == (self.join is not None)
         require(joined, "join", self.join, f"goes with several encoders; there are {len(self.encoders)}")
+        kinds = sorted({dtype_read(encoder) for encoder in self.encoders})
+        require(len(kinds) == 1, "encoders", kinds, "all read the same: samples, or ids")
         width = self.adapter.width
         require(width == self.lm.width, "adapter.width", width, f"the language model's {self.lm.width}")
 
@@ -46,22 +53,33 @@ class SpeechAwareLMConfig(Config):
 
     def frames_heard(self, samples: int) -> int:
         """Frames that the encoders make of a clip of so many samples."""
-        return max(int(encoder.frame_count(samples)) for encoder in self.encoders)
+        counts = [int(encoder.frame_count(samples)) for encoder in self.encoders]
+        return counts[0] if self.join is None else int(self.join.frames_of(*counts))
 
     def frames_out(self, samples: int) -> int:
         """Vectors that a clip of so many samples takes in a row."""
         return int(self.adapter.frames_out(self.frames_heard(samples)))
 
     @property
+    def reads(self) -> str:
+        """The dtype of clips: float32 of samples, int32 of ids."""
+        return dtype_read(self.encoders[0])
+
+    @property
     def window(self) -> int | None:
         """Samples of the longest clip that all encoders hear at once; None: any length."""
-        windows = [encoder.window for encoder in self.encoders if hasattr(encoder, "window")]
-        return min(windows, default=None)
+        windows = [window_of(encoder) for encoder in self.encoders]
+        return min((window for window in windows if window is not None), default=None)
 
     @property
     def encoder(self) -> Any:
-        """The first encoder, as its weights are called."""
+        """The first encoder."""
         return self.encoders[0]
+
+    @property
+    def encoder_1(self) -> Any:
+        """The second encoder; None where there is one."""
+        return self.encoders[1] if len(self.encoders) > 1 else None
 
     @property
     def vocabulary(self) -> int:
@@ -97,7 +115,7 @@ class SpeechAwareLM(nn.Module):
 
     def __call__(
         self,
-        samples: Float[Array, "B C N"],
+        samples: Clips,
         sample_mask: Bool[Array, "B C N"],
         ids: Int[Array, "B S"],
         speech_at: Int[Array, "B S"],
@@ -109,9 +127,7 @@ class SpeechAwareLM(nn.Module):
         speech = self.speech(self.heard(samples, sample_mask, deterministic=deterministic), deterministic=deterministic)
         return self.lm.head(self.hidden(ids, speech, speech_at, mask, deterministic=deterministic))
 
-    def heard(
-        self, samples: Float[Array, "B C N"], sample_mask: Bool[Array, "B C N"], *, deterministic: bool = True
-    ) -> Frames:
+    def heard(self, samples: Clips, sample_mask: Bool[Array, "B C N"], *, deterministic: bool = True) -> Frames:
         """What the encoders make of the clips of B rows: Frames of B C rows."""
         flat, real = samples.reshape(-1, samples.shape[-1]), sample_mask.reshape(-1, sample_mask.shape[-1])
         encoders = [getattr(self, encoder_name(place)) for place in range(len(self.config.encoders))]
@@ -132,8 +148,16 @@ class SpeechAwareLM(nn.Module):
         deterministic: bool = True,
     ) -> Float[Array, "B S D"]:
         """What the head reads of rows that are spliced."""
-        x = splice(self.lm.embed(ids), speech.values, speech_at)
-        return self.lm.run(x, mask=mask, deterministic=deterministic)
+        read = self.vectors(ids, speech, speech_at, mask)
+        return self.lm.run(read.values, mask=read.mask, deterministic=deterministic)
+
+    def vectors(
+        self, ids: Int[Array, "B S"], speech: Frames, speech_at: Int[Array, "B S"], mask: Bool[Array, "B S"]
+    ) -> Frames:
+        """What the language model reads, words and speech; no entry is real whose frame of speech is not."""
+        there = mask & splice(mask[..., None], speech.mask[..., None], speech_at)[..., 0]
+        values = splice(self.lm.embed(ids), speech.values, speech_at)
+        return Frames(jnp.where(there[..., None], values, 0), there)
 
     def embed(self, ids: Int[Array, "B S"]) -> Float[Array, "B S D"]:
         """Words as vectors."""
@@ -147,6 +171,7 @@ class SpeechAwareLM(nn.Module):
         """The matrix of `head`."""
         return self.lm.head_matrix()
 
+    @nn.nowrap
     def initial_state(self, batch: int, capacity: int | None, dtype: Any = None) -> Any:
         """Empty caches of the language model; no parameters needed."""
         return Decoder(self.config.lm, parent=None).initial_state(batch, capacity, dtype)
@@ -168,14 +193,27 @@ class SpeechAwareLM(nn.Module):
         return tuple(cache.reset(rows) for cache in state)
 
 
+def dtype_read(encoder: Any) -> str:
+    """The dtype of what an encoder of this config reads."""
+    return getattr(encoder, "reads", "float32")
+
+
 def encoder_name(place: int) -> str:
     """The name of an encoder among the sub-modules, and so the path of its weights."""
     return f"encoder_{place}" if place else "encoder"
 
 
+def window_of(encoder: Any) -> int | None:
+    """Samples that an encoder (its config) hears at once, at most; None: any number."""
+    if isinstance(encoder, ChunkedEncoderConfig):
+        return None
+    inner = getattr(encoder, "encoder", None)
+    return getattr(encoder, "window", None) if inner is None else window_of(inner)
+
+
 def splice(
-    text: Float[Array, "B S D"], speech: Float[Array, "M F D"], speech_at: Int[Array, "B S"]
-) -> Float[Array, "B S D"]:
+    text: Shaped[Array, "B S D"], speech: Shaped[Array, "M F D"], speech_at: Int[Array, "B S"]
+) -> Shaped[Array, "B S D"]:
     """Rows of words and speech: `speech_at` c F + f puts vector f of the row's clip c there, `TEXT` leaves the word.
 
     M: clips of all rows, as many for each.

@@ -45,11 +45,6 @@ class Text:
     text: str
 
 
-@dataclasses.dataclass(frozen=True)
-class Marks(Text):
-    """Written special tokens, such as the tags of a task: set down by a program, never what a user wrote."""
-
-
 Part = Speech | Text
 
 

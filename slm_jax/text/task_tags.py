@@ -10,7 +10,7 @@ import re
 
 from slm_jax.core.config import Config
 from slm_jax.core.errors import nearest, require
-from slm_jax.core.messages import Marks, Text
+from slm_jax.core.messages import Text
 
 TRANSCRIPT, ANALYSIS = "startoftranscript", "startofanalysis"
 QUESTION, ANSWER = "question", "answer"
@@ -86,11 +86,16 @@ class TaskTags(Config):
         found = (start, self.heard, self.task, self.written, times, self.style)
         return "".join(mark(tag) for tag in found if tag is not None)
 
+    @property
+    def spelt(self) -> tuple[str, ...]:
+        """What is a mark where a part of a message is spelt so (`Template.tags`)."""
+        return (self.marks, mark(ANSWER)) if self.task == QUESTION else (self.marks,)
+
     def parts(self, question: str = "") -> tuple[Text, ...]:
         """What stands behind a clip. Raises `UserError` for a question without words, and for words of another task."""
         good = bool(question) == (self.task == QUESTION)
         require(good, "question", question, f"words go with the task {QUESTION!r}; this one is {self.task!r}")
-        return (Marks(self.marks), Text(question), Marks(mark(ANSWER))) if question else (Marks(self.marks),)
+        return (Text(self.marks), Text(question), Text(mark(ANSWER))) if question else (Text(self.marks),)
 
 
 def mark(tag: str) -> str:

@@ -2,8 +2,8 @@
 
     CHATML.pieces(conversation, answered=True)
 
-gives what is read in order: marks (whose special tokens count), words, clips by number. Words and marks become ids
-apart from each other, so that no word of a user becomes a mark.
+gives what is read in order: marks (whose special tokens count), words, clips by number. Which is which stays known, so
+that no word of a user becomes a special token.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from slm_jax.core.config import Config
 from slm_jax.core.errors import UserError, require
-from slm_jax.core.messages import Conversation, Marks, Message, Speech, Text
+from slm_jax.core.messages import Conversation, Message, Speech, Text
 
 
 class Piece(NamedTuple):
@@ -33,8 +33,11 @@ class Template(Config):
     """What stands before and after each message, by its role, and around each clip.
 
     `begin` opens the whole. `between` joins the parts of one message. `default_system`: what is said where no message
-    is of the system; None: nothing. `numbered`: stands before each clip, `{number}` counting from 1, with
-    `numbered_anew` in each message. The mark after the assistant's message ends a reply.
+    is of the system; None: nothing. `nested_system`: what the system says stands inside the next message, behind what
+    opens that (LLaMA 2). `numbered`: stands before each clip, `{number}` counting from 1, with `numbered_anew` in each
+    message. What stands after the message of the assistant ends a reply: one special token, with or without spaces and
+    new lines about it. `tags`: what is written is a mark where a whole part is spelt so, such as a special token that
+    names the task.
     """
 
     begin: str = ""
@@ -46,9 +49,11 @@ class Template(Config):
     numbered: str = ""
     numbered_anew: bool = False
     default_system: str | None = None
+    nested_system: bool = False
+    tags: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        require(bool(self.assistant[1]), "assistant", self.assistant, "what stands after it ends a reply: not empty")
+        require(bool(self.end), "assistant", self.assistant, "what stands after it ends a reply: not empty")
 
     def pieces(self, conversation: Conversation, answered: bool) -> list[Piece]:
         """All that is read; `answered`: the last message is the assistant's answer, else it is to come.
@@ -63,18 +68,21 @@ class Template(Config):
         if self.default_system is not None and all(message.role != "system" for message in said):
             said = (Message("system", (Text(self.default_system),)), *said)
         clips = iter(range(sum(len(message.speech) for message in said)))
-        found = [Piece(self.begin, True)]
+        found, inside = [Piece(self.begin, True)], list[Piece]()
         for message in said:
-            found += self._message(message, clips)
-        found.append(Piece(self.assistant[0], True))
+            own = self._message(message, inside, clips)
+            inside = own if self.nested_system and message.role == "system" else []
+            found += own if not inside else []
+        found += [*inside, Piece(self.assistant[0], True)]
         if answered:
             words = conversation[-1].text
             found += [Piece(words, answer=True), Piece(self.assistant[1].rstrip("\n"), True, answer=True)]
         return [piece for piece in found if piece.text or piece.clip is not None]
 
-    def _message(self, message: Message, clips: Iterator[int]) -> list[Piece]:
+    def _message(self, message: Message, inside: list[Piece], clips: Iterator[int]) -> list[Piece]:
+        """`inside`: what is said behind that which opens the message."""
         before, after = {"system": self.system, "user": self.user, "assistant": self.assistant}[message.role]
-        found, own = [Piece(before, True)], 0
+        found, own = [Piece(before, True), *inside], 0
         for place, part in enumerate(message.parts):
             found += [Piece(self.between, True)] if place else []
             if isinstance(part, Speech):
@@ -82,13 +90,13 @@ class Template(Config):
                 opens = self.numbered.format(number=own if self.numbered_anew else number + 1) + self.speech[0]
                 found += [Piece(opens, True), Piece(clip=number), Piece(self.speech[1], True)]
             else:
-                found.append(Piece(part.text, isinstance(part, Marks)))
+                found.append(Piece(part.text, part.text in self.tags))
         return [*found, Piece(after, True)]
 
     @property
     def end(self) -> str:
-        """The first token of this mark ends a reply."""
-        return self.assistant[1].rstrip("\n")
+        """The special token that ends a reply."""
+        return self.assistant[1].strip()
 
 
 CHATML = Template(
@@ -110,18 +118,22 @@ QWEN2_AUDIO_BASE = Template(speech=("<|audio_bos|>", "<|audio_eos|>"), assistant
 QWEN_AUDIO_CHAT = QWEN2_AUDIO.replace(speech=("", "\n"), numbered="Audio {number}:", numbered_anew=True)
 """Qwen-Audio-Chat: where a clip begins and ends is said by vectors of the adapter."""
 QWEN_AUDIO = Template(assistant=("", "<|endoftext|>"))
-"""Qwen-Audio before it is made to chat: a clip, the tags of a task (`text.task_tags`), what is to be written."""
+"""Qwen-Audio before it is made to chat: a clip, the tags of a task (`text.task_tags`), what is to be written.
+
+Which rows of tags there are is to be said (`tags`).
+"""
 VICUNA = Template(
     begin="<s>", user=("USER: ", "\n"), assistant=("ASSISTANT:", "</s>"), speech=("<Speech>", "</Speech> ")
 )
 """SALMONN's form of Vicuna's."""
 LLAMA2 = Template(
-    begin="<s>",
     system=("<<SYS>>\n", "\n<</SYS>>\n\n"),
-    user=("[INST] ", " [/INST]"),
-    assistant=(" ", " </s>"),
+    user=("<s>[INST] ", " [/INST]"),
+    assistant=("", " </s>"),
     speech=("<SPEECH> ", " </SPEECH> "),
+    nested_system=True,
 )
+"""The space in front of an answer is what its tokenizer puts before every text."""
 PLAIN = Template(begin="<s>", user=("", "\n"), assistant=("", "</s>"), between=" ")
 """For a language model of one's own that knows no roles."""
 

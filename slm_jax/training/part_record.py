@@ -8,7 +8,6 @@ import dataclasses
 import json
 import os
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 from flax.core import meta
@@ -55,14 +54,17 @@ class Parts:
     def handed_on(self, frozen: Any, start_from: Any) -> tuple[Any, Any]:
         """What training is handed: `frozen` with the frozen parts in it, and where it starts.
 
-        A plan whose parts are trained on starts from them, and from variables of its own elsewhere.
+        What a plan starts from itself counts before the parts that are trained on.
         """
         if any(not source.frozen for source in self.sources):
-            start_from = self.start if start_from is None else partial(self._start_with, start_from)
+            own = start_from
+            start_from = self.start if own is None else lambda: self._start_with(own)
         return joined(frozen or {}, self.frozen), start_from
 
-    def _start_with(self, start_from: Any) -> dict[str, Any]:
-        return joined(start_from() if callable(start_from) else start_from, {"params": self.start()})
+    def _start_with(self, own: Any) -> dict[str, Any]:
+        given = own() if callable(own) else own
+        kept = {name: tree for name, tree in self.start().items() if name not in given["params"]}
+        return {**given, "params": {**kept, **given["params"]}}
 
     @property
     def artifacts(self) -> list[str]:

@@ -3,7 +3,7 @@
 import pytest
 
 from slm_jax.core.errors import UserError
-from slm_jax.core.messages import Marks, Text
+from slm_jax.core.messages import Text
 from slm_jax.text.task_tags import QWEN_AUDIO_TAGS, TaskTags
 
 PUBLISHED = {
@@ -32,14 +32,13 @@ QUESTION = TaskTags(task="question", written=None, times=None)
 @pytest.mark.parametrize("marks", PUBLISHED)
 def test_a_row_is_written_as_published(marks):
     assert PUBLISHED[marks].marks == marks
-    assert PUBLISHED[marks].parts() == (Marks(marks),)
+    assert PUBLISHED[marks].parts() == (Text(marks),) and PUBLISHED[marks].spelt == (marks,)
 
 
 def test_a_question_stands_between_tags():
-    """Its words are words: what a user asks becomes no tag."""
-    wanted = (Marks("<|startofanalysis|><|en|><|question|>"), Text("Is it <|en|>?"), Marks("<|answer|>"))
-    assert QUESTION.parts("Is it <|en|>?") == wanted
-    assert [type(part) for part in QUESTION.parts("Who?")] == [Marks, Text, Marks]
+    wanted = ("<|startofanalysis|><|en|><|question|>", "Is it <|en|>?", "<|answer|>")
+    assert QUESTION.parts("Is it <|en|>?") == tuple(map(Text, wanted))
+    assert QUESTION.spelt == (wanted[0], wanted[2])
 
 
 def test_every_tag_of_a_row_is_a_token_once():

@@ -46,7 +46,7 @@ def run_of(folder):
         kept="lm/(blocks|final_norm)",
         adapter=MODEL.adapter,
         tokens=TOKENS,
-        template=QWEN_AUDIO,
+        template=QWEN_AUDIO.replace(tags=keyword("energy").tags.spelt),
         tasks=keyword("energy"),
         clip_s=1.0,
         length=64,

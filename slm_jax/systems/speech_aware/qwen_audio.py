@@ -90,6 +90,12 @@ def keyword(style: str) -> TaggedTaskConfig:
     return TaggedTaskConfig(kinds=SPOKEN, tags=tags, answers=(f"{{{style}}}",))
 
 
+def tagged(tasks: MixtureConfig) -> Template:
+    """How tasks are asked whose parts are all told by tags."""
+    rows = (part.example.tags.spelt for part in tasks.parts if isinstance(part.example, TaggedTaskConfig))
+    return QWEN_AUDIO.replace(tags=tuple(dict.fromkeys(mark for spelt in rows for mark in spelt)))
+
+
 def shares(**tasks: tuple[float, SpeechTaskConfig]) -> MixtureConfig:
     """Tasks by name with the share of each."""
     parts = (PartConfig(name=name, weight=weight, example=task) for name, (weight, task) in tasks.items())
@@ -157,6 +163,12 @@ def tiny(corpus: CorpusConfig | None = None) -> SpeechAwareConfig:
         batches=PipelineConfig(batch=8),
         optimizer=OptimizerConfig(learning_rate=2e-3, warmup_steps=40, betas=(0.9, 0.98), weight_decay=0.01),
     )
+    tasks = shares(
+        transcription=(0.5, TAGGED_TRANSCRIPTION),
+        energy=(0.15, keyword("energy")),
+        register=(0.15, keyword("register")),
+        question=(0.2, TAGGED_QUESTION),
+    )
     pretraining = SpeechAwareStageConfig(
         name="pretraining",
         parts=(
@@ -166,13 +178,8 @@ def tiny(corpus: CorpusConfig | None = None) -> SpeechAwareConfig:
         kept="lm/(blocks|final_norm)",
         adapter=whole.adapter,
         tokens=TOKENS,
-        template=QWEN_AUDIO,
-        tasks=shares(
-            transcription=(0.5, TAGGED_TRANSCRIPTION),
-            energy=(0.15, keyword("energy")),
-            register=(0.15, keyword("register")),
-            question=(0.2, TAGGED_QUESTION),
-        ),
+        template=tagged(tasks),
+        tasks=tasks,
         clip_s=6.0,
         length=256,
         train=TrainConfig(steps=800, evaluate_every=100),
@@ -206,15 +213,15 @@ def published(size: str, weights: str, corpus: CorpusConfig | None = None) -> Sp
         expect=whole.encoder,
     )
     lm = PartSource(path="frozen/lm", source=f"{weights}/qwen-7b", dtype="bfloat16", expect=whole.lm)
-    tagged = shares(transcription=(0.5, TAGGED_TRANSCRIPTION), question=(0.5, TAGGED_QUESTION))
+    by_tags = shares(transcription=(0.5, TAGGED_TRANSCRIPTION), question=(0.5, TAGGED_QUESTION))
     asked = shares(transcription=(0.5, TRANSCRIPTION), instructions=(0.5, INSTRUCTION))
     pretraining = SpeechAwareStageConfig(
         name="pretraining",
         parts=(ears, lm),
         adapter=whole.adapter,
         tokens=TokenizerFileConfig(path=f"{weights}/qwen-7b/tokenizer.json"),
-        template=QWEN_AUDIO if first else QWEN2_AUDIO_BASE,
-        tasks=tagged if first else asked,
+        template=tagged(by_tags) if first else QWEN2_AUDIO_BASE,
+        tasks=by_tags if first else asked,
         clip_s=30.0,
         length=1024,
         train=TrainConfig(steps=500_000, mesh=MeshConfig(data=1, fsdp=-1, rules="fsdp")),
