@@ -28,13 +28,15 @@ class SpeechAwareLMConfig(Config):
 
     `encoders`: one, or several that hear the same clip, whose frames `join` makes one; it says how many those are
     (`frames_of`). They read samples unless they say otherwise (`reads`, a dtype): what is said of samples below is then
-    of ids. `adapter`: to the width of `lm`, a `DecoderConfig`.
+    of ids. `adapter`: to the width of `lm`, a `DecoderConfig`. `speech_id`: what stands for speech among the ids of
+    files of others, which nothing here reads.
     """
 
     encoders: tuple[Any, ...]
     adapter: Any
     lm: Any
     join: Any = None
+    speech_id: int | None = None
 
     def __post_init__(self) -> None:
         require(len(self.encoders) > 0, "encoders", self.encoders, "at least one")
@@ -172,7 +174,7 @@ class SpeechAwareLM(nn.Module):
     @nn.nowrap
     def initial_state(self, batch: int, capacity: int | None, dtype: Any = None) -> Any:
         """Empty caches of the language model; no parameters needed."""
-        return self.config.lm.make().initial_state(batch, capacity, dtype)
+        return Decoder(self.config.lm, parent=None).initial_state(batch, capacity, dtype)
 
     def prefill(self, ids: Int[Array, "B T"], state: Any, mask: Bool[Array, "B T"] | None = None) -> Any:
         """`Decoder.prefill` of the language model."""

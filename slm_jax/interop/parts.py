@@ -30,7 +30,7 @@ from slm_jax.nn.linear_sites import Sites
 from slm_jax.sequence_models.decoder_config import DecoderConfig
 
 TRAINING = ("vocabulary", "dropout", "attention_dropout", "activation_dropout", "init_scale")
-RUNNING = ("unroll", "remat", "dtype", "trim")
+RUNNING = ("unroll", "remat", "dtype", "trim", "mel_frames")
 """Fields that need not agree with the weights: the run's own are kept."""
 
 
@@ -105,7 +105,10 @@ def opened(source: PartSource, config: Config, params: Any, place: AnyPath) -> O
 
     Raises `UserError` when they do not fit what is expected of them, or each other.
     """
-    config, params = source.taken(config, params)
+    whole, params = source.taken(config, params)
+    config = less_norm(source, whole)
+    if config != whole:
+        params = {name: tree for name, tree in params.items() if name != "final_norm"}
     in_int8 = source.dtype == INT8
     boxed = boxed_shapes(config, None if in_int8 else source.dtype)
     require_params(meta.unbox(boxed), params)
@@ -114,6 +117,14 @@ def opened(source: PartSource, config: Config, params: Any, place: AnyPath) -> O
     if in_int8:
         leaves, boxed = int8_leaves(leaves, boxed, _boxed(config)[1]), boxed_shapes(config, INT8)
     return OpenedPart(source, fitting(source, config), reboxed(boxed, leaves.__getitem__), place)
+
+
+def less_norm(source: PartSource, found: Config) -> Config:
+    """`found`, a Whisper encoder, less its last norm where `source` expects that: the adapter behind it brings one."""
+    kinds = (source.expect, found)
+    if not all(isinstance(kind, WhisperEncoderConfig) for kind in kinds) or source.expect.final_norm:  # type: ignore
+        return found
+    return found.replace(final_norm=False)
 
 
 def boxed_shapes(config: Config, dtype: str | None = None) -> Any:
@@ -167,7 +178,7 @@ def fitting(source: PartSource, found: Config) -> Config:
 
     Raises `UserError` that lists every field in which the two differ.
     """
-    expected = source.expect
+    expected, found = source.expect, less_norm(source, found)
     if expected is None:
         return found
     named = f"part {source.path!r}"

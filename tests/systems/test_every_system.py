@@ -21,10 +21,12 @@ from slm_jax.parallel.sharding import unbox
 from slm_jax.systems.catalogue import described, modules, named_config, outlined
 from slm_jax.training.gradient_stage import GradientStageConfig, Outline
 from slm_jax.training.pre.durations import DurationStageConfig
+from slm_jax.training.pre.texts import TextStageConfig
 from slm_jax.training.step import check_players, trained_leaves
 from tests.serving.drawn import drawn_unit_speech_lm, noise
+from tests.systems.drawn_qwen_audio import drawn_qwen_audio
 
-DRAWN = {"gslm": drawn_unit_speech_lm, "twist": drawn_unit_speech_lm}
+DRAWN = {"gslm": drawn_unit_speech_lm, "twist": drawn_unit_speech_lm, "qwen_audio": drawn_qwen_audio}
 """Name of a system -> its serving form on drawn weights; systems that share one are tried once."""
 CONSTANT = {DurationStageConfig: r"params/generator/(?!durations/)"}
 """What a kind of stage keeps beside what its players own: path pattern of leaves that nobody changes."""
@@ -59,7 +61,8 @@ def test_every_kept_number_is_of_a_size_that_is_there():
 @pytest.mark.parametrize("name", EVERY)
 def test_every_stage_says_what_its_batches_are(name):
     for stage, outline, shapes in outlines(named_config(name)):
-        assert jax.tree.leaves(shapes) and outline.batch and outline.tokens > 0 and outline.speech_s > 0, stage.name
+        assert jax.tree.leaves(shapes) and outline.batch and outline.tokens > 0, stage.name
+        assert outline.speech_s > 0 or isinstance(stage, TextStageConfig), stage.name
         assert all(shape.shape[0] % stage.train.accumulate == 0 for shape in outline.batch.values() if shape.shape)
 
 
@@ -70,7 +73,8 @@ def test_every_leaf_has_one_owner_or_is_constant(name):
         moved = {name for player in outline.players if player.statistics for name in player.statistics.collections}
         rest = flatten_by_path(partition(shapes, trained_leaves(outline.players))[1])
         left = [path for path in rest if path.partition("/")[0] not in moved]
-        pattern = CONSTANT.get(type(stage))
+        kept = getattr(stage, "kept", None)
+        pattern = CONSTANT.get(type(stage)) if kept is None else f"params/({kept})"
         assert [path for path in left if pattern is None or not re.match(pattern, path)] == [], stage.name
         assert pattern is None or left, f"{stage.name} keeps nothing constant"
 

@@ -1,4 +1,5 @@
 """Speech-aware text LMs, p(text | speech, text).
 
 DiscreteSLU   units of speech through a table and an adapter into a text LM     (`systems.speech_aware.discrete_slu`)
+Qwen-Audio    tasks as tags, and Qwen2-Audio, which is asked in words           (`systems.speech_aware.qwen_audio`)
 """

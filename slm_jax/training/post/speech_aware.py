@@ -19,7 +19,7 @@ from slm_jax.checkpoints.lazy import load_part
 from slm_jax.core.config import Config
 from slm_jax.core.errors import UserError, require
 from slm_jax.core.part_source import PartSource, stages_of
-from slm_jax.core.trees import matching
+from slm_jax.core.trees import PathPredicate, matching
 from slm_jax.data.corpus import CorpusConfig
 from slm_jax.data.examples.speech_prompts import PromptLayout, SpeechPromptExample, problems
 from slm_jax.data.examples.speech_tasks import SpeechTaskConfig
@@ -65,7 +65,9 @@ class SpeechAwareStageConfig(GradientStageConfig):
         so is `encoder` where it stands in the place of such a part.
         `lora`: adapters on paths of the whole model, such as `lm/.*/attention/(query|value)`. `goes_on`: an earlier
         stage of this kind, whose trained weights are the start. What it trained and this stage freezes is named as a
-        part of its own: `PartSource(path="frozen/encoder", source="stage:EARLIER", take="encoder")`.
+        part of its own: `PartSource(path="frozen/encoder", source="stage:EARLIER", take="encoder")`. `kept`: paths of
+        the whole model (a regular expression) that stay as they are though their part is not frozen, such as
+        `lm/blocks`.
     Units
         `units`: clips are read as units of an earlier stage, and `encoder` is what reads them.
     Prompts
@@ -87,6 +89,7 @@ class SpeechAwareStageConfig(GradientStageConfig):
     units: ClipUnitsConfig | None = None
     lora: LoRAConfig | None = None
     goes_on: str | None = None
+    kept: str | None = None
     targets: str = "answers"
     clip_s: float = 10.0
     clips: int = 1
@@ -210,7 +213,15 @@ class SpeechAwareStageConfig(GradientStageConfig):
             return {**variables, "params": own}
 
         objective = Answers(model, self.objective)
-        return initialise, [Player(name="answers", objective=objective, optimizer=self.optimizer, owns=OWNED)]
+        return initialise, [Player(name="answers", objective=objective, optimizer=self.optimizer, owns=self._owned)]
+
+    @property
+    def _owned(self) -> PathPredicate:
+        """What is trained."""
+        if self.kept is None:
+            return OWNED
+        kept = matching(f"params/(?:{self.kept})")
+        return lambda path: OWNED(path) and not kept(path)
 
     def sequences(self, context: StageContext) -> UnitSequences | None:
         """What makes units of clips; None where samples are read."""

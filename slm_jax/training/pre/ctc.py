@@ -13,6 +13,7 @@ from slm_jax.data.pipeline import make_batches
 from slm_jax.data.shapes import stacked_shapes
 from slm_jax.encoders.ssl import SSLEncoderConfig
 from slm_jax.encoders.ssl_ctc import CTCEncoder, CTCEncoderConfig
+from slm_jax.encoders.whisper import WhisperEncoderConfig
 from slm_jax.evaluation.ctc import CTCReader
 from slm_jax.objectives.ctc import CTCConfig
 from slm_jax.text.tokenizers import CharacterTokenizerConfig
@@ -36,7 +37,7 @@ class CTCStageConfig(GradientStageConfig):
     the dev split: `nats_per_character` and `character_error_rate` of greedy decoding, over at most `evaluated` items.
     """
 
-    encoder: SSLEncoderConfig
+    encoder: SSLEncoderConfig | WhisperEncoderConfig
     tokenizer: CharacterTokenizerConfig = LETTERS
     longest_s: float = 15.0
     longest_text: int = 256
@@ -85,10 +86,10 @@ class CTCStageConfig(GradientStageConfig):
         """The encoder with its head; `training.gradient_stage.trained` gives its variables."""
         return CTCEncoderConfig(encoder=self.encoder, classes=self.example.classes).make()
 
-    def model_of(self, folder: StageFolder) -> tuple[SSLEncoderConfig, str]:
+    def model_of(self, folder: StageFolder) -> tuple[SSLEncoderConfig | WhisperEncoderConfig, str]:
         return self.encoder, "encoder"
 
-    def planned_model(self, run: RunConfig) -> SSLEncoderConfig:
+    def planned_model(self, run: RunConfig) -> SSLEncoderConfig | WhisperEncoderConfig:
         return self.encoder
 
     @property
