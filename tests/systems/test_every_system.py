@@ -23,8 +23,9 @@ from slm_jax.training.gradient_stage import GradientStageConfig, Outline
 from slm_jax.training.pre.durations import DurationStageConfig
 from slm_jax.training.step import check_players, trained_leaves
 from tests.serving.drawn import drawn_unit_speech_lm, noise
+from tests.serving.drawn_units import drawn_discrete_slu
 
-DRAWN = {"gslm": drawn_unit_speech_lm, "twist": drawn_unit_speech_lm}
+DRAWN = {"gslm": drawn_unit_speech_lm, "twist": drawn_unit_speech_lm, "discrete_slu": drawn_discrete_slu}
 """Name of a system -> its serving form on drawn weights; systems that share one are tried once."""
 CONSTANT = {DurationStageConfig: r"params/generator/(?!durations/)"}
 """What a kind of stage keeps beside what its players own: path pattern of leaves that nobody changes."""
