@@ -225,7 +225,7 @@ class SpeechAwareStageConfig(GradientStageConfig):
         rate_hz = context.corpus.rate_hz
         clip = round(self.clip_s * rate_hz)
         example = SpeechPromptExample(layout, task, rate_hz, clip, self.length, self.clips)
-        source = context.source(split, task.kinds)
+        source = context.source(split, task.reads)
         if part.corpus is not None:
             places = getattr(source, "places", {})
             known = f"the run has {', '.join(places) or 'a single corpus without a name'}"
