@@ -103,7 +103,7 @@ def test_two_clips_are_read_in_their_order(system):
 
 
 def test_clips_that_give_no_unit_are_refused_by_the_number_of_their_conversation(system):
-    with pytest.raises(UserError, match="conversation 1: .*shorter than one frame"):
+    with pytest.raises(UserError, match=r"conversation 1: .*shorter than one frame"):
         system.respond([asked(0.5), asked(0.02)], None, jax.random.key(0))
 
 

@@ -21,6 +21,7 @@ from slm_jax.parallel.sharding import unbox
 from slm_jax.systems.catalogue import described, modules, named_config, outlined
 from slm_jax.training.gradient_stage import GradientStageConfig, Outline
 from slm_jax.training.pre.durations import DurationStageConfig
+from slm_jax.training.pre.texts import TextStageConfig
 from slm_jax.training.step import check_players, trained_leaves
 from tests.serving.drawn import drawn_unit_speech_lm, noise
 from tests.serving.drawn_units import drawn_discrete_slu
@@ -60,7 +61,8 @@ def test_every_kept_number_is_of_a_size_that_is_there():
 @pytest.mark.parametrize("name", EVERY)
 def test_every_stage_says_what_its_batches_are(name):
     for stage, outline, shapes in outlines(named_config(name)):
-        assert jax.tree.leaves(shapes) and outline.batch and outline.tokens > 0 and outline.speech_s > 0, stage.name
+        assert jax.tree.leaves(shapes) and outline.batch and outline.tokens > 0, stage.name
+        assert (outline.speech_s > 0) != isinstance(stage, TextStageConfig), stage.name
         assert all(shape.shape[0] % stage.train.accumulate == 0 for shape in outline.batch.values() if shape.shape)
 
 
