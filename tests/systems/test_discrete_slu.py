@@ -70,6 +70,13 @@ def test_without_transcripts_it_is_judged_by_them_all_the_same():
     assert config.keeps.kinds == ("sentence", "question_answer", "instruction")
 
 
+def test_without_an_adapter_units_are_rows_of_the_table_of_words():
+    answers = discrete_slu.config("7b", "bpe", adapter=False).stage("answers")
+    assert (answers.encoder.units, answers.encoder.width) == (6000, 4096)
+    assert answers.adapter.frames_out(825) == 825 == answers.units.most
+    assert answers.length - 825 >= discrete_slu.config("7b", "bpe").stage("answers").length - 413
+
+
 def test_the_prompt_of_the_published_size():
     answers = discrete_slu.config("7b").stage("answers")
     said = (*asked(0.1), Message("assistant", (Text("Yes."),)))
@@ -77,9 +84,9 @@ def test_the_prompt_of_the_published_size():
     assert "".join(pieces) == "<s>[INST] <clip>\nWhat is said? [/INST]Yes.</s>"
 
 
-@pytest.fixture(scope="module", params=["none", "bpe"])
-def system(request):
-    return drawn_discrete_slu(request.param)
+@pytest.fixture(scope="module")
+def system():
+    return drawn_discrete_slu("bpe")
 
 
 @pytest.mark.parametrize("count", [3, 9])
