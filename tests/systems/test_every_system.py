@@ -24,9 +24,15 @@ from slm_jax.training.pre.durations import DurationStageConfig
 from slm_jax.training.pre.texts import TextStageConfig
 from slm_jax.training.step import check_players, trained_leaves
 from tests.serving.drawn import drawn_unit_speech_lm, noise
+from tests.serving.drawn_units import drawn_discrete_slu
 from tests.systems.drawn_qwen_audio import drawn_qwen_audio
 
-DRAWN = {"gslm": drawn_unit_speech_lm, "twist": drawn_unit_speech_lm, "qwen_audio": drawn_qwen_audio}
+DRAWN = {
+    "gslm": drawn_unit_speech_lm,
+    "twist": drawn_unit_speech_lm,
+    "qwen_audio": drawn_qwen_audio,
+    "discrete_slu": drawn_discrete_slu,
+}
 """Name of a system -> its serving form on drawn weights; systems that share one are tried once."""
 CONSTANT = {DurationStageConfig: r"params/generator/(?!durations/)"}
 """What a kind of stage keeps beside what its players own: path pattern of leaves that nobody changes."""
@@ -62,7 +68,7 @@ def test_every_kept_number_is_of_a_size_that_is_there():
 def test_every_stage_says_what_its_batches_are(name):
     for stage, outline, shapes in outlines(named_config(name)):
         assert jax.tree.leaves(shapes) and outline.batch and outline.tokens > 0, stage.name
-        assert outline.speech_s > 0 or isinstance(stage, TextStageConfig), stage.name
+        assert (outline.speech_s > 0) != isinstance(stage, TextStageConfig), stage.name
         assert all(shape.shape[0] % stage.train.accumulate == 0 for shape in outline.batch.values() if shape.shape)
 
 
