@@ -34,7 +34,9 @@ class Template(Config):
 
     `begin` opens the whole. `between` joins the parts of one message. `default_system`: what is said where no message
     is of the system; None: nothing. `numbered`: stands before each clip, `{number}` counting from 1. The mark after the
-    assistant's message ends a reply.
+    assistant's message ends a reply. `earlier_end`: what stands there after replies before the last (examples in the
+    prompt); None: the same. `fused`: marks and words that stand side by side become ids together, as where marks are
+    plain text; the mark that begins and the one that ends a reply stay alone, and no word becomes a special token.
     """
 
     begin: str = ""
@@ -45,6 +47,8 @@ class Template(Config):
     between: str = ""
     numbered: str = ""
     default_system: str | None = None
+    earlier_end: str | None = None
+    fused: bool = False
 
     def __post_init__(self) -> None:
         require(bool(self.assistant[1]), "assistant", self.assistant, "what stands after it ends a reply: not empty")
@@ -69,10 +73,27 @@ class Template(Config):
         if answered:
             words = conversation[-1].text
             found += [Piece(words, answer=True), Piece(self.assistant[1].rstrip("\n"), True, answer=True)]
-        return [piece for piece in found if piece.text or piece.clip is not None]
+        found = [piece for piece in found if piece.text or piece.clip is not None]
+        return self._fused(found) if self.fused else found
+
+    def _fused(self, pieces: list[Piece]) -> list[Piece]:
+        """Marks as words, and neighbouring words that are learnt alike as one piece."""
+        found: list[Piece] = []
+        for piece in pieces:
+            alone = piece.clip is not None or (piece.is_mark and piece.text in (self.begin, self.end))
+            before = found[-1] if found else None
+            joins = before is not None and before.clip is None and not before.is_mark and before.answer == piece.answer
+            if alone:
+                found.append(piece)
+            elif joins and before is not None:
+                found[-1] = before._replace(text=before.text + piece.text)
+            else:
+                found.append(piece._replace(is_mark=False))
+        return found
 
     def _message(self, message: Message, clips: Iterator[int]) -> list[Piece]:
-        before, after = {"system": self.system, "user": self.user, "assistant": self.assistant}[message.role]
+        said_before = (self.assistant[0], self.assistant[1] if self.earlier_end is None else self.earlier_end)
+        before, after = {"system": self.system, "user": self.user, "assistant": said_before}[message.role]
         found = [Piece(before, True)]
         for place, part in enumerate(message.parts):
             found += [Piece(self.between, True)] if place else []
@@ -104,9 +125,13 @@ QWEN2_AUDIO = CHATML.replace(
     default_system="You are a helpful assistant.",
 )
 VICUNA = Template(
-    begin="<s>", user=("USER: ", "\n"), assistant=("ASSISTANT:", "</s>"), speech=("<Speech>", "</Speech> ")
+    begin="<s>",
+    user=("USER: ", "\n"),
+    assistant=("ASSISTANT:", "</s>"),
+    speech=("<Speech>", "</Speech> "),
+    fused=True,
 )
-"""SALMONN's form of Vicuna's."""
+"""SALMONN's form of Vicuna's; its marks around a clip are plain text."""
 LLAMA2 = Template(
     begin="<s>",
     system=("<<SYS>>\n", "\n<</SYS>>\n\n"),
