@@ -27,7 +27,10 @@ from slm_jax.interop.readers import WeightSource
 from slm_jax.interop.streaming import compare_tied
 from slm_jax.sequence_models.decoder_config import DecoderConfig
 
-TRAINING = ("vocabulary", "dropout", "attention_dropout", "activation_dropout", "init_scale")
+TRAINING = (
+    *("vocabulary", "dropout", "attention_dropout", "activation_dropout", "feature_dropout", "layer_drop"),
+    *("feature_gradient", "masks", "init_scale"),
+)
 RUNNING = ("unroll", "remat", "dtype", "trim")
 """Fields that need not agree with the weights: the run's own are kept."""
 
@@ -186,7 +189,7 @@ def shape(config: Config) -> dict[str, Any]:
     if isinstance(config, DecoderConfig):
         return _decoder_shape(config)
     unneeded = {*TRAINING, *RUNNING}
-    return {name: value for name, value in flatten(config.to_json()).items() if name.split(".")[-1] not in unneeded}
+    return {name: value for name, value in flatten(config.to_json()).items() if not unneeded & {*name.split(".")}}
 
 
 def _decoder_shape(config: DecoderConfig) -> dict[str, Any]:

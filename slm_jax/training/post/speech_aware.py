@@ -54,8 +54,9 @@ class SpeechAwareStageConfig(GradientStageConfig):
     Parts
         `parts`: where the weights of `encoder` (`encoder_1` ...) and `lm` come from: `frozen/lm` keeps them as they
         are, `params/lm` with `frozen=False` trains them. `adapter` and, of several encoders, `join` are born here.
-        `lora`: adapters on paths of the whole model, such as `lm/.*/attention/(query|value)`. `goes_on`: an earlier
-        stage of this kind, whose trained weights are the start.
+        `lora`: adapters on paths of the whole model, such as `lm/.*/attention/(query|value)`, which count
+        `lora_factor` times in training and in what comes of it. `goes_on`: an earlier stage of this kind, whose trained
+        weights are the start.
     Prompts
         `tokens` and `template` are those of the LM. `tasks`: one, or a mixture whose parts have one each as `example`.
         `targets`: "answers", or "all" words of a row.
@@ -72,6 +73,7 @@ class SpeechAwareStageConfig(GradientStageConfig):
     template: Template = CHATML
     join: Config | None = None
     lora: LoRAConfig | None = None
+    lora_factor: float = 1.0
     goes_on: str | None = None
     targets: str = "answers"
     clip_s: float = 10.0
@@ -82,6 +84,8 @@ class SpeechAwareStageConfig(GradientStageConfig):
 
     def __post_init__(self) -> None:
         require(isinstance(self.tasks, MixtureConfig | SpeechTaskConfig), "tasks", type(self.tasks).__name__, "a task")
+        counts = self.lora is not None or self.lora_factor == 1.0
+        require(counts, "lora_factor", self.lora_factor, "there is no LoRA that it could weigh")
         for part in self.mixture.parts:
             kind = type(part.example).__name__
             require(isinstance(part.example, SpeechTaskConfig), f"example of {part.name!r}", kind, "must be a task")
@@ -155,7 +159,10 @@ class SpeechAwareStageConfig(GradientStageConfig):
         encoders = tuple(by_name[name] for name in names if name in by_name)
         require("lm" in by_name, "parts", sorted(configs), "one of them must be lm")
         config = SpeechAwareLMConfig(encoders=encoders, adapter=self.adapter, lm=by_name["lm"], join=self.join)
-        return config.make() if self.lora is None else with_lora(config.make(), self.lora)
+        if self.lora is None:
+            return config.make()
+        adapted = with_lora(config.make(), self.lora)
+        return adapted if self.lora_factor == 1.0 else adapted.at(**{self.lora.name: self.lora_factor})
 
     def layout(self, config: SpeechAwareLMConfig, tokens: MarkedTokens) -> PromptLayout:
         """How conversations become rows of this model; raises `UserError` where the tokens do not fit its table."""
