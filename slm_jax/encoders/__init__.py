@@ -2,7 +2,6 @@
 
 Output      EncoderOutput: what all of them give                               (`encoders.output`)
 Speech      SSLEncoderConfig, SSLEncoder                                       (`encoders.ssl`)
-            WhisperEncoderConfig, WhisperEncoder                               (`encoders.whisper`)
             wav2vec2_base, wav2vec2_large, hubert_base, hubert_large,
             wavlm_base, wavlm_large, log_mel_tiny                              (`encoders.ssl_presets`)
 Audio       BEATsConfig, BEATs, beats_base, beats_tiny                         (`encoders.beats`)

@@ -1,6 +1,6 @@
 """Models of token sequences.
 
-Decoder  one configurable causal transformer, whole and step by step   (`sequence_models.decoder`)
+Decoder  one configurable transformer, whole and step by step          (`sequence_models.decoder`)
 Config   its fields and their rules, and what makes it                 (`sequence_models.decoder_shape`,
                                                                         `sequence_models.decoder_config`)
 Layer    attention and a feed-forward block                            (`sequence_models.decoder_layer`)

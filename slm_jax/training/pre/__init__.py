@@ -1,4 +1,4 @@
-"""Stages that learn from speech, from its text too, or from texts alone: one file each, about forty lines of their own.
+"""Stages that learn from speech, from texts or from both: one file each, about forty lines of their own.
 
 Frame units          k-means on MFCC or on a layer; units of the corpus   (`training.pre.frame_units`)
 Frame sample         features in host memory, what units are fitted on      (`training.pre.frame_sample`)
