@@ -2,8 +2,8 @@
 
     CHATML.pieces(conversation, answered=True)
 
-gives what is read in order: marks (whose special tokens count), words, clips by number. Words and marks become ids
-apart from each other, so that no word of a user becomes a mark.
+gives what is read in order: marks (whose special tokens count), words, clips by number. Which is which stays known, so
+that no word of a user becomes a special token.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,13 +17,15 @@ from slm_jax.core.messages import Conversation, Message, Speech, Text
 class Piece(NamedTuple):
     """A stretch of what is read: a mark or words (`text`), or the clip of that number.
 
-    `answer`: does it belong to what the assistant says last, and is to be learnt?
+    `answer`: does it belong to what the assistant says last, and is to be learnt? `reply`: to what it said before?
+    Both become ids apart from what they are given.
     """
 
     text: str = ""
     is_mark: bool = False
     clip: int | None = None
     answer: bool = False
+    reply: bool = False
 
 
 Around = tuple[str, str]
@@ -33,10 +35,10 @@ class Template(Config):
     """What stands before and after each message, by its role, and around each clip.
 
     `begin` opens the whole. `between` joins the parts of one message. `default_system`: what is said where no message
-    is of the system; None: nothing. `numbered`: stands before each clip, `{number}` counting from 1. The mark after the
-    assistant's message ends a reply. `earlier_end`: what stands there after replies before the last (examples in the
-    prompt); None: the same. `fused`: marks and words that stand side by side become ids together, as where marks are
-    plain text; the mark that begins and the one that ends a reply stay alone, and no word becomes a special token.
+    is of the system; None: nothing. `nested_system`: what the system says stands inside the next message, behind what
+    opens that (LLaMA 2). `numbered`: stands before each clip, `{number}` counting from 1. What stands after the message
+    of the assistant ends a reply: one special token, with or without spaces and new lines about it. `earlier_end`: what
+    stands there after replies before the last, such as those of examples; None: the same.
     """
 
     begin: str = ""
@@ -47,11 +49,11 @@ class Template(Config):
     between: str = ""
     numbered: str = ""
     default_system: str | None = None
+    nested_system: bool = False
     earlier_end: str | None = None
-    fused: bool = False
 
     def __post_init__(self) -> None:
-        require(bool(self.assistant[1]), "assistant", self.assistant, "what stands after it ends a reply: not empty")
+        require(bool(self.end), "assistant", self.assistant, "what stands after it ends a reply: not empty")
 
     def pieces(self, conversation: Conversation, answered: bool) -> list[Piece]:
         """All that is read; `answered`: the last message is the assistant's answer, else it is to come.
@@ -66,35 +68,22 @@ class Template(Config):
         if self.default_system is not None and all(message.role != "system" for message in said):
             said = (Message("system", (Text(self.default_system),)), *said)
         clips = iter(range(sum(len(message.speech) for message in said)))
-        found = [Piece(self.begin, True)]
+        found, inside = [Piece(self.begin, True)], list[Piece]()
         for message in said:
-            found += self._message(message, clips)
-        found.append(Piece(self.assistant[0], True))
+            own = self._message(message, inside, clips)
+            inside = own if self.nested_system and message.role == "system" else []
+            found += own if not inside else []
+        found += [*inside, Piece(self.assistant[0], True)]
         if answered:
             words = conversation[-1].text
             found += [Piece(words, answer=True), Piece(self.assistant[1].rstrip("\n"), True, answer=True)]
-        found = [piece for piece in found if piece.text or piece.clip is not None]
-        return self._fused(found) if self.fused else found
+        return [piece for piece in found if piece.text or piece.clip is not None]
 
-    def _fused(self, pieces: list[Piece]) -> list[Piece]:
-        """Marks as words, and neighbouring words that are learnt alike as one piece."""
-        found: list[Piece] = []
-        for piece in pieces:
-            alone = piece.clip is not None or (piece.is_mark and piece.text in (self.begin, self.end))
-            before = found[-1] if found else None
-            joins = before is not None and before.clip is None and not before.is_mark and before.answer == piece.answer
-            if alone:
-                found.append(piece)
-            elif joins and before is not None:
-                found[-1] = before._replace(text=before.text + piece.text)
-            else:
-                found.append(piece._replace(is_mark=False))
-        return found
-
-    def _message(self, message: Message, clips: Iterator[int]) -> list[Piece]:
-        said_before = (self.assistant[0], self.assistant[1] if self.earlier_end is None else self.earlier_end)
-        before, after = {"system": self.system, "user": self.user, "assistant": said_before}[message.role]
-        found = [Piece(before, True)]
+    def _message(self, message: Message, inside: list[Piece], clips: Iterator[int]) -> list[Piece]:
+        """`inside`: what is said behind that which opens the message."""
+        replied = (self.assistant[0], self.assistant[1] if self.earlier_end is None else self.earlier_end)
+        before, after = {"system": self.system, "user": self.user, "assistant": replied}[message.role]
+        found, reply = [Piece(before, True), *inside], message.role == "assistant"
         for place, part in enumerate(message.parts):
             found += [Piece(self.between, True)] if place else []
             if isinstance(part, Speech):
@@ -102,13 +91,13 @@ class Template(Config):
                 opens = self.numbered.format(number=number + 1) + self.speech[0]
                 found += [Piece(opens, True), Piece(clip=number), Piece(self.speech[1], True)]
             else:
-                found.append(Piece(part.text))
-        return [*found, Piece(after, True)]
+                found.append(Piece(part.text, reply=reply))
+        return [*found, Piece(after, True, reply=reply)]
 
     @property
     def end(self) -> str:
-        """The first token of this mark ends a reply."""
-        return self.assistant[1].rstrip("\n")
+        """The special token that ends a reply."""
+        return self.assistant[1].strip()
 
 
 CHATML = Template(
@@ -125,20 +114,17 @@ QWEN2_AUDIO = CHATML.replace(
     default_system="You are a helpful assistant.",
 )
 VICUNA = Template(
-    begin="<s>",
-    user=("USER: ", "\n"),
-    assistant=("ASSISTANT:", "</s>"),
-    speech=("<Speech>", "</Speech> "),
-    fused=True,
+    begin="<s>", user=("USER: ", "\n"), assistant=("ASSISTANT:", "</s>"), speech=("<Speech>", "</Speech> ")
 )
-"""SALMONN's form of Vicuna's; its marks around a clip are plain text."""
+"""SALMONN's form of Vicuna's."""
 LLAMA2 = Template(
-    begin="<s>",
     system=("<<SYS>>\n", "\n<</SYS>>\n\n"),
-    user=("[INST] ", " [/INST]"),
-    assistant=(" ", " </s>"),
+    user=("<s>[INST] ", " [/INST]"),
+    assistant=("", " </s>"),
     speech=("<SPEECH> ", " </SPEECH> "),
+    nested_system=True,
 )
+"""The space in front of an answer is what its tokenizer puts before every text."""
 PLAIN = Template(begin="<s>", user=("", "\n"), assistant=("", "</s>"), between=" ")
 """For a language model of one's own that knows no roles."""
 
