@@ -161,6 +161,7 @@ class SpeechAwareLM(nn.Module):
         """The matrix of `head`."""
         return self.lm.head_matrix()
 
+    @nn.nowrap
     def initial_state(self, batch: int, capacity: int | None, dtype: Any = None) -> Any:
         """Empty caches of the language model; no parameters needed."""
         return self.config.lm.make().initial_state(batch, capacity, dtype)
