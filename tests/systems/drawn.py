@@ -22,9 +22,9 @@ from slm_jax.training.post.speech_aware import SpeechAwareStageConfig
 from tests.contracts.checks import random_params
 from tests.shapes import BEATS, ENCODERS
 
-WHISPER = WhisperEncoderConfig(layers=2, width=16, heads=2, hidden=32, max_frames=100)
-"""A window of 2 s."""
-BODY: dict[str, Any] = {"vocabulary": 264, "layers": 2, "width": 16, "heads": 2, "hidden": 32}
+WHISPER = WhisperEncoderConfig(layers=1, width=16, heads=2, hidden=32, max_frames=50)
+"""A window of 1 s."""
+BODY: dict[str, Any] = {"vocabulary": 264, "layers": 1, "width": 16, "heads": 2, "hidden": 32}
 DECODING = AnswerDecoding(max_new=8)
 
 
@@ -34,10 +34,12 @@ def small_salmonn() -> tuple[SpeechAwareStageConfig, dict[str, Config]]:
     stage = named_config("salmonn:13b").stage("activation")
     assert isinstance(stage, SpeechAwareStageConfig)
     stage = stage.replace(
-        join=JoinedConfig(widths=(16, 16)), adapter=stage.adapter.replace(width=16, qformer=qformer), tokens=SpecialsConfig()
+        join=JoinedConfig(widths=(16, 16)),
+        adapter=stage.adapter.replace(width=16, qformer=qformer),
+        tokens=SpecialsConfig(),
     )
     assert isinstance(stage.adapter, WindowQFormerConfig) and stage.adapter.window == 17
-    beats = BEATS.replace(patch=16)
+    beats = BEATS.replace(patch=16, layers=1)
     return stage, {"frozen/encoder": WHISPER, "frozen/encoder_1": beats, "frozen/lm": llama("7b", **BODY, kv_heads=2)}
 
 
@@ -45,7 +47,7 @@ def small_wavprompt() -> tuple[SpeechAwareStageConfig, dict[str, Config]]:
     """The only stage, and its parts by path."""
     stage = named_config("wavprompt:base").stage("answers")
     assert isinstance(stage, SpeechAwareStageConfig)
-    encoder = ENCODERS["waveform"].replace(normalise_waveform=False, feature_gradient=0.0)
+    encoder = ENCODERS["waveform"].replace(layers=1, normalise_waveform=False, feature_gradient=0.0)
     lm = gpt2("small", **BODY, max_positions=512, dropout=0.0, attention_dropout=0.0)
     stage = stage.replace(adapter=shrinking(16, 16), tokens=SpecialsConfig(specials=(END,)))
     return stage, {"params/encoder": encoder, "frozen/lm": lm}
