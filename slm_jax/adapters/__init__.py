@@ -1,5 +1,6 @@
 """Modality adapters: from the frames of an encoder to what a language model reads. One contract for lengths and masks.
 
+None          units as rows of the language model's own table         (`adapters.rows`)
 Linear        frame by frame, or over small stacks of frames          (`adapters.linear`)
 MLP           two maps over stacks of frames                          (`adapters.mlp`)
 Pooling       means of neighbouring frames                            (`adapters.pool`)

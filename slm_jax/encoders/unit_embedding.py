@@ -18,16 +18,18 @@ class UnitEmbeddingConfig(Config):
     """Vectors of `width` channels for ids in `[0, units)`.
 
     It is exchangeable with encoders of samples but for what it reads, as `reads` says: a clip is a row of ids, and
-    each of them a frame. Vectors begin as those of `torch.nn.Embedding` do, with a standard deviation of 1.
+    each of them a frame. `init_scale`: standard deviation of the first vectors; 1 is that of `torch.nn.Embedding`.
     """
 
     units: int
     width: int
+    init_scale: float = 1.0
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
         for name in ("units", "width"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "must be at least 1")
+        require(self.init_scale > 0, "init_scale", self.init_scale, "must be above 0")
         compute_dtype(self.dtype)
 
     def make(self) -> "UnitEmbedding":
@@ -73,7 +75,7 @@ class UnitEmbedding(nn.Module):
         c = self.config
         require(layer in (None, 0), "layer", layer, "an embedding of units has layer 0 only")
         real = jnp.ones(ids.shape, bool) if mask is None else mask
-        init = nn.initializers.normal(1.0)
+        init = nn.initializers.normal(c.init_scale)
         table = Embed(c.units, c.width, embedding_init=init, dtype=compute_dtype(c.dtype), name="units")
         values = zero_padded(table(ids), real)
         return EncoderOutput(values, real, values, values[None] if collect else None)

@@ -21,6 +21,7 @@ Families     what a config.json means and which table belongs to it  (`interop.f
              and of speech-aware text LMs                            (`interop.speech_aware_shapes`)
 Fields       a config.json of which nothing is dropped               (`interop.hub_config`)
 Adapters     LoRA in the file form of peft                           (`interop.peft`)
+Systems      what SALMONN trained, as released                       (`interop.salmonn`)
 Tables       names of a checkpoint <-> paths of our tree             (`interop.table`, `interop.transforms`)
 Engine       a table against shapes: checked, then done              (`interop.engine`)
 Files        safetensors, npz and PyTorch files                      (`interop.readers`, `interop.safetensors`)

@@ -29,7 +29,10 @@ from slm_jax.interop.streaming import compare_tied
 from slm_jax.nn.linear_sites import Sites
 from slm_jax.sequence_models.decoder_config import DecoderConfig
 
-TRAINING = ("vocabulary", "dropout", "attention_dropout", "activation_dropout", "init_scale")
+TRAINING = (
+    *("vocabulary", "dropout", "attention_dropout", "activation_dropout", "feature_dropout", "layer_drop"),
+    *("feature_gradient", "masks", "init_scale"),
+)
 RUNNING = ("unroll", "remat", "dtype", "trim", "mel_frames")
 """Fields that need not agree with the weights: the run's own are kept."""
 
@@ -201,7 +204,7 @@ def shape(config: Config) -> dict[str, Any]:
     if isinstance(config, DecoderConfig):
         return _decoder_shape(config)
     unneeded = {*TRAINING, *RUNNING}
-    return {name: value for name, value in flatten(config.to_json()).items() if name.split(".")[-1] not in unneeded}
+    return {name: value for name, value in flatten(config.to_json()).items() if not unneeded & {*name.split(".")}}
 
 
 def _decoder_shape(config: DecoderConfig) -> dict[str, Any]:

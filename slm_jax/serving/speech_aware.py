@@ -40,7 +40,8 @@ class AnswerDecoding(Config):
     """How replies are drawn; 0 for `temperature` takes the likeliest word. `beams` above 1 follow that many replies.
 
     A reply has `min_new` ids at least and `max_new` at most. `repetition_penalty` is for what the reply itself says.
-    `lora`: how much LoRA counts, 1 as trained (SALMONN lowers it so that the text model's own abilities come back).
+    `lora`: how much LoRA counts, 1 as much as in training (SALMONN lowers it so that the text model's own abilities
+    come back).
     """
 
     max_new: int = 64
@@ -124,10 +125,11 @@ class SpeechAwareSystem:
         return [self._reply(*row) for row in zip(*map(np.asarray, (made.ids, made.mask, made.log_probs)), strict=True)]
 
     def _weighed(self, lora: float) -> SpeechAwareLM | LoRAModel:
-        """The model with LoRA counted so much."""
+        """The model with LoRA counted so many times as in training."""
         if not isinstance(self.model, LoRAModel) or lora == 1.0:
             return self.model
-        return self.model.at(**{config.name: lora for config in self.model.configs})
+        trained = dict(self.model.factors or ((config.name, 1.0) for config in self.model.configs))
+        return self.model.at(**{name: lora * factor for name, factor in trained.items()})
 
     def _batch(self, conversations: Sequence[Conversation], first: int, answered: bool) -> Batch:
         """Rows of few shapes; `first`: number of the first conversation, for people."""

@@ -17,13 +17,15 @@ from slm_jax.core.messages import Conversation, Message, Speech, Text
 class Piece(NamedTuple):
     """A stretch of what is read: a mark or words (`text`), or the clip of that number.
 
-    `answer`: does it belong to what the assistant says last, and is to be learnt?
+    `answer`: does it belong to what the assistant says last, and is to be learnt? `reply`: to what it said before?
+    Both become ids apart from what they are given.
     """
 
     text: str = ""
     is_mark: bool = False
     clip: int | None = None
     answer: bool = False
+    reply: bool = False
 
 
 Around = tuple[str, str]
@@ -36,8 +38,9 @@ class Template(Config):
     is of the system; None: nothing. `nested_system`: what the system says stands inside the next message, behind what
     opens that (LLaMA 2). `numbered`: stands before each clip, `{number}` counting from 1, with `numbered_anew` in each
     message. What stands after the message of the assistant ends a reply: one special token, with or without spaces and
-    new lines about it. `tags`: what is written is a mark where a whole part is spelt so, such as a special token that
-    names the task.
+    new lines about it. `earlier_end`: what stands there after replies before the last, such as those of examples; None:
+    the same. `tags`: what is written is a mark where a whole part is spelt so, such as a special token that names the
+    task.
     """
 
     begin: str = ""
@@ -51,6 +54,7 @@ class Template(Config):
     default_system: str | None = None
     nested_system: bool = False
     tags: tuple[str, ...] = ()
+    earlier_end: str | None = None
 
     def __post_init__(self) -> None:
         require(bool(self.end), "assistant", self.assistant, "what stands after it ends a reply: not empty")
@@ -81,8 +85,9 @@ class Template(Config):
 
     def _message(self, message: Message, inside: list[Piece], clips: Iterator[int]) -> list[Piece]:
         """`inside`: what is said behind that which opens the message."""
-        before, after = {"system": self.system, "user": self.user, "assistant": self.assistant}[message.role]
-        found, own = [Piece(before, True), *inside], 0
+        replied = (self.assistant[0], self.assistant[1] if self.earlier_end is None else self.earlier_end)
+        before, after = {"system": self.system, "user": self.user, "assistant": replied}[message.role]
+        found, reply, own = [Piece(before, True), *inside], message.role == "assistant", 0
         for place, part in enumerate(message.parts):
             found += [Piece(self.between, True)] if place else []
             if isinstance(part, Speech):
@@ -90,8 +95,8 @@ class Template(Config):
                 opens = self.numbered.format(number=own if self.numbered_anew else number + 1) + self.speech[0]
                 found += [Piece(opens, True), Piece(clip=number), Piece(self.speech[1], True)]
             else:
-                found.append(Piece(part.text, part.text in self.tags))
-        return [*found, Piece(after, True)]
+                found.append(Piece(part.text, part.text in self.tags, reply=reply))
+        return [*found, Piece(after, True, reply=reply)]
 
     @property
     def end(self) -> str:

@@ -47,17 +47,17 @@ class PromptLayout:
     def entries(self, conversation: Conversation, answered: bool, lengths: Sequence[int] | None = None) -> Entries:
         """What is read of a conversation, up to the reply or, `answered`, with its last message as the reply.
 
-        Neighbouring pieces become ids together, what is answered apart from what it is given. `lengths`: how much
+        Neighbouring pieces become ids together, what is replied apart from what it is given. `lengths`: how much
         encoders read of each clip, such as units; None: its samples. Raises `UserError` for a clip that is longer than
         the window, or so short that no frame comes of it.
         """
         clips = clips_of(conversation)
         read = [len(clip.samples) for clip in clips] if lengths is None else lengths
         found: list[Entries] = []
-        runs = groupby(self.template.pieces(conversation, answered), lambda piece: (piece.clip, piece.answer))
-        for (number, answer), pieces in runs:
+        pieces = self.template.pieces(conversation, answered)
+        for (number, answer, _), run in groupby(pieces, lambda piece: (piece.clip, piece.answer, piece.reply)):
             words = number is None
-            found.append(self._words(list(pieces), answer) if words else self._clip(number, clips[number], read[number]))
+            found.append(self._words(list(run), answer) if words else self._clip(number, clips[number], read[number]))
         return Entries(*(np.concatenate(field) for field in zip(*found, strict=True)))
 
     def problem(self, length: int) -> str | None:

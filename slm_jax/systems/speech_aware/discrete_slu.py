@@ -13,6 +13,9 @@ compressions, the table behind an adapter and the finding on transcripts are the
 6,000 byte pairs are those of ESPnet's recipes for discrete units, which share authors with it. The shape of the
 adapter, the ranks of LoRA, what stands around the clip, rates, steps and batches are not told and are chosen here.
 
+The other road. With `adapter=False` units are rows of the text model's table, as wide as its words and read as they
+are (vocabulary expansion, for comparison; the paper does not go it): a vector for every id, none in the head.
+
 Sizes: "7b" takes WavLM large and Mistral 7B from a hub and trains table, adapter and LoRA. "tiny" trains all parts
 itself, without any download: HuBERT's first iteration in the place of WavLM, 200 units, a byte LM of LLaMA's form.
 """
@@ -21,6 +24,7 @@ from typing import Any
 
 from slm_jax.adapters.chain import ChainConfig
 from slm_jax.adapters.conv import ConvAdapterConfig
+from slm_jax.adapters.rows import RowsConfig
 from slm_jax.adapters.transformer import TransformerAdapterConfig
 from slm_jax.core.errors import nearest, require
 from slm_jax.core.part_source import PartSource
@@ -86,7 +90,12 @@ CARD = SystemCard(
 
 
 def config(
-    size: str = "tiny", compression: str = "bpe", transcripts: bool = True, weights: str = "weights", **changes: object
+    size: str = "tiny",
+    compression: str = "bpe",
+    transcripts: bool = True,
+    adapter: bool = True,
+    weights: str = "weights",
+    **changes: object,
 ) -> SpeechAwareConfig:
     """A size of DiscreteSLU with some fields changed; raises `UserError` for an unknown size or compression.
 
@@ -98,6 +107,9 @@ def config(
     require(compression in COMPRESSIONS, "compression", compression, known)
     tasks = TASKS if transcripts else MixtureConfig(parts=TASKS.parts[1:])
     made = tiny(compression, tasks) if size == "tiny" else published(compression, tasks, weights)
+    if not adapter:
+        stages = (*made.stages[:-1], without_adapter(made.answering))
+        made = made.replace(name=f"{made.name}_rows", stages=stages)
     return made.replace(**changes)
 
 
@@ -194,9 +206,21 @@ def answering(
     )
 
 
+def without_adapter(stage: SpeechAwareStageConfig) -> SpeechAwareStageConfig:
+    """The same with a table as wide as the words of the language model, whose vectors are read as they are."""
+    encoder, units, width = stage.encoder, stage.units, stage.adapter.width  # type: ignore[attr-defined]
+    assert isinstance(encoder, UnitEmbeddingConfig) and units is not None and units.most is not None
+    return stage.replace(
+        encoder=encoder.replace(width=width, init_scale=0.02),
+        adapter=RowsConfig(width=width),
+        length=stage.length + units.most // 2,
+    )
+
+
 def whole_run(
     name: str, corpus: CorpusConfig, stages: tuple[StageConfig, ...], decoding: AnswerDecoding
 ) -> SpeechAwareConfig:
     """The run of these stages, judged by all tasks, whether they were learnt or not."""
-    judges, keeps = (TasksJudge(tasks=TASKS), LossesJudge()), KeptSpeechConfig(splits=("test",), kinds=KINDS)
-    return speech_aware_run(name, corpus, stages, decoding=decoding, judges=judges, keeps=keeps)
+    found = speech_aware_run(name, corpus, stages, decoding=decoding)
+    judges = (TasksJudge(tasks=TASKS, longest_s=found.answering.clip_s), LossesJudge())
+    return found.replace(judges=judges, keeps=KeptSpeechConfig(splits=("test",), kinds=KINDS))

@@ -63,11 +63,11 @@ class SpeechAwareStageConfig(GradientStageConfig):
         `parts`: where the weights of `encoder` (`encoder_1` ...) and `lm` come from: `frozen/lm` keeps them as they
         are, `params/lm` with `frozen=False` trains them. `adapter` and, of several encoders, `join` are born here, and
         so is `encoder` where it stands in the place of such a part.
-        `lora`: adapters on paths of the whole model, such as `lm/.*/attention/(query|value)`. `goes_on`: an earlier
-        stage of this kind, whose trained weights are the start. What it trained and this stage freezes is named as a
-        part of its own: `PartSource(path="frozen/encoder", source="stage:EARLIER", take="encoder")`. `kept`: paths of
-        the whole model (a regular expression) that stay as they are though their part is not frozen, such as
-        `lm/blocks`.
+        `lora`: adapters on paths of the whole model, such as `lm/.*/attention/(query|value)`, which count `lora_factor`
+        times in training and in what comes of it. `goes_on`: an earlier stage of this kind, whose trained weights are
+        the start. What it trained and this stage freezes is named as a part of its own:
+        `PartSource(path="frozen/encoder", source="stage:EARLIER", take="encoder")`. `kept`: paths of the whole model (a
+        regular expression) that stay as they are though their part is not frozen, such as `lm/blocks`.
     Units
         `units`: clips are read as units of an earlier stage, and `encoder` is what reads them.
     Prompts
@@ -88,6 +88,7 @@ class SpeechAwareStageConfig(GradientStageConfig):
     encoder: Config | None = None
     units: ClipUnitsConfig | None = None
     lora: LoRAConfig | None = None
+    lora_factor: float = 1.0
     goes_on: str | None = None
     kept: str | None = None
     targets: str = "answers"
@@ -99,6 +100,8 @@ class SpeechAwareStageConfig(GradientStageConfig):
 
     def __post_init__(self) -> None:
         require(isinstance(self.tasks, MixtureConfig | SpeechTaskConfig), "tasks", type(self.tasks).__name__, "a task")
+        weighs = self.lora is not None or self.lora_factor == 1.0
+        require(weighs, "lora_factor", self.lora_factor, "there is no LoRA to count so many times")
         for part in self.mixture.parts:
             kind = type(part.example).__name__
             require(isinstance(part.example, SpeechTaskConfig), f"example of {part.name!r}", kind, "must be a task")
@@ -189,7 +192,10 @@ class SpeechAwareStageConfig(GradientStageConfig):
         config = SpeechAwareLMConfig(encoders=encoders, adapter=self.adapter, lm=by_name["lm"], join=self.join)
         fits = (config.reads == "float32") == (self.units is None)
         require(fits, "units", self.units, f"go with an encoder that reads them; here it reads {config.reads}")
-        return config.make() if self.lora is None else with_lora(config.make(), self.lora)
+        if self.lora is None:
+            return config.make()
+        adapted = with_lora(config.make(), self.lora)
+        return adapted if self.lora_factor == 1.0 else adapted.at(**{self.lora.name: self.lora_factor})
 
     def layout(self, config: SpeechAwareLMConfig, tokens: MarkedTokens) -> PromptLayout:
         """How conversations become rows of this model; raises `UserError` where the tokens do not fit its table."""
