@@ -5,23 +5,22 @@ frames, norm, map, a vector before and one behind. Decoder: rotary halves, one m
 gate.
 """
 
-from typing import Any
+import pytest
 
-import torch
-from torch import nn
-from torch.nn import functional as F
+torch = pytest.importorskip("torch")
+nn, F = torch.nn, torch.nn.functional
 
 
 class Attention(nn.Module):
     """The attention of openai/whisper: keys without a bias."""
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width, heads):
         super().__init__()
         self.heads = heads
         self.query, self.value, self.out = (nn.Linear(width, width) for _ in range(3))
         self.key = nn.Linear(width, width, bias=False)
 
-    def forward(self, x: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
+    def forward(self, x, seen):
         q, k, v = (f(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for f in (self.query, self.key, self.value))
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=seen[:, None, None])
         return self.out(y.transpose(1, 2).flatten(2))
@@ -30,13 +29,13 @@ class Attention(nn.Module):
 class Block(nn.Module):
     """Pre-norm."""
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width, heads):
         super().__init__()
         self.attn, self.attn_ln = Attention(width, heads), nn.LayerNorm(width)
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
         self.mlp_ln = nn.LayerNorm(width)
 
-    def forward(self, x: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
+    def forward(self, x, seen):
         x = x + self.attn(self.attn_ln(x), seen)
         return x + self.mlp(self.mlp_ln(x))
 
@@ -44,7 +43,7 @@ class Block(nn.Module):
 class Audio(nn.Module):
     """`transformer.audio`."""
 
-    def __init__(self, audio: dict[str, Any]) -> None:
+    def __init__(self, audio):
         super().__init__()
         width = audio["n_state"]
         self.conv1 = nn.Conv1d(audio["n_mels"], width, 3, padding=1)
@@ -54,7 +53,7 @@ class Audio(nn.Module):
         self.ln_post, self.proj = nn.LayerNorm(width), nn.Linear(width, audio["output_dim"])
         self.audio_bos_eos_token = nn.Embedding(2, audio["output_dim"])
 
-    def forward(self, mel: torch.Tensor, frames: list[int]) -> list[torch.Tensor]:
+    def forward(self, mel, frames):
         """Mel features of whole windows and the frames of each clip to the vectors of each."""
         x = mel[:, :, : 2 * max(frames)]
         x = F.gelu(self.conv2(F.gelu(self.conv1(x)))).transpose(1, 2) + self.positional_embedding[: max(frames)]
@@ -70,7 +69,7 @@ class Audio(nn.Module):
 class Layer(nn.Module):
     """`transformer.h.{i}`."""
 
-    def __init__(self, width: int, heads: int, hidden: int, epsilon: float) -> None:
+    def __init__(self, width, heads, hidden, epsilon):
         super().__init__()
         self.heads = heads
         self.ln_1, self.ln_2 = nn.RMSNorm(width, epsilon), nn.RMSNorm(width, epsilon)
@@ -79,7 +78,7 @@ class Layer(nn.Module):
         self.mlp.w1, self.mlp.w2 = nn.Linear(width, hidden, bias=False), nn.Linear(width, hidden, bias=False)
         self.mlp.c_proj = nn.Linear(hidden, width, bias=False)
 
-    def forward(self, x: torch.Tensor, angles: torch.Tensor) -> torch.Tensor:
+    def forward(self, x, angles):
         q, k, v = self.attn.c_attn(self.ln_1(x)).chunk(3, -1)
         q, k, v = (one.unflatten(-1, (self.heads, -1)).transpose(1, 2) for one in (q, k, v))
         y = F.scaled_dot_product_attention(rotated(q, angles), rotated(k, angles), v, is_causal=True)
@@ -88,7 +87,7 @@ class Layer(nn.Module):
         return x + self.mlp.c_proj(self.mlp.w1(z) * F.silu(self.mlp.w2(z)))
 
 
-def rotated(x: torch.Tensor, angles: torch.Tensor) -> torch.Tensor:
+def rotated(x, angles):
     """Channel i turned with channel i + C/2."""
     first, second = x.chunk(2, -1)
     cos, sin = angles.cos(), angles.sin()
@@ -98,7 +97,7 @@ def rotated(x: torch.Tensor, angles: torch.Tensor) -> torch.Tensor:
 class QwenAudio(nn.Module):
     """The whole, out of its `config.json`."""
 
-    def __init__(self, hub: dict[str, Any]) -> None:
+    def __init__(self, hub):
         super().__init__()
         width, heads = hub["hidden_size"], hub["num_attention_heads"]
         layer = (width, heads, hub["intermediate_size"] // 2, hub["layer_norm_epsilon"])
@@ -111,7 +110,7 @@ class QwenAudio(nn.Module):
         channels = width // heads
         self.rates = hub["rotary_emb_base"] ** (-torch.arange(0, channels, 2) / channels)
 
-    def forward(self, ids: torch.Tensor, start: int, speech: torch.Tensor) -> torch.Tensor:
+    def forward(self, ids, start, speech):
         """Logits of one row `[S]` whose entries from `start` on are those of a clip."""
         x = self.transformer.wte(ids)
         x = torch.cat([x[:start], speech, x[start + len(speech) :]])[None]
