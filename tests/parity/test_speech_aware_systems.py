@@ -1,4 +1,4 @@
-"""WavPrompt and SALMONN against their parts in PyTorch, put together: transformers, peft, plain torch; random weights."""
+"""WavPrompt and SALMONN against their parts in PyTorch, put together: transformers, peft, torch; random weights."""
 
 from typing import Any
 
