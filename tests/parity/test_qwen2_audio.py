@@ -114,7 +114,14 @@ ANALYSIS = (said(CLIPS[0], "What is said?"),)
 TWO_CLIPS = (said(CLIPS[1], CLIPS[2], "How about this one?"),)
 VOICE_CHAT = (said("You are a helpful assistant.", role="system"), said(CLIPS[3]))
 TURNS = (said(CLIPS[2], "What's that sound?"), said("glass", role="assistant"), said(CLIPS[1], "How about this?"))
-CONVERSATIONS = {"analysis": ANALYSIS, "two clips": TWO_CLIPS, "voice chat": VOICE_CHAT, "turns": TURNS}
+WORDS_FIRST = (said("What is said", CLIPS[2]),)
+CONVERSATIONS = {
+    "words first": WORDS_FIRST,
+    "analysis": ANALYSIS,
+    "two clips": TWO_CLIPS,
+    "voice chat": VOICE_CHAT,
+    "turns": TURNS,
+}
 
 
 def prepared(processor, conversations, side):

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from slm_jax.assemblies.whisper import WhisperConfig, whisper_decoder
-from slm_jax.core.errors import UserError
 from slm_jax.core.part_source import PartSource
 from slm_jax.core.trees import flatten_by_path
 from slm_jax.data.corpus import WorldConfig
@@ -20,7 +19,7 @@ from slm_jax.text.templates import QWEN_AUDIO, QWEN_AUDIO_CHAT
 from slm_jax.training.gradient_stage import trained
 from slm_jax.training.loop import TrainConfig
 from slm_jax.training.optimizer import OptimizerConfig
-from slm_jax.training.parts import load_frozen, open_part
+from slm_jax.training.parts import load_frozen
 from slm_jax.training.post.speech_aware import SpeechAwareStageConfig
 from slm_jax.training.run_folder import RunFolder
 from slm_jax.training.stages import StageContext, run_stage
@@ -141,9 +140,3 @@ def test_the_run_answers(run, context):
     asked = LOUDNESS.conversation(context.source("test")[0], 16_000, np.random.default_rng(0))[:1]
     (reply,) = run.load(context).respond([asked], None, jax.random.key(0))
     assert len(reply.trace["ids"]) > 0
-
-
-def test_a_part_that_a_stage_does_not_have_is_named(context):
-    source = PartSource(path="frozen/lm", source="stage:chat", take="encoder", expect=MODEL.encoder)
-    with pytest.raises(UserError, match=r"take is 'encoder': 'stage:chat' holds adapter, lm only"):
-        open_part(source, context.run)
