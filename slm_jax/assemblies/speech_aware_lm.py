@@ -9,11 +9,12 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from slm_jax.core.config import Config
 from slm_jax.core.errors import require
 from slm_jax.core.types import Frames
+from slm_jax.encoders.chunked import ChunkedEncoderConfig
 from slm_jax.sequence_models.decoder import Decoder
 
 TEXT = -1
@@ -23,8 +24,8 @@ TEXT = -1
 class SpeechAwareLMConfig(Config):
     """The parts, each by its config.
 
-    `encoders`: one, or several that hear the same clip, which `join` makes one. `adapter`: to the width of `lm`, a
-    `DecoderConfig`.
+    `encoders`: one, or several that hear the same clip, whose frames `join` makes one; it says how many those are
+    (`frames_of`). `adapter`: to the width of `lm`, a `DecoderConfig`.
     """
 
     encoders: tuple[Any, ...]
@@ -45,7 +46,8 @@ class SpeechAwareLMConfig(Config):
 
     def frames_heard(self, samples: int) -> int:
         """Frames that the encoders make of a clip of so many samples."""
-        return max(int(encoder.frame_count(samples)) for encoder in self.encoders)
+        counts = [int(encoder.frame_count(samples)) for encoder in self.encoders]
+        return counts[0] if self.join is None else int(self.join.frames_of(*counts))
 
     def frames_out(self, samples: int) -> int:
         """Vectors that a clip of so many samples takes in a row."""
@@ -54,8 +56,18 @@ class SpeechAwareLMConfig(Config):
     @property
     def window(self) -> int | None:
         """Samples of the longest clip that all encoders hear at once; None: any length."""
-        windows = [encoder.window for encoder in self.encoders if hasattr(encoder, "window")]
-        return min(windows, default=None)
+        windows = [window_of(encoder) for encoder in self.encoders]
+        return min((window for window in windows if window is not None), default=None)
+
+    @property
+    def encoder(self) -> Any:
+        """The first encoder."""
+        return self.encoders[0]
+
+    @property
+    def encoder_1(self) -> Any:
+        """The second encoder; None where there is one."""
+        return self.encoders[1] if len(self.encoders) > 1 else None
 
     @property
     def vocabulary(self) -> int:
@@ -126,8 +138,16 @@ class SpeechAwareLM(nn.Module):
         deterministic: bool = True,
     ) -> Float[Array, "B S D"]:
         """What the head reads of rows that are spliced."""
-        x = splice(self.lm.embed(ids), speech.values, speech_at)
-        return self.lm.run(x, mask=mask, deterministic=deterministic)
+        read = self.vectors(ids, speech, speech_at, mask)
+        return self.lm.run(read.values, mask=read.mask, deterministic=deterministic)
+
+    def vectors(
+        self, ids: Int[Array, "B S"], speech: Frames, speech_at: Int[Array, "B S"], mask: Bool[Array, "B S"]
+    ) -> Frames:
+        """What the language model reads, words and speech; no entry is real whose frame of speech is not."""
+        there = mask & splice(mask[..., None], speech.mask[..., None], speech_at)[..., 0]
+        values = splice(self.lm.embed(ids), speech.values, speech_at)
+        return Frames(jnp.where(there[..., None], values, 0), there)
 
     def embed(self, ids: Int[Array, "B S"]) -> Float[Array, "B S D"]:
         """Words as vectors."""
@@ -167,9 +187,17 @@ def encoder_name(place: int) -> str:
     return f"encoder_{place}" if place else "encoder"
 
 
+def window_of(encoder: Any) -> int | None:
+    """Samples that an encoder (its config) hears at once, at most; None: any number."""
+    if isinstance(encoder, ChunkedEncoderConfig):
+        return None
+    inner = getattr(encoder, "encoder", None)
+    return getattr(encoder, "window", None) if inner is None else window_of(inner)
+
+
 def splice(
-    text: Float[Array, "B S D"], speech: Float[Array, "M F D"], speech_at: Int[Array, "B S"]
-) -> Float[Array, "B S D"]:
+    text: Shaped[Array, "B S D"], speech: Shaped[Array, "M F D"], speech_at: Int[Array, "B S"]
+) -> Shaped[Array, "B S D"]:
     """Rows of words and speech: `speech_at` c F + f puts vector f of the row's clip c there, `TEXT` leaves the word.
 
     M: clips of all rows, as many for each.

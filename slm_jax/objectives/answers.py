@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
 
 from slm_jax.core.contracts import Batch, Loss, Term, Variables
 from slm_jax.core.trees import joined
@@ -20,7 +21,8 @@ class Answers:
     The batch holds what `data.examples.speech_prompts` makes: `ids`, `speech_at`, `mask`, `target_weight` `[B, S]`, and
     either `samples` with `sample_mask` `[B, C, N]` or the encoders' `features` `[B, C, T, E]` with `feature_mask`.
     `model`: a `SpeechAwareLM`, with adapters or without; its parts lie in `variables` or, those that nobody trains, in
-    `frozen["frozen"]`. Counts the weights; metrics `nll` (nats per target) and `accuracy`.
+    `frozen["frozen"]`. Encoders of which nothing is trained hear without dropout, as they do in use. Counts the
+    weights; metrics `nll` (nats per target) and `accuracy`.
     """
 
     model: Any
@@ -29,10 +31,10 @@ class Answers:
     def __call__(self, variables: Variables, batch: Batch, rng: jax.Array | None, frozen: Any = None) -> Loss:
         whole = together(variables, frozen)
         batch = {name: jnp.asarray(value) for name, value in batch.items()}
-        rngs = {"deterministic": rng is None, "rngs": None if rng is None else {"dropout": rng}}
-        features = self.model.apply(whole, batch, method=_features, **rngs)
-        counted = batch["target_weight"][:, 1:].astype(jnp.float32)
-        targets, counted = (jnp.pad(x, ((0, 0), (0, 1))) for x in (batch["ids"][:, 1:], counted))
+        how = {"deterministic": rng is None, "hears_alike": rng is None or not trains_encoders(variables)}
+        rngs = None if rng is None else {"dropout": rng}
+        features, mask = self.model.apply(whole, batch, method=read_rows, rngs=rngs, **how)
+        targets, counted = following(batch["ids"], batch["target_weight"].astype(jnp.float32), mask)
         sums = self._sums(whole, features, targets, counted)
         count = counted.sum()
         return Loss({"answer": Term(sums.loss, count)}, {"nll": (sums.nll, count), "accuracy": (sums.correct, count)})
@@ -51,12 +53,35 @@ def together(variables: Variables, frozen: Any) -> dict[str, Any]:
     return {**variables, "params": joined(variables["params"], parts)}
 
 
-def _features(model: Any, batch: Batch, *, deterministic: bool) -> jax.Array:
-    """What the head reads."""
+def trains_encoders(variables: Variables) -> bool:
+    """Is there anything of an encoder among what is trained, weights or LoRA?"""
+    return any(name.startswith("encoder") for tree in variables.values() for name in tree)
+
+
+def following(
+    ids: Int[Array, "B S"], weight: Float[Array, "B S"], mask: Bool[Array, "B S"]
+) -> tuple[Int[Array, "B S"], Float[Array, "B S"]]:
+    """For each entry the next real one of its row and how much that counts, 0 where there is none."""
+    places = jnp.where(mask, jnp.arange(ids.shape[1]), ids.shape[1])
+    after = jax.lax.cummin(places[:, 1:], axis=1, reverse=True)
+    after = jnp.pad(after, ((0, 0), (0, 1)), constant_values=ids.shape[1])
+    known = mask & (after < ids.shape[1])
+    taken = [jnp.take_along_axis(x, jnp.minimum(after, ids.shape[1] - 1), axis=1) for x in (ids, weight)]
+    return jnp.where(known, taken[0], 0), jnp.where(known, taken[1], 0.0)
+
+
+def read_rows(
+    model: Any, batch: Batch, *, deterministic: bool = True, hears_alike: bool = True
+) -> tuple[Float[Array, "B S D"], Bool[Array, "B S"]]:
+    """What the head of a `SpeechAwareLM` reads of a batch, and which entries are real.
+
+    `hears_alike`: the encoders use no dropout.
+    """
     if "features" in batch:
         values, mask = batch["features"], batch["feature_mask"]
         heard = Frames(values.reshape(-1, *values.shape[2:]), mask.reshape(-1, mask.shape[-1]))
     else:
-        heard = model.heard(batch["samples"], batch["sample_mask"], deterministic=deterministic)
+        heard = model.heard(batch["samples"], batch["sample_mask"], deterministic=hears_alike)
     speech = model.speech(heard, deterministic=deterministic)
-    return model.hidden(batch["ids"], speech, batch["speech_at"], batch["mask"], deterministic=deterministic)
+    read = model.vectors(batch["ids"], speech, batch["speech_at"], batch["mask"])
+    return model.lm.run(read.values, mask=read.mask, deterministic=deterministic), read.mask

@@ -8,13 +8,14 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
-from slm_jax.assemblies.speech_aware_lm import SpeechAwareLM, splice
+from slm_jax.assemblies.speech_aware_lm import SpeechAwareLM
 from slm_jax.audio.files import resample
 from slm_jax.core.config import Config
 from slm_jax.core.contracts import Batch, Reply
 from slm_jax.core.messages import Conversation, Message, Speech, Text
+from slm_jax.core.types import Frames
 from slm_jax.data.examples.speech_prompts import PromptLayout, SpeechPromptExample, stacked
 from slm_jax.data.examples.speech_tasks import SpeechTaskConfig
 from slm_jax.generation.beam import BeamConfig, beam_search
@@ -22,6 +23,7 @@ from slm_jax.generation.decode import generate
 from slm_jax.generation.prompts import round_up, row_keys
 from slm_jax.generation.sampling import SamplingConfig
 from slm_jax.nn.lora import LoRAModel
+from slm_jax.objectives.answers import following, read_rows
 from slm_jax.serving.hearing import checked, require_readable
 from slm_jax.text.templates import clips_of
 
@@ -84,7 +86,7 @@ class SpeechAwareSystem:
         keys = row_keys(key, len(conversations)) if conversations else key
         for start in range(0, len(conversations), ROWS):
             rows = slice(start, start + ROWS)
-            found += self._replies(conversations[rows], how, keys[rows])
+            found += self._replies(conversations[rows], start, how, keys[rows])
         return found
 
     def log_prob(self, conversations: Sequence[Conversation]) -> list[np.ndarray]:
@@ -92,22 +94,24 @@ class SpeechAwareSystem:
         require_readable(conversations, self.reads)
         found = []
         for start in range(0, len(conversations), ROWS):
-            batch = self._batch(conversations[start : start + ROWS], answered=True)
-            log_probs = np.asarray(_log_probs(self.model, self.variables, batch))
-            counted = batch["target_weight"][:, 1:] > 0
-            found += [row[real] for row, real in zip(log_probs, counted, strict=True)]
+            batch = self._batch(conversations[start : start + ROWS], start, answered=True)
+            longest = round_up(int((batch["target_weight"] > 0).sum(1).max()), LENGTH)
+            rows = _log_probs(self._weighed(self.decoding.lora), longest, self.variables, batch)
+            found += [row[answer] for row, answer in zip(*map(np.asarray, rows), strict=True)]
         return found
 
-    def _replies(self, conversations: Sequence[Conversation], how: AnswerDecoding, keys: jax.Array) -> list[Reply]:
+    def _replies(
+        self, conversations: Sequence[Conversation], first: int, how: AnswerDecoding, keys: jax.Array
+    ) -> list[Reply]:
         model = self._weighed(how.lora)
-        batch = self._batch(conversations, answered=False)
-        x = np.asarray(_vectors(model, self.variables, batch))
+        batch = self._batch(conversations, first, answered=False)
+        read = _read(model, self.variables, batch)
         sampling = how.sampling.replace(end=self.layout.end_id)
         if how.beams > 1:
-            beams = beam_search(model, self.variables, x, batch["mask"], sampling, how.beam)
+            beams = beam_search(model, self.variables, read.values, read.mask, sampling, how.beam)
             fields = map(np.asarray, (beams.ids, beams.mask, beams.scores))
             return [self._best(*row) for row in zip(*fields, strict=True)]
-        made = generate(model, self.variables, x, batch["mask"], keys, sampling)
+        made = generate(model, self.variables, read.values, read.mask, keys, sampling)
         return [self._reply(*row) for row in zip(*map(np.asarray, (made.ids, made.mask, made.log_probs)), strict=True)]
 
     def _weighed(self, lora: float) -> SpeechAwareLM | LoRAModel:
@@ -116,27 +120,29 @@ class SpeechAwareSystem:
             return self.model
         return self.model.at(**{config.name: lora for config in self.model.configs})
 
-    def _batch(self, conversations: Sequence[Conversation], answered: bool) -> Batch:
-        """Rows of few shapes."""
-        said = [self._at_rate(one) for one in conversations]
-        entries = [self.layout.entries(one, answered) for one in said]
-        clips = [clip for one in said for clip in clips_of(one)]
+    def _batch(self, conversations: Sequence[Conversation], first: int, answered: bool) -> Batch:
+        """Rows of few shapes; `first`: number of the first conversation, for people."""
+        said = [self._at_rate(one, f"conversation {place}") for place, one in enumerate(conversations, first)]
+        layout = dataclasses.replace(self.layout, targets="answers")
+        entries = [layout.entries(one, answered) for one in said]
+        clips = [clips_of(one) for one in said]
+        longest = round_up(max((len(clip.samples) for one in clips for clip in one), default=1), self.rate_hz)
         example = SpeechPromptExample(
-            layout=self.layout,
+            layout=layout,
             task=SpeechTaskConfig(),
             rate_hz=self.rate_hz,
-            clip=round_up(max([len(clip.samples) for clip in clips] or [1]), self.rate_hz),
+            clip=longest if layout.window is None else min(longest, layout.window),
             length=round_up(max(len(one.ids) for one in entries), LENGTH),
-            clips=max([len(clips_of(one)) for one in said] or [1]) or 1,
+            clips=max(1, *map(len, clips)),
         )
         rows = [{**example.samples(one), **example.row(own)} for one, own in zip(said, entries, strict=True)]
         return stacked(rows)
 
-    def _at_rate(self, conversation: Conversation) -> Conversation:
+    def _at_rate(self, conversation: Conversation, name: str) -> Conversation:
         def part(part: Speech | Text) -> Speech | Text:
             if isinstance(part, Text):
                 return part
-            samples = checked(part.samples, "samples")
+            samples = checked(part.samples, f"{name}: samples")
             return Speech(resample(samples, part.rate_hz, self.rate_hz), self.rate_hz)
 
         return tuple(Message(message.role, tuple(map(part, message.parts))) for message in conversation)
@@ -156,24 +162,25 @@ class SpeechAwareSystem:
 
 
 @partial(jax.jit, static_argnums=0)
-def _vectors(model: Any, variables: Any, batch: Batch) -> Float[Array, "B S D"]:
+def _read(model: Any, variables: Any, batch: Batch) -> Frames:
     """What the language model reads."""
 
-    def read(model: SpeechAwareLM) -> Float[Array, "B S D"]:
+    def read(model: SpeechAwareLM) -> Frames:
         speech = model.speech(model.heard(batch["samples"], batch["sample_mask"]))
-        return splice(model.embed(batch["ids"]), speech.values, batch["speech_at"])
+        return model.vectors(batch["ids"], speech, batch["speech_at"], batch["mask"])
 
     return model.apply(variables, method=read)
 
 
-@partial(jax.jit, static_argnums=0)
-def _log_probs(model: Any, variables: Any, batch: Batch) -> Float[Array, "B T"]:
-    """Of each entry but the first, given those before it."""
-
-    def read(model: SpeechAwareLM) -> Float[Array, "B S V"]:
-        args = (batch[name] for name in ("samples", "sample_mask", "ids", "speech_at", "mask"))
-        return model(*args)
-
-    logits = model.apply(variables, method=read)[:, :-1]
-    targets = jnp.asarray(batch["ids"])[:, 1:, None]
-    return jnp.take_along_axis(jax.nn.log_softmax(logits, axis=-1), targets, axis=-1)[..., 0]
+@partial(jax.jit, static_argnums=(0, 1))
+def _log_probs(
+    model: Any, longest: int, variables: Any, batch: Batch
+) -> tuple[Float[Array, "B T"], Bool[Array, "B T"]]:
+    """ln p of what is answered, up to `longest` ids of each row: only there are the logits made."""
+    features, mask = model.apply(variables, batch, method=read_rows)
+    targets, counted = following(batch["ids"], batch["target_weight"], mask)
+    places = jnp.argsort(counted == 0, axis=1, stable=True)[:, :longest]
+    targets, counted = (jnp.take_along_axis(x, places, axis=1) for x in (targets, counted))
+    features = jnp.take_along_axis(features, places[..., None], axis=1)
+    log_probs = jax.nn.log_softmax(model.apply(variables, features, method="head"), axis=-1)
+    return jnp.take_along_axis(log_probs, targets[..., None], axis=-1)[..., 0], counted > 0

@@ -29,6 +29,19 @@ class MarkedTokens(Protocol):
     def special(self, name: str) -> int: ...
 
 
+def encode_together(tokens: MarkedTokens, texts: Sequence[tuple[str, bool]]) -> list[int]:
+    """Ids of neighbouring texts as of one, special tokens counting in those that are marks: (text, is it a mark?).
+
+    Sub-words reach over the border of a mark and of words, as they do where a template is filled in and read whole. A
+    special token that words spell stays words; then each text is read apart from the others.
+    """
+    words = [text for text, is_mark in texts if not is_mark]
+    if all(tokens.encode_marked(text) == tokens.encode(text) for text in words):
+        return tokens.encode_marked("".join(text for text, _ in texts))
+    apart = (tokens.encode_marked(text) if is_mark else tokens.encode(text) for text, is_mark in texts)
+    return [token for ids in apart for token in ids]
+
+
 class SpecialsConfig(Config):
     """Special tokens, from id 0, and the ids of a plain tokenizer after them."""
 

@@ -2,8 +2,8 @@
 
     CHATML.pieces(conversation, answered=True)
 
-gives what is read in order: marks (whose special tokens count), words, clips by number. Words and marks become ids
-apart from each other, so that no word of a user becomes a mark.
+gives what is read in order: marks (whose special tokens count), words, clips by number. Which is which stays known, so
+that no word of a user becomes a special token.
 """
 
 from collections.abc import Iterator, Sequence
@@ -33,8 +33,9 @@ class Template(Config):
     """What stands before and after each message, by its role, and around each clip.
 
     `begin` opens the whole. `between` joins the parts of one message. `default_system`: what is said where no message
-    is of the system; None: nothing. `numbered`: stands before each clip, `{number}` counting from 1. The mark after the
-    assistant's message ends a reply.
+    is of the system; None: nothing. `nested_system`: what the system says stands inside the next message, behind what
+    opens that (LLaMA 2). `numbered`: stands before each clip, `{number}` counting from 1. What stands after the message
+    of the assistant ends a reply: one special token, with or without spaces and new lines about it.
     """
 
     begin: str = ""
@@ -45,9 +46,10 @@ class Template(Config):
     between: str = ""
     numbered: str = ""
     default_system: str | None = None
+    nested_system: bool = False
 
     def __post_init__(self) -> None:
-        require(bool(self.assistant[1]), "assistant", self.assistant, "what stands after it ends a reply: not empty")
+        require(bool(self.end), "assistant", self.assistant, "what stands after it ends a reply: not empty")
 
     def pieces(self, conversation: Conversation, answered: bool) -> list[Piece]:
         """All that is read; `answered`: the last message is the assistant's answer, else it is to come.
@@ -62,18 +64,21 @@ class Template(Config):
         if self.default_system is not None and all(message.role != "system" for message in said):
             said = (Message("system", (Text(self.default_system),)), *said)
         clips = iter(range(sum(len(message.speech) for message in said)))
-        found = [Piece(self.begin, True)]
+        found, inside = [Piece(self.begin, True)], list[Piece]()
         for message in said:
-            found += self._message(message, clips)
-        found.append(Piece(self.assistant[0], True))
+            own = self._message(message, inside, clips)
+            inside = own if self.nested_system and message.role == "system" else []
+            found += own if not inside else []
+        found += [*inside, Piece(self.assistant[0], True)]
         if answered:
             words = conversation[-1].text
             found += [Piece(words, answer=True), Piece(self.assistant[1].rstrip("\n"), True, answer=True)]
         return [piece for piece in found if piece.text or piece.clip is not None]
 
-    def _message(self, message: Message, clips: Iterator[int]) -> list[Piece]:
+    def _message(self, message: Message, inside: list[Piece], clips: Iterator[int]) -> list[Piece]:
+        """`inside`: what is said behind that which opens the message."""
         before, after = {"system": self.system, "user": self.user, "assistant": self.assistant}[message.role]
-        found = [Piece(before, True)]
+        found = [Piece(before, True), *inside]
         for place, part in enumerate(message.parts):
             found += [Piece(self.between, True)] if place else []
             if isinstance(part, Speech):
@@ -86,8 +91,8 @@ class Template(Config):
 
     @property
     def end(self) -> str:
-        """The first token of this mark ends a reply."""
-        return self.assistant[1].rstrip("\n")
+        """The special token that ends a reply."""
+        return self.assistant[1].strip()
 
 
 CHATML = Template(
@@ -108,12 +113,13 @@ VICUNA = Template(
 )
 """SALMONN's form of Vicuna's."""
 LLAMA2 = Template(
-    begin="<s>",
     system=("<<SYS>>\n", "\n<</SYS>>\n\n"),
-    user=("[INST] ", " [/INST]"),
-    assistant=(" ", " </s>"),
+    user=("<s>[INST] ", " [/INST]"),
+    assistant=("", " </s>"),
     speech=("<SPEECH> ", " </SPEECH> "),
+    nested_system=True,
 )
+"""The space in front of an answer is what its tokenizer puts before every text."""
 PLAIN = Template(begin="<s>", user=("", "\n"), assistant=("", "</s>"), between=" ")
 """For a language model of one's own that knows no roles."""
 

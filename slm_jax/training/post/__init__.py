@@ -1,5 +1,7 @@
 """Post-training: stages that make a system do what it is asked.
 
-Answers    a speech-aware text LM learns to answer         (`training.post.speech_aware`)
-Features   what frozen encoders make of clips, kept         (`training.post.clip_features`)
+Answers    a speech-aware text LM learns to answer           (`training.post.speech_aware`)
+Going on   what an earlier stage of the kind trained stays   (`training.post.going_on`)
+Dev        nats per word, and after other speech             (`training.post.dev_answers`)
+Features   what frozen encoders make of clips, kept          (`training.post.clip_features`)
 """

@@ -72,8 +72,7 @@ def _rows(clips: Clips, model: Any, params: Any, name: str, show: bool) -> Itera
     frames = in_order(_encoded(clips, model, params, name, show), len(clips))
     for place, lengths in enumerate(clips.lengths):
         own = list(islice(frames, len(lengths)))
-        width = own[0].shape[-1] if own else 1
-        values = np.concatenate(own) if own else np.zeros((0, width), np.float32)
+        values = np.concatenate([np.zeros((0, model.config.encoders[0].width), np.float32), *own])
         counts = np.array([len(one) for one in own], np.int32)
         yield {"id": clips.source[place]["id"], "features": values, "counts": counts}
 

@@ -3,6 +3,7 @@
 What is trained is what no frozen part owns: the adapter, LoRA, and parts that a `PartSource` does not freeze.
 """
 
+import dataclasses
 import shutil
 from collections.abc import Sequence
 from functools import partial
@@ -19,7 +20,7 @@ from slm_jax.core.errors import UserError, require
 from slm_jax.core.part_source import PartSource, stages_of
 from slm_jax.core.trees import matching
 from slm_jax.data.corpus import CorpusConfig
-from slm_jax.data.examples.speech_prompts import PromptLayout, SpeechPromptExample, problems, stacked
+from slm_jax.data.examples.speech_prompts import PromptLayout, SpeechPromptExample, problems
 from slm_jax.data.examples.speech_tasks import SpeechTaskConfig
 from slm_jax.data.joined import Subset
 from slm_jax.data.mixture import MixtureConfig, PartConfig
@@ -37,6 +38,8 @@ from slm_jax.training.loop import Evaluate
 from slm_jax.training.part_record import Parts, recorded_configs
 from slm_jax.training.parts import check_parts, open_parts, outlined
 from slm_jax.training.post.clip_features import with_features
+from slm_jax.training.post.dev_answers import on_answers
+from slm_jax.training.post.going_on import check_frozen_parts
 from slm_jax.training.run_folder import StageFolder
 from slm_jax.training.stages import RunConfig, StageContext, require_form
 from slm_jax.training.step import Player
@@ -46,6 +49,8 @@ OWNED = matching("(params|lora)/")
 DEV_BATCHES = 4
 CACHE_BYTES = 20e9
 """Features up to so many bytes are kept where that is cheaper."""
+TaskItems = tuple[Any, SpeechPromptExample]
+"""The items that a task can use, and how they become examples."""
 
 
 class SpeechAwareStageConfig(GradientStageConfig):
@@ -55,7 +60,8 @@ class SpeechAwareStageConfig(GradientStageConfig):
         `parts`: where the weights of `encoder` (`encoder_1` ...) and `lm` come from: `frozen/lm` keeps them as they
         are, `params/lm` with `frozen=False` trains them. `adapter` and, of several encoders, `join` are born here.
         `lora`: adapters on paths of the whole model, such as `lm/.*/attention/(query|value)`. `goes_on`: an earlier
-        stage of this kind, whose trained weights are the start.
+        stage of this kind, whose trained weights are the start. What it trained and this stage freezes is named as a
+        part of its own: `PartSource(path="frozen/encoder", source="stage:EARLIER", take="encoder")`.
     Prompts
         `tokens` and `template` are those of the LM. `tasks`: one, or a mixture whose parts have one each as `example`.
         `targets`: "answers", or "all" words of a row.
@@ -94,11 +100,6 @@ class SpeechAwareStageConfig(GradientStageConfig):
         return MixtureConfig(parts=(PartConfig(name="task", weight=1.0, example=self.tasks),))
 
     @property
-    def drawn(self) -> int:
-        """Examples that training draws in all."""
-        return self.train.steps * self.batches.batch
-
-    @property
     def needs(self) -> tuple[str, ...]:
         before = () if self.goes_on is None else (self.goes_on,)
         return tuple(dict.fromkeys((*stages_of(self.parts), *before)))
@@ -111,11 +112,16 @@ class SpeechAwareStageConfig(GradientStageConfig):
 
     def plan(self, folder: StageFolder, context: StageContext) -> Plan:
         parts = open_parts(self.parts, folder)
+        if self.goes_on is not None:
+            earlier = context.finished(self.goes_on)
+            theirs = SpeechAwareStageConfig.of(earlier).lora
+            require(theirs is None or self.lora == theirs, "lora", self.lora, f"stage {earlier.name!r} has {theirs}")
+            check_frozen_parts(parts, earlier)
         model = self.model(parts.configs)
         layout = self.layout(model.config, self.tokens.make())  # type: ignore[attr-defined]
         found = [self._part(part, layout, context, "train") for part in self.mixture.parts]
-        if self._keeps_features(model, parts, sum(len(source) for source, _ in found), context):
-            found = [self._featured(*one, model, parts, folder, context, i) for i, one in enumerate(found)]
+        if self._keeps_features(model, sum(len(source) for source, _ in found), context):
+            found = self._with_features(found, model, parts, folder, context)
         weights = [part.weight for part in self.mixture.parts]
         sources = [(source, weight) for (source, _), weight in zip(found, weights, strict=True)]
         examples = [example for _, example in found]
@@ -148,12 +154,19 @@ class SpeechAwareStageConfig(GradientStageConfig):
         shutil.copyfile(self.tokens.path, folder.path / TOKENIZER)
         return [*made, TOKENIZER]
 
+    def model_of(self, folder: StageFolder) -> tuple[SpeechAwareLMConfig, str]:
+        return self.model(recorded_configs(folder)).config, ""
+
+    def planned_model(self, run: RunConfig) -> SpeechAwareLMConfig:
+        return self.model(outlined(self.parts, run)[0]).config
+
     def model(self, configs: dict[str, Config]) -> SpeechAwareLM | LoRAModel:
         """The parts of these configs (by path) put together, with LoRA where there is any."""
-        by_name = {path.split("/", 1)[1]: config for path, config in configs.items()}
-        names = [encoder_name(place) for place in range(len(by_name))]
-        encoders = tuple(by_name[name] for name in names if name in by_name)
-        require("lm" in by_name, "parts", sorted(configs), "one of them must be lm")
+        by_name = {path.split("/", 1)[-1]: config for path, config in configs.items()}
+        names = [encoder_name(place) for place in range(len(by_name) - 1)]
+        complete = len(by_name) > 1 and by_name.keys() == {"lm", *names}
+        require(complete, "parts", sorted(configs), "must be lm and encoder (then encoder_1 ...), in frozen or params")
+        encoders = tuple(by_name[name] for name in names)
         config = SpeechAwareLMConfig(encoders=encoders, adapter=self.adapter, lm=by_name["lm"], join=self.join)
         return config.make() if self.lora is None else with_lora(config.make(), self.lora)
 
@@ -161,6 +174,8 @@ class SpeechAwareStageConfig(GradientStageConfig):
         """How conversations become rows of this model; raises `UserError` where the tokens do not fit its table."""
         rule = f"the table of the language model has {config.vocabulary} rows: they are not of one model"
         require(tokens.size <= config.vocabulary, "tokens", tokens.size, rule)
+        room = config.max_positions is None or self.length <= config.max_positions
+        require(room, "length", self.length, f"the language model has {config.max_positions} positions")
         return PromptLayout(tokens, self.template, config.frames_out, self.targets, config.window)
 
     def finished(self, folder: StageFolder) -> tuple[SpeechAwareLM | LoRAModel, PromptLayout, dict[str, Any]]:
@@ -171,21 +186,15 @@ class SpeechAwareStageConfig(GradientStageConfig):
         return model, self.layout(model.config, tokens.make()), trained(folder)[1]  # type: ignore[attr-defined]
 
     def _learner(self, model: SpeechAwareLM | LoRAModel) -> Learner:
-        plain = model.model if isinstance(model, LoRAModel) else model
-        frozen = {source.path.split("/", 1)[1] for source in self.parts if source.frozen}
-
         def initialise(key: jax.Array) -> dict[str, Any]:
-            make = partial(_born, plain)
-            variables = make(key) if self.lora is None else lora_initialise(make, self.lora)(key)
-            own = {name: tree for name, tree in variables["params"].items() if name not in frozen}
+            variables = self._born(model, key)
+            own = {name: tree for name, tree in variables["params"].items() if name not in self._frozen}
             return {**variables, "params": own}
 
         objective = Answers(model, self.objective)
         return initialise, [Player(name="answers", objective=objective, optimizer=self.optimizer, owns=OWNED)]
 
-    def _part(
-        self, part: PartConfig, layout: PromptLayout, context: StageContext, split: str
-    ) -> tuple[Subset, SpeechPromptExample]:
+    def _part(self, part: PartConfig, layout: PromptLayout, context: StageContext, split: str) -> TaskItems:
         """The items of a split that a task can use, and how they become examples; the others are counted."""
         task = part.example
         assert isinstance(task, SpeechTaskConfig)  # for the type checker
@@ -194,7 +203,10 @@ class SpeechAwareStageConfig(GradientStageConfig):
         example = SpeechPromptExample(layout, task, rate_hz, clip, self.length, self.clips)
         source = context.source(split, task.kinds)
         if part.corpus is not None:
-            source = Subset(source, source.places[part.corpus])
+            places = getattr(source, "places", {})
+            known = f"the run has {', '.join(places) or 'a single corpus without a name'}"
+            require(part.corpus in places, f"corpus of part {part.name!r}", part.corpus, known)
+            source = Subset(source, places[part.corpus])
         kept, reasons = problems(example, source)
         if reasons:
             told = "; ".join(f"{count} ({reason})" for reason, count in reasons.items())
@@ -205,18 +217,15 @@ class SpeechAwareStageConfig(GradientStageConfig):
             )
         return Subset(source, kept), example
 
-    def _keeps_features(self, model: Any, parts: Parts, items: int, context: StageContext) -> bool:
+    def _keeps_features(self, model: SpeechAwareLM | LoRAModel, items: int, context: StageContext) -> bool:
         """Whether each clip is encoded once, which the log says with the reason."""
-        encoders = [source for source in self.parts if source.path.split("/")[1].startswith("encoder")]
-        possible = all(source.frozen for source in encoders) and self.join is None and jax.process_count() == 1
-        if not possible or self.cache is False:
+        reason = self._why_not_kept(model)
+        require(self.cache is not True or reason is None, "cache", self.cache, f"features are not kept: {reason}")
+        if self.cache is False or reason is not None:
             return False
-        config = model.config
+        config, drawn = model.config, self.train.steps * self.batches.batch
         frames = config.frames_heard(round(self.clip_s * context.corpus.rate_hz))
-        size, drawn = (
-            4.0 * items * self.clips * frames * config.encoders[0].width,
-            self.train.steps * self.batches.batch,
-        )
+        size = 4.0 * items * self.clips * frames * config.encoders[0].width
         cheaper = drawn > items and size <= CACHE_BYTES
         if self.cache or cheaper:
             context.say(
@@ -225,24 +234,29 @@ class SpeechAwareStageConfig(GradientStageConfig):
             )
         return bool(self.cache or cheaper)
 
-    def _featured(
-        self,
-        source: Any,
-        example: SpeechPromptExample,
-        model: Any,
-        parts: Parts,
-        folder: StageFolder,
-        context: StageContext,
-        number: int,
-    ) -> tuple[Any, SpeechPromptExample]:
+    def _why_not_kept(self, model: SpeechAwareLM | LoRAModel) -> str | None:
+        """Why what encoders make of a clip cannot be kept; None where it can."""
+        if self.join is not None:
+            return "there are several encoders"
+        if "encoder" not in self._frozen:
+            return "the encoder is trained"
+        if "encoder" in jax.eval_shape(partial(self._born, model), jax.random.key(0)).get("lora", {}):
+            return "LoRA changes the encoder"
+        return "there are several processes" if jax.process_count() > 1 else None
+
+    def _with_features(
+        self, found: Sequence[TaskItems], model: Any, parts: Parts, folder: StageFolder, context: StageContext
+    ) -> list[TaskItems]:
+        """The items with what the encoder makes of their clips, from tables that are written unless they are there."""
         boxed = parts.frozen["frozen"]["encoder"]
-        params = {
-            "encoder": load_part(unbox(boxed), shardings_for(boxed, self.train.mesh.make(), self.train.mesh.rules))
-        }
-        table = folder.path / FEATURES / str(number)
-        found = with_features(source, example, model, params, table, f"{self.name} features", context.progress)
-        frames = model.config.frames_heard(example.clip)
-        return found, SpeechPromptExample(**{**vars(example), "frames": frames})
+        shardings = shardings_for(boxed, self.train.mesh.make(), self.train.mesh.rules)
+        encoder = {"encoder": load_part(unbox(boxed), shardings)}
+        name, show, made = f"{self.name} features", context.progress, list[TaskItems]()
+        for number, (source, example) in enumerate(found):
+            table, frames = folder.path / FEATURES / str(number), model.config.frames_heard(example.clip)
+            joined = with_features(source, example, _plain(model), encoder, table, name, show)
+            made.append((joined, dataclasses.replace(example, frames=frames)))
+        return made
 
     def _evaluation(self, model: Any, layout: PromptLayout, context: StageContext) -> Evaluate | None:
         """Nats per word of held-out answers, and with the speech of other items."""
@@ -251,25 +265,27 @@ class SpeechAwareStageConfig(GradientStageConfig):
             source, example = self._part(part, layout, context, "dev")
             count = min(len(source), DEV_BATCHES * self.batches.batch)
             rows += [example(source[i], np.random.default_rng(i)) for i in range(count)]
-        size = self.batches.batch
-        batches = [stacked(rows[start : start + size]) for start in range(0, len(rows) - size + 1, size)]
-        if not batches:
-            context.say(f"stage {self.name}: fewer than {size} dev items: nothing is measured on them while training")
-            return None
-        objective = Answers(model, self.objective)
-        loss = jax.jit(lambda variables, frozen, batch: objective(variables, batch, None, frozen).terms["answer"])
-
-        def evaluate(state: Any, frozen: Any) -> dict[str, float]:
-            own = [loss(state.served, frozen, batch) for batch in batches]
-            other = [loss(state.served, frozen, with_other_speech(batch)) for batch in batches]
-            return {"nats_per_word": _mean(own), "nats_per_word_other_speech": _mean(other)}
-
+        evaluate = on_answers(Answers(model, self.objective), rows, self.batches.batch)
+        if evaluate is None:
+            few = f"fewer than {self.batches.batch} dev items"
+            context.say(f"stage {self.name}: {few}: nothing is measured on them while training")
         return evaluate
 
     def _earlier(self, context: StageContext) -> dict[str, Any]:
-        """The trained weights of the stage that this one goes on from."""
+        """What the stage that this one goes on from trained, of what is trained here."""
         assert self.goes_on is not None  # for the type checker
-        return trained(context.finished(self.goes_on))[1]
+        variables = trained(context.finished(self.goes_on))[1]
+        own = {name: tree for name, tree in variables["params"].items() if name not in self._frozen}
+        return {**variables, "params": own}
+
+    @property
+    def _frozen(self) -> set[str]:
+        """Names of the parts that are not trained."""
+        return {source.path.split("/", 1)[-1] for source in self.parts if source.frozen}
+
+    def _born(self, model: SpeechAwareLM | LoRAModel, key: jax.Array) -> dict[str, Any]:
+        make = partial(_born, _plain(model))
+        return make(key) if self.lora is None else lora_initialise(make, self.lora)(key)
 
     def _shapes(self, rows: int, clip: int) -> Shapes:
         def array(dtype: Any, *shape: int) -> jax.ShapeDtypeStruct:
@@ -281,23 +297,17 @@ class SpeechAwareStageConfig(GradientStageConfig):
         return {**clips, **row, "example": array(np.int64)}
 
 
-def with_other_speech(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Every row with the clips of the next one."""
-    heard = ("samples", "sample_mask", "features", "feature_mask")
-    return {name: np.roll(value, -1, axis=0) if name in heard else value for name, value in batch.items()}
-
-
 def _born(model: SpeechAwareLM, key: jax.Array) -> dict[str, Any]:
-    samples = jnp.zeros((1, 1, 16_000))
+    samples = jnp.zeros((1, 1, min(16_000, model.config.window or 16_000)))
     ids = jnp.zeros((1, 2), jnp.int32)
     return model.init(key, samples, jnp.ones(samples.shape, bool), ids, ids - 1, jnp.ones(ids.shape, bool))
+
+
+def _plain(model: SpeechAwareLM | LoRAModel) -> SpeechAwareLM:
+    return model.model if isinstance(model, LoRAModel) else model
 
 
 def _speech_s(batch: dict[str, np.ndarray], frame_s: float, rate_hz: int) -> float:
     if "samples" in batch:
         return float(batch["sample_mask"].sum()) / rate_hz
     return float(batch["feature_mask"].sum()) * frame_s
-
-
-def _mean(terms: Sequence[Any]) -> float:
-    return float(sum(term.total for term in terms) / sum(term.count for term in terms))
