@@ -66,8 +66,8 @@ class SpeechAwareStageConfig(GradientStageConfig):
         `tokens` and `template` are those of the LM. `tasks`: one, or a mixture whose parts have one each as `example`.
         `targets`: "answers", or "all" words of a row.
     Shapes
-        Clips of up to `clip_s` seconds, `clips` of them in a row of `length` entries. What does not fit is left out
-        and counted, never cut.
+        Clips of up to `clip_s` seconds, `clips` of them in a row of `length` entries. An encoder-decoder has answers
+        apart, of up to `written` ids. What does not fit is left out and counted, never cut.
     `cache`: keep what frozen encoders make of each clip; None: where that is cheaper, which the log says.
     """
 
@@ -83,6 +83,7 @@ class SpeechAwareStageConfig(GradientStageConfig):
     clip_s: float = 10.0
     clips: int = 1
     length: int = 128
+    written: int | None = None
     cache: bool | None = None
     objective: NextTokenConfig = NextTokenConfig()
 
@@ -142,7 +143,7 @@ class SpeechAwareStageConfig(GradientStageConfig):
         return Outline(
             *self._learner(model),
             batch=self._shapes(rows, round(self.clip_s * run.corpus.rate_hz)),
-            tokens=rows * self.length,
+            tokens=rows * (self.length + (self.written or 0)),
             speech_s=rows * self.clips * self.clip_s,
             frozen=shapes,
         )
@@ -174,8 +175,12 @@ class SpeechAwareStageConfig(GradientStageConfig):
         """How conversations become rows of this model; raises `UserError` where the tokens do not fit its table."""
         rule = f"the table of the language model has {config.vocabulary} rows: they are not of one model"
         require(tokens.size <= config.vocabulary, "tokens", tokens.size, rule)
-        room = config.max_positions is None or self.length <= config.max_positions
-        require(room, "length", self.length, f"the language model has {config.max_positions} positions")
+        apart = config.answers_apart
+        require((self.written is not None) == apart, "written", self.written, "goes with an encoder-decoder as lm")
+        require(not apart or self.targets == "answers", "targets", self.targets, "an encoder-decoder writes answers")
+        for field, stack in (("length", config.reader), ("written", config.writer)):
+            size, most = getattr(self, field), stack.max_positions
+            require(most is None or (size or 0) <= most, field, size, f"the language model has {most} positions")
         return PromptLayout(tokens, self.template, config.frames_out, self.targets, config.window)
 
     def finished(self, folder: StageFolder) -> tuple[SpeechAwareLM | LoRAModel, PromptLayout, dict[str, Any]]:
@@ -200,7 +205,7 @@ class SpeechAwareStageConfig(GradientStageConfig):
         assert isinstance(task, SpeechTaskConfig)  # for the type checker
         rate_hz = context.corpus.rate_hz
         clip = round(self.clip_s * rate_hz)
-        example = SpeechPromptExample(layout, task, rate_hz, clip, self.length, self.clips)
+        example = SpeechPromptExample(layout, task, rate_hz, clip, self.length, self.clips, written=self.written)
         source = context.source(split, task.kinds)
         if part.corpus is not None:
             places = getattr(source, "places", {})
@@ -294,6 +299,8 @@ class SpeechAwareStageConfig(GradientStageConfig):
         clips = {"samples": array(np.float32, self.clips, clip), "sample_mask": array(np.bool_, self.clips, clip)}
         ids = {"ids": np.int32, "speech_at": np.int32, "mask": np.bool_, "target_weight": np.float32}
         row = {name: array(dtype, self.length) for name, dtype in ids.items()}
+        if self.written is not None:
+            row |= {"answer_ids": array(np.int32, self.written), "target_weight": array(np.float32, self.written)}
         return {**clips, **row, "example": array(np.int64)}
 
 
