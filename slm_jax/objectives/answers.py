@@ -35,8 +35,7 @@ class Answers:
         how = {"deterministic": rng is None, "hears_alike": rng is None or not trains_encoders(variables)}
         rngs = None if rng is None else {"dropout": rng}
         features, targets, counted = self.model.apply(whole, batch, method=read_rows, rngs=rngs, **how)
-        sums = self._sums(whole, features, targets, counted)
-        count = counted.sum()
+        sums, count = self._sums(whole, features, targets, counted), count_of(batch)
         return Loss({"answer": Term(sums.loss, count)}, {"nll": (sums.nll, count), "accuracy": (sums.correct, count)})
 
     def _sums(self, variables: Variables, features: jax.Array, targets: jax.Array, counted: jax.Array) -> TokenSums:
@@ -68,6 +67,12 @@ def following(
     known = mask & (after < ids.shape[1])
     taken = [jnp.take_along_axis(x, jnp.minimum(after, ids.shape[1] - 1), axis=1) for x in (ids, weight)]
     return jnp.where(known, taken[0], 0), jnp.where(known, taken[1], 0.0)
+
+
+def count_of(batch: Batch) -> Float[Array, ""]:
+    """The sum of the weights of a batch, without the model: what is not real to it is speech, which nobody counts."""
+    weight = batch["target_weight"].astype(jnp.float32)
+    return (weight if "answer_ids" in batch else following(batch["ids"], weight, batch["mask"])[1]).sum()
 
 
 def read_rows(

@@ -37,10 +37,12 @@ LENGTH = 32
 class AnswerDecoding(Config):
     """How replies are drawn; 0 for `temperature` takes the likeliest word. `beams` above 1 follow that many replies.
 
+    A reply has `min_new` ids at least and `max_new` at most. `repetition_penalty` is for what the reply itself says.
     `lora`: how much LoRA counts, 1 as trained (SALMONN lowers it so that the text model's own abilities come back).
     """
 
     max_new: int = 64
+    min_new: int = 0
     temperature: float = 0.0
     top_k: int | None = None
     top_p: float | None = None
@@ -52,7 +54,7 @@ class AnswerDecoding(Config):
     @property
     def sampling(self) -> SamplingConfig:
         """The part that draws."""
-        names = ("max_new", "temperature", "top_k", "top_p", "repetition_penalty")
+        names = ("max_new", "min_new", "temperature", "top_k", "top_p", "repetition_penalty")
         return SamplingConfig(**{name: getattr(self, name) for name in names})
 
     @property

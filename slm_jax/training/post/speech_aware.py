@@ -26,7 +26,7 @@ from slm_jax.data.joined import Subset
 from slm_jax.data.mixture import MixtureConfig, PartConfig
 from slm_jax.data.pipeline import make_batches
 from slm_jax.data.shapes import Shapes
-from slm_jax.nn.lora import LoRAConfig, LoRAModel, lora_initialise, with_lora
+from slm_jax.nn.lora import LoRAConfig, LoRAModel, with_lora
 from slm_jax.objectives.answers import Answers
 from slm_jax.objectives.next_token import NextTokenConfig
 from slm_jax.parallel.sharding import shardings_for, unbox
@@ -192,7 +192,7 @@ class SpeechAwareStageConfig(GradientStageConfig):
 
     def _learner(self, model: SpeechAwareLM | LoRAModel) -> Learner:
         def initialise(key: jax.Array) -> dict[str, Any]:
-            variables = self._born(model, key)
+            variables = new_variables(model, key)
             own = {name: tree for name, tree in variables["params"].items() if name not in self._frozen}
             return {**variables, "params": own}
 
@@ -245,7 +245,7 @@ class SpeechAwareStageConfig(GradientStageConfig):
             return "there are several encoders"
         if "encoder" not in self._frozen:
             return "the encoder is trained"
-        if "encoder" in jax.eval_shape(partial(self._born, model), jax.random.key(0)).get("lora", {}):
+        if "encoder" in jax.eval_shape(partial(new_variables, model), jax.random.key(0)).get("lora", {}):
             return "LoRA changes the encoder"
         return "there are several processes" if jax.process_count() > 1 else None
 
@@ -288,10 +288,6 @@ class SpeechAwareStageConfig(GradientStageConfig):
         """Names of the parts that are not trained."""
         return {source.path.split("/", 1)[-1] for source in self.parts if source.frozen}
 
-    def _born(self, model: SpeechAwareLM | LoRAModel, key: jax.Array) -> dict[str, Any]:
-        make = partial(_born, _plain(model))
-        return make(key) if self.lora is None else lora_initialise(make, self.lora)(key)
-
     def _shapes(self, rows: int, clip: int) -> Shapes:
         def array(dtype: Any, *shape: int) -> jax.ShapeDtypeStruct:
             return jax.ShapeDtypeStruct((rows, *shape), dtype)
@@ -304,10 +300,12 @@ class SpeechAwareStageConfig(GradientStageConfig):
         return {**clips, **row, "example": array(np.int64)}
 
 
-def _born(model: SpeechAwareLM, key: jax.Array) -> dict[str, Any]:
+def new_variables(model: SpeechAwareLM | LoRAModel, key: jax.Array) -> dict[str, Any]:
+    """All variables of a model as they are born, LoRA too where it has any."""
     samples = jnp.zeros((1, 1, min(16_000, model.config.window or 16_000)))
     ids = jnp.zeros((1, 2), jnp.int32)
-    return model.init(key, samples, jnp.ones(samples.shape, bool), ids, ids - 1, jnp.ones(ids.shape, bool))
+    real = (jnp.ones(samples.shape, bool), jnp.ones(ids.shape, bool))
+    return model.init(key, samples, real[0], ids, ids - 1, real[1])
 
 
 def _plain(model: SpeechAwareLM | LoRAModel) -> SpeechAwareLM:
