@@ -6,6 +6,8 @@ Whisper              an encoder and a decoder that listens to it, and its publis
                      (`assemblies.whisper`)
 Phonetic tokenizer   features of a layer (or MFCC), treated, clustered: speech to units
                      (`assemblies.phonetic_tokenizer`)
+Unit sequences       those units without repetitions, or byte pairs of them
+                     (`assemblies.unit_sequences`)
 Prosodic tokenizer   those units with their durations and pitch, as classes and as real numbers
                      (`assemblies.prosodic_tokenizer`)
 """

@@ -21,14 +21,17 @@ from slm_jax.sequence_models.encoder_decoder import START, EncoderDecoderConfig
 
 TEXT = -1
 """Entry of an index table where a word stands."""
+Clips = Float[Array, "B C N"] | Int[Array, "B C N"]
+"""Samples, or ids where that is what the encoders read."""
 
 
 class SpeechAwareLMConfig(Config):
     """The parts, each by its config.
 
     `encoders`: one, or several that hear the same clip, whose frames `join` makes one; it says how many those are
-    (`frames_of`). `adapter`: to the width of `lm`, a `DecoderConfig` or an `EncoderDecoderConfig`, whose encoder reads
-    words and speech and whose decoder writes the answer.
+    (`frames_of`). They read samples unless they say otherwise (`reads`, a dtype): what is said of samples below is then
+    of ids. `adapter`: to the width of `lm`, a `DecoderConfig` or an `EncoderDecoderConfig`, whose encoder reads words
+    and speech and whose decoder writes the answer.
     """
 
     encoders: tuple[Any, ...]
@@ -40,6 +43,8 @@ class SpeechAwareLMConfig(Config):
         require(len(self.encoders) > 0, "encoders", self.encoders, "at least one")
         joined = (len(self.encoders) > 1) == (self.join is not None)
         require(joined, "join", self.join, f"goes with several encoders; there are {len(self.encoders)}")
+        kinds = sorted({dtype_read(encoder) for encoder in self.encoders})
+        require(len(kinds) == 1, "encoders", kinds, "all read the same: samples, or ids")
         width = self.adapter.width
         require(width == self.lm.width, "adapter.width", width, f"the language model's {self.lm.width}")
 
@@ -55,6 +60,11 @@ class SpeechAwareLMConfig(Config):
     def frames_out(self, samples: int) -> int:
         """Vectors that a clip of so many samples takes in a row."""
         return int(self.adapter.frames_out(self.frames_heard(samples)))
+
+    @property
+    def reads(self) -> str:
+        """The dtype of clips: float32 of samples, int32 of ids."""
+        return dtype_read(self.encoders[0])
 
     @property
     def window(self) -> int | None:
@@ -122,7 +132,7 @@ class SpeechAwareLM(nn.Module):
 
     def __call__(
         self,
-        samples: Float[Array, "B C N"],
+        samples: Clips,
         sample_mask: Bool[Array, "B C N"],
         ids: Int[Array, "B S"],
         speech_at: Int[Array, "B S"],
@@ -136,9 +146,7 @@ class SpeechAwareLM(nn.Module):
         read = self.vectors(ids, speech, speech_at, mask)
         return self.lm.head(self.run(read, answer, deterministic=deterministic))
 
-    def heard(
-        self, samples: Float[Array, "B C N"], sample_mask: Bool[Array, "B C N"], *, deterministic: bool = True
-    ) -> Frames:
+    def heard(self, samples: Clips, sample_mask: Bool[Array, "B C N"], *, deterministic: bool = True) -> Frames:
         """What the encoders make of the clips of B rows: Frames of B C rows."""
         flat, real = samples.reshape(-1, samples.shape[-1]), sample_mask.reshape(-1, sample_mask.shape[-1])
         encoders = [getattr(self, encoder_name(place)) for place in range(len(self.config.encoders))]
@@ -218,6 +226,11 @@ class SpeechAwareLM(nn.Module):
     @property
     def _writer(self) -> Decoder:
         return self.lm.decoder if self.config.answers_apart else self.lm
+
+
+def dtype_read(encoder: Any) -> str:
+    """The dtype of what an encoder of this config reads."""
+    return getattr(encoder, "reads", "float32")
 
 
 def encoder_name(place: int) -> str:

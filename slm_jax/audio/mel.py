@@ -70,8 +70,7 @@ class LogMel:
 
     def __init__(self, config: LogMelConfig) -> None:
         self.config = config
-        c = config
-        self.filters = mel_filterbank(c.mels, c.n_fft, c.rate_hz, c.low_hz, c.high_hz, c.mel_scale)
+        self.filters = self.filterbank(np.float32)
 
     def __call__(self, samples: Float[AnyArray, "B N"]) -> Float[Array, "B T M"]:
         """Features of rows without padding."""
@@ -80,6 +79,11 @@ class LogMel:
     def frames(self, samples: Float[AnyArray, "B N"], mask: Bool[AnyArray, "B N"]) -> Frames:
         """Features of right-padded rows: each real frame is what the row gives alone; the others are zero."""
         return _features(samples, mask, self.config)
+
+    def filterbank(self, dtype: Any) -> Float[np.ndarray, "F M"]:
+        """The filters, as precise as `dtype`."""
+        c = self.config
+        return mel_filterbank(c.mels, c.n_fft, c.rate_hz, c.low_hz, c.high_hz, c.mel_scale, dtype)
 
     def frame_count(self, n: Any) -> Any:
         """Frames for `n` samples (integer or integer array)."""
@@ -92,7 +96,8 @@ class LogMel:
 
 @partial(jax.jit, static_argnames="c")
 def _features(samples: Float[AnyArray, "B N"], mask: Bool[AnyArray, "B N"] | None, c: LogMelConfig) -> Frames:
-    samples = jnp.asarray(samples, jnp.float32)
+    samples = jnp.asarray(samples)
+    samples = samples.astype(jnp.promote_types(samples.dtype, jnp.float32))
     if mask is None:
         levels = _compressed(_energies(samples, None, c), None, c)
         return Frames(levels, jnp.ones(levels.shape[:2], bool))
@@ -111,7 +116,7 @@ def _energies(
     spectra = stft(samples, c.n_fft, c.hop, c.window_length, centre=c.padding == "centre", mask=mask)
     spectra = spectra[:, :-1] if c.padding == "centre" and c.drop_last else spectra
     energy = spectra.real**2 + spectra.imag**2
-    return (energy if c.power == 2 else jnp.sqrt(energy + 1e-9)) @ c.make().filters
+    return (energy if c.power == 2 else jnp.sqrt(energy + 1e-9)) @ c.make().filterbank(energy.dtype)
 
 
 def _compressed(
@@ -134,6 +139,7 @@ def mel_filterbank(
     low_hz: float | int = 0.0,
     high_hz: float | int | None = None,
     scale: str = "slaney",
+    dtype: Any = np.float32,
 ) -> Float[np.ndarray, "F M"]:
     """Triangular filters, F = n_fft // 2 + 1, for spectra on the left: `spectrum @ filters`.
 
@@ -152,7 +158,7 @@ def mel_filterbank(
     filters = np.maximum(0.0, np.minimum(rising, falling))
     if scale != "kaldi":
         filters *= 2.0 / (corners[2:] - corners[:-2])
-    return filters.astype(np.float32)
+    return filters.astype(dtype)
 
 
 def hz_to_mel(hz: Any, scale: str = "slaney") -> Any:

@@ -94,7 +94,8 @@ def stft(
     """
     if centre:
         samples = pad_reflected(samples, n_fft // 2, n_fft // 2, mask)
-    return jnp.fft.rfft(frame(samples, n_fft, hop) * _centred_window(window, window_length or n_fft, n_fft))
+    shape = _centred_window(window, window_length or n_fft, n_fft, samples.dtype)
+    return jnp.fft.rfft(frame(samples, n_fft, hop) * shape)
 
 
 @partial(jax.jit, static_argnames=("n_fft", "hop", "window_length", "window", "centre", "length"))
@@ -113,8 +114,9 @@ def istft(
     `length`: samples to return; by default (T - 1) * hop when centred and (T - 1) * hop + n_fft otherwise. Samples
     that no window covers (and those beyond the last frame) are zero.
     """
-    weights = _centred_window(window, window_length or n_fft, n_fft)
-    samples = overlap_add(jnp.fft.irfft(jnp.asarray(spectra), n_fft) * weights, hop)
+    pieces = jnp.fft.irfft(jnp.asarray(spectra), n_fft)
+    weights = _centred_window(window, window_length or n_fft, n_fft, pieces.dtype)
+    samples = overlap_add(pieces * weights, hop)
     cover = overlap_add(jnp.broadcast_to(weights**2, (1, spectra.shape[1], n_fft)), hop)
     samples = jnp.where(cover > 1e-8, samples / jnp.maximum(cover, 1e-8), 0.0)
     if centre:
@@ -155,8 +157,10 @@ def griffin_lim(
     return samples_of(magnitudes * phases)
 
 
-def _centred_window(name: str, length: int, n_fft: int) -> Float[Array, "W"]:
-    """The window with zeros on both sides up to `n_fft`."""
+def _centred_window(name: str, length: int, n_fft: int, dtype: Any) -> Float[Array, "W"]:
+    """The window with zeros on both sides up to `n_fft`, as precise as `dtype` and as float32 at least."""
     require(0 < length <= n_fft, "window_length", length, f"1 to n_fft = {n_fft}")
     left = (n_fft - length) // 2
-    return jnp.asarray(np.pad(window_of(name, length), (left, n_fft - length - left)), jnp.float32)
+    return jnp.asarray(
+        np.pad(window_of(name, length), (left, n_fft - length - left)), jnp.promote_types(dtype, jnp.float32)
+    )

@@ -26,5 +26,6 @@ References   the PyTorch models that ours are held to                (`interop.r
                                                                       `interop.reference_encoders`)
              vocoders                                                (`interop.reference_vocoders`,
                                                                       `interop.reference_hifigan`)
+             Whisper                                                 (`interop.reference_whisper`)
              what is timed                                           (`interop.reference_bench`)
 """

@@ -22,16 +22,14 @@ Arrays = dict[str, np.ndarray]
 class Reference:
     """One PyTorch model.
 
-    `kind`: "decoder" (inputs `ids` and `mask` [B, S]), "encoder" (`samples` and `mask` [B, N]) or "vocoder"
-    (`features` [B, T, D], or `units` [B, T] with `speaker` and `language` [B]; `mask` [B, T]).
     `hub_config`: its config.json. `weights`: its arrays in float32 under the names of `spelling`.
-    `run`: inputs -> name -> activations [B, steps, ...]; the mask None means that all is real.
+    `run`: inputs -> name -> activations [B, steps, ...]; a mask that is None means that all is real. Which inputs there
+    are is the affair of its kind (`workbench.comparable_decoder` and its like).
     `tiny`: weights were drawn, and every activation should have a standard deviation between 0.1 and 10.
     """
 
     family: str
     variant: str
-    kind: str
     spelling: str
     hub_config: dict[str, Any]
     weights: Arrays

@@ -73,7 +73,7 @@ def _reference(family: str, variant: str, model: Any, hub_config: dict, dtype: s
     def run(inputs: Mapping[str, np.ndarray | None]) -> Arrays:
         return _activations(family, model, inputs)
 
-    return Reference(family, variant, "decoder", "transformers", hub_config, weights, run, tiny)
+    return Reference(family, variant, "transformers", hub_config, weights, run, tiny)
 
 
 def _activations(family: str, model: Any, inputs: Mapping[str, np.ndarray | None]) -> Arrays:

@@ -72,7 +72,7 @@ def _reference(
         samples = _normalised(inputs["samples"], inputs["mask"]) if normalise else inputs["samples"]
         return _activations(model, {**inputs, "samples": samples})
 
-    return Reference(family, variant, "encoder", "transformers", hub_config, weights, run, tiny)
+    return Reference(family, variant, "transformers", hub_config, weights, run, tiny)
 
 
 def _normalised(samples: Any, mask: Any) -> np.ndarray:

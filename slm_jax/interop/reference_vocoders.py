@@ -121,7 +121,7 @@ def _mel_reference(family: str, variant: str, model: Any, hub_config: dict, dtyp
         return _activations(model, "", {}, lambda: model(mels))
 
     spelling = "original" if family == "hifigan" else "transformers"
-    return Reference(family, variant, "vocoder", spelling, hub_config, weights, run, tiny)
+    return Reference(family, variant, spelling, hub_config, weights, run, tiny)
 
 
 def _units(variant: str, seed: int, dtype: str) -> Reference:
@@ -142,7 +142,7 @@ def _units(variant: str, seed: int, dtype: str) -> Reference:
         places = {"log_durations": "dur_predictor"} if variant == "durations" else {}
         return _activations(model, "", places, lambda: model(features(model, units, speaker, log_f0)))
 
-    return Reference("unit_hifigan", variant, "vocoder", "fairseq", hub_config, weights, run, True)
+    return Reference("unit_hifigan", variant, "fairseq", hub_config, weights, run, True)
 
 
 def _log_f0(inputs: Mapping[str, np.ndarray | None]) -> np.ndarray:
@@ -171,7 +171,7 @@ def _seamless(variant: str, seed: int, dtype: str) -> Reference:
         places = {"log_durations": "dur_predictor"}
         return _activations(model, "hifi_gan", places, lambda: model(units, speaker[:, None], language[:, None]))
 
-    return Reference("code_hifigan", variant, "vocoder", "transformers", hub_config, weights, run, True)
+    return Reference("code_hifigan", variant, "transformers", hub_config, weights, run, True)
 
 
 def _activations(model: Any, generator: str, places: dict[str, str], run: Callable[[], Any]) -> Arrays:

@@ -9,12 +9,21 @@ from slm_jax.interop.reference import Reference
 from slm_jax.interop.reference_decoders import DECODERS, decoder_from_folder, tiny_decoder
 from slm_jax.interop.reference_encoders import ENCODERS, encoder_from_folder, tiny_encoder
 from slm_jax.interop.reference_vocoders import VOCODERS, tiny_vocoder, vocoder_from_folder
+from slm_jax.interop.reference_whisper import WHISPERS, tiny_whisper, whisper_from_folder
+
+KINDS: tuple[tuple[tuple[tuple[str, str], ...], Callable[..., Reference], Callable[..., Reference]], ...] = (
+    (DECODERS, tiny_decoder, decoder_from_folder),
+    (ENCODERS, tiny_encoder, encoder_from_folder),
+    (VOCODERS, tiny_vocoder, vocoder_from_folder),
+    (WHISPERS, tiny_whisper, whisper_from_folder),
+)
+"""(family, variant) of each kind of model, what builds one small, and what reads one from a folder."""
 
 
 def builders() -> dict[str, dict[str, Callable[[int, str], Reference]]]:
     """Family -> variant -> builder of (seed, dtype); nothing is built yet."""
     found: dict[str, dict[str, Callable[[int, str], Reference]]] = {}
-    for names, build in ((DECODERS, tiny_decoder), (ENCODERS, tiny_encoder), (VOCODERS, tiny_vocoder)):
+    for names, build, _ in KINDS:
         for family, variant in names:
             found.setdefault(family, {})[variant] = _bound(build, family, variant)
     return found
@@ -32,11 +41,8 @@ def builders_named(names: tuple[str, ...]) -> list[Callable[[int, str], Referenc
 def reference_from_folder(folder: str | Path, family: str, dtype: str) -> Reference:
     """The PyTorch model of a folder as the hub lays it out, whose `config.json` belongs to `family`."""
     hub_config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
-    if family in {name for name, _ in DECODERS}:
-        return decoder_from_folder(Path(folder), family, hub_config, dtype)
-    if family in {name for name, _ in ENCODERS}:
-        return encoder_from_folder(Path(folder), family, hub_config, dtype)
-    return vocoder_from_folder(Path(folder), family, hub_config, dtype)
+    read = next(read for names, _, read in KINDS if family in {name for name, _ in names})
+    return read(Path(folder), family, hub_config, dtype)
 
 
 def _bound(build: Callable[..., Reference], family: str, variant: str) -> Callable[[int, str], Reference]:

@@ -28,7 +28,7 @@ class Decoder(nn.Module):
 
     Rows may be padded on either side or packed with `segment_ids`; positions come from the mask or the segments
     unless given. `embed`, `run` and `head` are the three parts, for models that mix in vectors of their own.
-    With `config.context_width` there is a `context` to listen to: a state keeps it from the call that brings it on.
+    With `config.context_width` each row listens to a `context`, which a state keeps from the call that brings it on.
     Distances of a relative bias count all entries of a row, unless positions are given (caches count real ones only).
     """
 
@@ -132,7 +132,7 @@ class Decoder(nn.Module):
         collect: bool = False,
     ) -> tuple[jax.Array, StackOutput]:
         """What the first layer reads and what the stack makes of it."""
-        context = self._heard(context, None)
+        context = self._heard(context, len(x))
         length = x.shape[1]
         self._require_room(length)
         bias = self._bias(jnp.arange(length)[None] if positions is None else positions)
@@ -201,7 +201,8 @@ class Decoder(nn.Module):
         context: Frames | None = None,
     ) -> tuple[Float[Array, "B T E"], State]:
         """`step` from vectors to what the head reads; a `context` takes the place of the one that the state keeps."""
-        context = self._heard(context, state)
+        if context is not None or not _listens(state):
+            context = self._heard(context, len(x))
         real = jnp.ones(x.shape[:2], bool) if mask is None else mask
         positions = state[0].positions(real)
         bias = self._bias(positions, state[0])
@@ -243,12 +244,13 @@ class Decoder(nn.Module):
         x = x if self.config.table_width == self.config.width else self.project_out(x)
         return x if self.config.head_scale == 1.0 else x * self.config.head_scale
 
-    def _heard(self, context: Frames | None, state: State | None) -> Frames | None:
+    def _heard(self, context: Frames | None, rows: int) -> Frames | None:
         """The context if it is the right one, with zeros in its padding: a weight of nought would keep a NaN there."""
-        kept = state is not None and isinstance(state[0], CrossCache) and state[0].context.mask.shape[1] > 0
-        width = None if context is None else context.values.shape[-1]
-        rule = f"this decoder listens to a context of width {self.config.context_width}"
-        require(width == self.config.context_width or (context is None and kept), "context", width, rule)
+        width = self.config.context_width
+        given = None if context is None else (context.values.shape[0], context.values.shape[-1])
+        wanted = None if width is None else (rows, width)
+        rule = "this decoder listens to none" if width is None else f"must be {wanted}: what each row listens to"
+        require(given == wanted, "context (rows, width)", given, rule)
         if context is None:
             return None
         return Frames(jnp.where(context.mask[..., None], context.values, 0.0), context.mask)
@@ -256,3 +258,8 @@ class Decoder(nn.Module):
     def _require_room(self, length: int) -> None:
         limit = self.config.max_positions
         require(limit is None or length <= limit, "length", length, f"this decoder has {limit} positions")
+
+
+def _listens(state: State) -> bool:
+    """Whether a state keeps a context."""
+    return isinstance(state[0], CrossCache) and state[0].context.mask.shape[1] > 0

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 from functools import partial
+from itertools import chain
 from typing import Any, ClassVar
 
 import jax
@@ -11,9 +12,11 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from slm_jax.assemblies.speech_aware_lm import SpeechAwareLM
+from slm_jax.assemblies.unit_sequences import UnitSequences
 from slm_jax.audio.files import resample
 from slm_jax.core.config import Config
 from slm_jax.core.contracts import Batch, Reply
+from slm_jax.core.errors import UserError
 from slm_jax.core.messages import Conversation, Message, Speech, Text
 from slm_jax.core.types import Frames
 from slm_jax.data.examples.speech_prompts import PromptLayout, SpeechPromptExample, stacked
@@ -65,13 +68,17 @@ class AnswerDecoding(Config):
 
 @dataclasses.dataclass(frozen=True)
 class SpeechAwareSystem:
-    """A trained model with the layout of its prompts. `variables`: all of them, frozen parts too."""
+    """A trained model with the layout of its prompts. `variables`: all of them, frozen parts too.
+
+    `units`: what makes units of clips, where the model reads these.
+    """
 
     model: SpeechAwareLM | LoRAModel
     variables: Any
     layout: PromptLayout
     rate_hz: int = 16_000
     decoding: AnswerDecoding = AnswerDecoding()  # noqa: RUF009  # frozen
+    units: UnitSequences | None = None
 
     reads: ClassVar[frozenset[str]] = frozenset({"speech", "text"})
     writes: ClassVar[frozenset[str]] = frozenset({"text"})
@@ -127,9 +134,10 @@ class SpeechAwareSystem:
         """Rows of few shapes; `first`: number of the first conversation, for people."""
         said = [self._at_rate(one, f"conversation {place}") for place, one in enumerate(conversations, first)]
         layout = dataclasses.replace(self.layout, targets="answers")
-        entries = [layout.entries(one, answered) for one in said]
-        clips = [clips_of(one) for one in said]
-        longest = round_up(max((len(clip.samples) for one in clips for clip in one), default=1), self.rate_hz)
+        clips = [self._heard(one, f"conversation {place}") for place, one in enumerate(said, first)]
+        lengths = [[len(clip) for clip in own] for own in clips]
+        entries = [layout.entries(one, answered, own) for one, own in zip(said, lengths, strict=True)]
+        longest = round_up(max([1, *chain(*lengths)]), self.rate_hz if self.units is None else LENGTH)
         written = max(1, *(int(one.learnt.sum()) for one in entries))
         example = SpeechPromptExample(
             layout=layout,
@@ -138,10 +146,21 @@ class SpeechAwareSystem:
             clip=longest if layout.window is None else min(longest, layout.window),
             length=round_up(max(len(one.ids) for one in entries), LENGTH),
             clips=max(1, *map(len, clips)),
+            dtype="float32" if self.units is None else "int32",
             written=round_up(written, LENGTH) if self.model.config.answers_apart else None,
         )
-        rows = [{**example.samples(one), **example.row(own)} for one, own in zip(said, entries, strict=True)]
+        rows = [{**example.padded(one), **example.row(own)} for one, own in zip(clips, entries, strict=True)]
         return stacked(rows)
+
+    def _heard(self, conversation: Conversation, name: str) -> list[np.ndarray]:
+        """What encoders read of the clips: samples, or units."""
+        samples = [clip.samples for clip in clips_of(conversation)]
+        if self.units is None:
+            return samples
+        try:
+            return self.units.of_clips(samples)
+        except UserError as error:
+            raise UserError(f"{name}: {error}") from error
 
     def _at_rate(self, conversation: Conversation, name: str) -> Conversation:
         def part(part: Speech | Text) -> Speech | Text:

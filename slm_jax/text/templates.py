@@ -35,7 +35,8 @@ class Template(Config):
     `begin` opens the whole. `between` joins the parts of one message. `default_system`: what is said where no message
     is of the system; None: nothing. `nested_system`: what the system says stands inside the next message, behind what
     opens that (LLaMA 2). `numbered`: stands before each clip, `{number}` counting from 1. What stands after the message
-    of the assistant ends a reply: one special token, with or without spaces and new lines about it.
+    of the assistant ends a reply: one special token, with or without spaces and new lines about it. `tags`: what is
+    written is a mark where a whole part is spelt so, such as a special token that names the task.
     """
 
     begin: str = ""
@@ -47,6 +48,7 @@ class Template(Config):
     numbered: str = ""
     default_system: str | None = None
     nested_system: bool = False
+    tags: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         require(bool(self.end), "assistant", self.assistant, "what stands after it ends a reply: not empty")
@@ -86,7 +88,7 @@ class Template(Config):
                 opens = self.numbered.format(number=number + 1) + self.speech[0]
                 found += [Piece(opens, True), Piece(clip=number), Piece(self.speech[1], True)]
             else:
-                found.append(Piece(part.text))
+                found.append(Piece(part.text, part.text in self.tags))
         return [*found, Piece(after, True)]
 
     @property

@@ -4,6 +4,10 @@ Judging   the judges of a run in turn                  (`workbench.judging`)
 Report    sounds, pictures and tables as one page      (`workbench.report`)
 Parity    ours against PyTorch, place by place         (`workbench.parity`)
           what passes through our models               (`workbench.activations`)
+          one kind of model: inputs, places, a control (`workbench.comparable`, `workbench.comparables`)
+          the kinds                                    (`workbench.comparable_decoder`, `workbench.comparable_ssl`,
+                                                        `workbench.comparable_vocoder`,
+                                                        `workbench.comparable_whisper`)
 Plans     steps compiled for a slice that is not here  (`workbench.plan`, `workbench.plan_program`)
           memory, roofline, settings that fit          (`workbench.plan_memory`, `workbench.plan_bound`,
                                                         `workbench.plan_fit`)

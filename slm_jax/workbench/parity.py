@@ -2,10 +2,10 @@
 
 A reference (`interop.references`) gives its weights under their published names; they come in through the family's
 table, as those of a downloaded folder would, and both sides run on the same inputs. What passes the same places is
-compared: every real step of every row, never the padding.
+compared: every real step of every row, never the padding. What is particular to a kind of model is its `Comparable`.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,14 @@ import numpy as np
 
 from slm_jax.core.errors import require
 from slm_jax.core.trees import flatten_by_path
-from slm_jax.decoders.unit_vocoder import UnitVocoderConfig
 from slm_jax.interop.engine import import_params, nested, resolve
 from slm_jax.interop.families import family_named
 from slm_jax.interop.model import open_model
 from slm_jax.interop.reference import Arrays, Reference, require_torch
 from slm_jax.interop.references import builders_named, reference_from_folder
 from slm_jax.workbench.activations import Activation, Run, in_dtype, runner
+from slm_jax.workbench.comparable import Case, inputs_alone
+from slm_jax.workbench.comparables import comparable_of
 
 TOLERANCES = {"float32": 1e-4, "float64": 1e-9}
 """Times max(1, max|reference|)."""
@@ -31,8 +32,6 @@ BY_HAND = ("hifigan", "unit_hifigan")
 """Families whose PyTorch side is written out in `interop.reference_hifigan`."""
 CONTROL = "negative control"
 MOVED_BY = 1e-2
-MOVED = {"decoder": "mlp_norm/scale", "encoder": "mlp/down/bias", "vocoder": "up_0/bias"}
-"""End of the path of the weight that the negative control moves, in the middle layer."""
 
 
 @dataclass(frozen=True)
@@ -58,17 +57,6 @@ class Row:
     def to_json(self) -> dict[str, Any]:
         """The fields."""
         return asdict(self)
-
-
-@dataclass(frozen=True)
-class Case:
-    """One run of both sides. `alone`: the reference reads each row by itself, cut to its real steps, which is the
-    truth about a padded row. `like_reference`: our encoder takes its group norm over the padding as well."""
-
-    name: str
-    inputs: Arrays
-    alone: bool = False
-    like_reference: bool = False
 
 
 @dataclass(frozen=True)
@@ -152,8 +140,8 @@ def compare(subject: Subject, seed: int = 0) -> Iterator[Comparison]:
     plain = compare_case(subject, cases[0], run(subject.params, cases[0].inputs))
     yield plain
     for case in cases[1:]:
-        padded = runner(subject.config.replace(reference_padding=True)) if case.like_reference else run
-        yield compare_case(subject, case, padded(subject.params, case.inputs))
+        changed = runner(subject.config.replace(**case.changes)) if case.changes else run
+        yield compare_case(subject, case, changed(subject.params, case.inputs))
     yield negative_control(subject, plain, cases[0], run)
 
 
@@ -161,7 +149,7 @@ def compare_case(subject: Subject, case: Case, ours: Mapping[str, Activation]) -
     """What the reference makes of the case beside what we made of it."""
     reference = subject.reference
     if case.alone:
-        alone = [reference.run(inputs) for inputs in rows_alone(case.inputs)]
+        alone = [reference.run(inputs) for inputs in inputs_alone(case.inputs)]
         theirs = {name: np.concatenate([row[name][0] for row in alone]) for name in alone[0]}
     else:
         theirs = {name: _real_steps(values, ours[name].real) for name, values in reference.run(case.inputs).items()}
@@ -207,79 +195,17 @@ def negative_control(subject: Subject, unmoved: Comparison, case: Case, run: Run
 def with_one_weight_moved(subject: Subject) -> tuple[Any, str]:
     """Our parameters with one entry 0.01 larger, and the path of its leaf."""
     leaves = flatten_by_path(subject.params)
-    path = next(path for path in leaves if path.endswith(MOVED[subject.reference.kind]))
+    path = next(path for path in leaves if path.endswith(comparable_of(subject.config).moved))
     leaf = np.array(leaves[path])
     leaf[tuple(size // 2 for size in leaf.shape)] += MOVED_BY
     return nested({**leaves, path: leaf}), path
 
 
-def rows_alone(inputs: Arrays) -> Iterator[dict[str, np.ndarray | None]]:
-    """Each row by itself, without its padding."""
-    for row, real in enumerate(inputs["mask"]):
-        yield {name: _cut(value[row : row + 1], real) for name, value in inputs.items()} | {"mask": None}
-
-
 def cases_of(subject: Subject, seed: int) -> tuple[Case, ...]:
     """The inputs: whole rows first, then padded ones."""
     rng = np.random.default_rng(seed)
-    make = {"decoder": _decoder_cases, "encoder": _encoder_cases, "vocoder": _vocoder_cases}
-    cases = make[subject.reference.kind](subject, rng)
+    cases = comparable_of(subject.config).cases(subject.config, rng, subject.reference.tiny)
     return tuple(replace(case, inputs=_in_precision(case.inputs, subject.dtype)) for case in cases)
-
-
-def _decoder_cases(subject: Subject, rng: np.random.Generator) -> Iterable[Case]:
-    config = subject.config
-    steps = min(17, config.max_positions or 17)
-    lengths = np.array([steps, steps // 2 + 1, 2])[:, None]
-    ids, index = rng.integers(0, config.vocabulary, (3, steps)), np.arange(steps)
-    right, left = index < lengths, index >= steps - lengths
-    yield Case("plain", {"ids": ids, "mask": np.ones_like(right)})
-    yield Case("right-padded", {"ids": ids, "mask": right})
-    yield Case("left-padded", {"ids": ids, "mask": left})
-    yield Case("batch against utterance", {"ids": ids, "mask": right}, alone=True)
-
-
-def _encoder_cases(subject: Subject, rng: np.random.Generator) -> Iterable[Case]:
-    """16,000, 16,080 and 160,000 samples are 49, 50 and 499 frames in the published shapes."""
-    frames = subject.config.frame_count
-    one = _speech(rng, [16_080])
-    yield Case(f"plain, {frames(16_080)} frames", one)
-    lengths = [160_000, 16_080, 16_000]
-    counts = ", ".join(str(frames(length)) for length in lengths)
-    yield Case(f"batch against utterance, {counts} frames", _speech(rng, lengths), alone=True)
-    yield Case("reference_padding", _speech(rng, [16_080, 9_777]), like_reference=True)
-
-
-def _speech(rng: np.random.Generator, lengths: list[int]) -> Arrays:
-    mask = np.arange(max(lengths)) < np.array(lengths)[:, None]
-    samples = rng.standard_normal(mask.shape).astype(np.float32)
-    return {"samples": np.where(mask, samples, 0.0).astype(np.float32), "mask": mask}
-
-
-def _vocoder_cases(subject: Subject, rng: np.random.Generator) -> Iterable[Case]:
-    steps, lengths = 23, np.array([[23], [9], [1]])
-    mask = np.arange(steps) < lengths
-    inputs = _frames(subject, rng, mask.shape)
-    yield Case("plain", {name: value[:1] for name, value in inputs.items()} | {"mask": np.ones((1, steps), bool)}, True)
-    yield Case("batch against utterance", {**inputs, "mask": mask}, alone=True)
-
-
-def _frames(subject: Subject, rng: np.random.Generator, shape: tuple[int, int]) -> dict[str, np.ndarray]:
-    """Random mels (those of a real model have the mean and spread of log magnitudes), or units with what they need."""
-    config = subject.config
-    if isinstance(config, UnitVocoderConfig):
-        inputs: Arrays = {
-            "units": rng.integers(1, config.units, shape),
-            "speaker": rng.integers(0, config.speakers, shape[:1]),
-        }
-        if config.languages:
-            inputs["language"] = rng.integers(0, config.languages, shape[:1])
-        if config.pitch:
-            inputs["f0_hz"] = rng.uniform(80.0, 300.0, shape).astype(np.float32)
-            inputs["voiced"] = rng.random(shape) < 0.6
-        return inputs
-    centre, spread = (0.0, 1.0) if subject.reference.tiny else (-5.0, 2.0)
-    return {"features": (centre + spread * rng.standard_normal((*shape, config.mels))).astype(np.float32)}
 
 
 def _in_precision(inputs: Arrays, dtype: str) -> Arrays:
@@ -290,8 +216,3 @@ def _in_precision(inputs: Arrays, dtype: str) -> Arrays:
 def _real_steps(values: np.ndarray, real: np.ndarray) -> np.ndarray:
     """All steps where the two disagree on how many there are, which `judge` then finds not comparable."""
     return values[real] if values.shape[:2] == real.shape else values
-
-
-def _cut(value: np.ndarray, real: np.ndarray) -> np.ndarray:
-    """The real steps of a row; what has no steps (a speaker) stays as it is."""
-    return value[:, real] if value.ndim > 1 else value

@@ -89,6 +89,17 @@ def test_words_are_no_marks_and_the_end_is_one_token():
         Template(assistant=("a", " \n"))
 
 
+def test_a_part_that_is_a_tag_is_a_mark():
+    template = PLAIN.replace(tags=("<|asr|>",))
+    marks = [
+        piece.text
+        for text in ("<|asr|>", "so <|asr|>")
+        for piece in template.pieces(written(text), False)
+        if piece.is_mark
+    ]
+    assert marks == ["<s>", "<|asr|>", "\n", "<s>", "\n"]
+
+
 @pytest.mark.parametrize("last", [Message("user", (Text("a"),)), Message("assistant", (CLIPS[0],))])
 def test_an_answer_is_words_of_the_assistant(last):
     with pytest.raises(UserError, match="an answer is words of the assistant"):

@@ -169,6 +169,17 @@ def test_a_vocoder_passes_at_every_stage():
     assert found[-1].rows[0].layer == "stage_1"
 
 
+def test_whisper_passes_in_encoder_and_decoder():
+    found = list(compare(subject_of(builders()["whisper"]["tiny"](0, "float32"))))
+    encoder = ["features", "positions", "encoder_layer_1", "encoder_layer_2", "encoder_layer_3", "encoder_norm"]
+    decoder = ["embeddings", "decoder_layer_1", "decoder_layer_2", "decoder_norm", "logits"]
+    assert [row.layer for row in found[0].rows] == [*encoder, *decoder]
+    assert all(row.ok and row.max_rel < 1e-5 for item in found[:-1] for row in item.rows)
+    assert (found[-1].rows[0].layer, found[-1].rows[0].ok) == ("decoder_layer_2", True)
+    alone = found[-2].ours
+    assert [len(alone[name]) for name in ("encoder_norm", "logits")] == [3 * 50, 17 + 9 + 2]
+
+
 @pytest.mark.slow(seconds=60)
 def test_a_folder_of_an_encoder_that_normalises_its_waveform(tmp_path):
     drawn = subject_of(builders()["hubert"]["large"](0, "float32"))
@@ -211,5 +222,5 @@ def test_saved_activations_are_those_that_were_compared(subject, run, tmp_path):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_all_families_agree(dtype):
     found = list(compare_families((), 0, dtype))
-    assert len({item.family for item in found}) == 11
+    assert len({item.family for item in found}) == len(builders()) == 12
     assert [row for item in found for row in item.rows if not row.ok] == []

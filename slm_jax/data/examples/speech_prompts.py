@@ -48,25 +48,27 @@ class PromptLayout:
         ids, end = self.tokens.encode_marked(self.template.end), self.template.end
         require(len(ids) == 1, f"ids of {end!r}", ids, "must be one: is the template of another model than the tokens?")
 
-    def entries(self, conversation: Conversation, answered: bool) -> Entries:
+    def entries(self, conversation: Conversation, answered: bool, lengths: Sequence[int] | None = None) -> Entries:
         """What is read of a conversation, up to the reply or, `answered`, with its last message as the reply.
 
-        Neighbouring pieces become ids together, what is answered apart from what it is given. Raises `UserError` for a
-        clip that is longer than the window, or so short that no frame comes of it.
+        Neighbouring pieces become ids together, what is answered apart from what it is given. `lengths`: how much
+        encoders read of each clip, such as units; None: its samples. Raises `UserError` for a clip that is longer than
+        the window, or so short that no frame comes of it.
         """
         clips = clips_of(conversation)
+        read = [len(clip.samples) for clip in clips] if lengths is None else lengths
         found: list[Entries] = []
         runs = groupby(self.template.pieces(conversation, answered), lambda piece: (piece.clip, piece.answer))
         for (number, answer), pieces in runs:
-            spoken = number is not None
-            found.append(self._clip(number, clips[number]) if spoken else self._words(list(pieces), answer))
+            words = number is None
+            found.append(self._words(list(pieces), answer) if words else self._clip(number, clips[number], read[number]))
         return Entries(*(np.concatenate(field) for field in zip(*found, strict=True)))
 
-    def problem(self, clip: Speech) -> str | None:
-        """Why a clip cannot be heard, None where it can."""
-        if self.window is not None and len(clip.samples) > self.window:
+    def problem(self, length: int) -> str | None:
+        """Why a clip of which so much is read (samples, or units) cannot be heard, None where it can."""
+        if self.window is not None and length > self.window:
             return "a clip is longer than what is heard at once"
-        frames = self.frames_out(len(clip.samples)) if len(clip.samples) else 0
+        frames = self.frames_out(length) if length else 0
         return None if frames > 0 else "a clip is so short that no frame comes of it"
 
     @property
@@ -79,12 +81,12 @@ class PromptLayout:
         text = np.full(len(ids), TEXT)
         return Entries(ids, text, text, np.full(len(ids), answer or self.targets == "all"))
 
-    def _clip(self, number: int, clip: Speech) -> Entries:
-        reason = self.problem(clip)
+    def _clip(self, number: int, clip: Speech, length: int) -> Entries:
+        reason = self.problem(length)
         if reason is not None:
             longest = "" if self.window is None else f"; at most {self.window / clip.rate_hz:g} s at once"
             raise UserError(f"clip {number + 1} of {clip.seconds:.3g} s: {reason}{longest}")
-        count = self.frames_out(len(clip.samples))
+        count = self.frames_out(length)
         return Entries(np.zeros(count, np.int32), np.full(count, number), np.arange(count), np.zeros(count, bool))
 
 
@@ -92,10 +94,11 @@ class PromptLayout:
 class SpeechPromptExample:
     """An item of a task as arrays of fixed shapes: up to `clips` clips of `clip` samples, rows of `length` entries.
 
-    Nothing is ever cut: what does not fit is refused by name (`problem` asks before). An item that brings `features`
-    `[T, E]` of its clips, one after the other, with their `counts`, gets them in the place of samples; `frames`: how
-    many there are of a clip at most. `written`: what is learnt is a row of its own of so many ids, for an
-    encoder-decoder; None: it stands behind what it answers.
+    Nothing is ever cut: what does not fit is refused by name (`problem` asks before). An item may bring what is read
+    of its clips, one after the other, with their `counts`: ids `clip_ids` [U] stand where samples would (`dtype` int32,
+    and `clip` counts ids), an encoder's `features` [T, E] in a place of their own; `frames`: how many there are of a
+    clip at most. `written`: what is learnt is a row of its own of so many ids, for an encoder-decoder; None: it
+    stands behind what it answers.
     """
 
     layout: PromptLayout
@@ -105,6 +108,7 @@ class SpeechPromptExample:
     length: int
     clips: int = 1
     frames: int = 0
+    dtype: str = "float32"
     written: int | None = None
 
     def __call__(self, item: Item, rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -114,8 +118,9 @@ class SpeechPromptExample:
         Raises `UserError` for an item that `problem` names a reason against.
         """
         said = self._fitting(item, rng)
-        heard = self.features(item) if "features" in item else self.samples(said)
-        return {**heard, **self.row(self.layout.entries(said, True))}
+        clips = read_of(item, said)
+        heard = self.features(item) if "features" in item else self.padded(clips)
+        return {**heard, **self.row(self.layout.entries(said, True, [len(clip) for clip in clips]))}
 
     def problem(self, item: Item) -> str | None:
         """Why the item cannot be used, None where it can.
@@ -134,16 +139,16 @@ class SpeechPromptExample:
     def _asked(self, item: Item, rng: np.random.Generator) -> tuple[Conversation | None, str | None]:
         """The item in a wording, and why that cannot be used."""
         said = self.task.conversation(item, self.rate_hz, rng)
-        return said, "no answer" if said is None else self._misfit(said)
+        return said, "no answer" if said is None else self._misfit(said, [len(clip) for clip in read_of(item, said)])
 
-    def _misfit(self, said: Conversation) -> str | None:
-        clips = clips_of(said)
-        if len(clips) > self.clips:
+    def _misfit(self, said: Conversation, lengths: Sequence[int]) -> str | None:
+        if len(lengths) > self.clips:
             return f"more than {self.clips} clips"
-        if any(len(clip.samples) > self.clip for clip in clips):
-            return f"a clip is longer than {self.clip / self.rate_hz:g} s"
-        reason = next(filter(None, map(self.layout.problem, clips)), None)
-        return self._too_long(self.layout.entries(said, True)) if reason is None else reason
+        if any(length > self.clip for length in lengths):
+            room = f"{self.clip / self.rate_hz:g} s" if self.dtype == "float32" else f"{self.clip} units"
+            return f"a clip is longer than {room}"
+        reason = next(filter(None, map(self.layout.problem, lengths)), None)
+        return self._too_long(self.layout.entries(said, True, lengths)) if reason is None else reason
 
     def _too_long(self, entries: Entries) -> str | None:
         answer = 0 if self.written is None else int(entries.learnt.sum())
@@ -175,9 +180,13 @@ class SpeechPromptExample:
 
     def samples(self, conversation: Conversation) -> dict[str, np.ndarray]:
         """The clips, padded."""
-        found, real = np.zeros((self.clips, self.clip), np.float32), np.zeros((self.clips, self.clip), bool)
-        for place, clip in enumerate(clips_of(conversation)):
-            found[place, : len(clip.samples)], real[place, : len(clip.samples)] = clip.samples, True
+        return self.padded([clip.samples for clip in clips_of(conversation)])
+
+    def padded(self, clips: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+        """What is read of the clips, samples or ids `[N]` of each, padded."""
+        found, real = np.zeros((self.clips, self.clip), self.dtype), np.zeros((self.clips, self.clip), bool)
+        for place, clip in enumerate(clips):
+            found[place, : len(clip)], real[place, : len(clip)] = clip, True
         return {"samples": found, "sample_mask": real}
 
     def features(self, item: Item) -> dict[str, np.ndarray]:
@@ -188,6 +197,13 @@ class SpeechPromptExample:
         for place, own in enumerate(np.split(values, np.cumsum(counts)[:-1])):
             found[place, : len(own)], real[place, : len(own)] = own, True
         return {"features": found, "feature_mask": real}
+
+
+def read_of(item: Item, conversation: Conversation) -> list[np.ndarray]:
+    """What encoders read of the clips of an item: the ids that it brings, else samples."""
+    if "clip_ids" in item:
+        return np.split(item["clip_ids"], np.cumsum(item["counts"])[:-1]) if len(item["counts"]) else []
+    return [clip.samples for clip in clips_of(conversation)]
 
 
 def problems(examples: SpeechPromptExample, source: Any) -> tuple[list[int], dict[str, int]]:

@@ -26,12 +26,13 @@ class SpeechAwareConfig(RunConfig):
         folder = context.finished(self.answers)
         model, layout, variables = self.answering.finished(folder)
         whole = together(variables, load_frozen(context.run, self.answers))
-        return SpeechAwareSystem(model, whole, layout, self.corpus.rate_hz, self.decoding)
+        units = self.answering.sequences(context)
+        return SpeechAwareSystem(model, whole, layout, self.corpus.rate_hz, self.decoding, units)
 
     def prompts(self, context: StageContext, count: int, seconds: float | int | None = None) -> dict[str, Conversation]:
         """Held-out questions of the tasks, by task and number; clips are never cut."""
-        judge, found = TasksJudge(tasks=self.answering.mixture), dict[str, Conversation]()
-        parts = self.answering.mixture.parts
+        stage, found = self.answering, dict[str, Conversation]()
+        judge, parts = TasksJudge(tasks=stage.mixture, longest_s=stage.clip_s), stage.mixture.parts
         for place, part in enumerate(parts):
             share = count // len(parts) + (place < count % len(parts))
             asked = judge.asked(part, context, share, self.corpus.rate_hz) if share else []
@@ -54,9 +55,9 @@ def speech_aware_run(
     last = stages[-1]
     require(isinstance(last, SpeechAwareStageConfig), "stages", last.name, "the last one learns to answer")
     assert isinstance(last, SpeechAwareStageConfig)  # for the type checker
-    judges: tuple[JudgeConfig, ...] = (TasksJudge(tasks=last.mixture), LossesJudge())
+    judges: tuple[JudgeConfig, ...] = (TasksJudge(tasks=last.mixture, longest_s=last.clip_s), LossesJudge())
     tasks = [part.example for part in last.mixture.parts if isinstance(part.example, SpeechTaskConfig)]
-    kinds = dict.fromkeys(kind for task in tasks for kind in task.kinds or corpus.default_kinds() or ())
+    kinds = dict.fromkeys(kind for task in tasks for kind in task.reads or corpus.default_kinds() or ())
     made = SpeechAwareConfig(
         name=name,
         corpus=corpus,

@@ -3,5 +3,6 @@
 Answers    a speech-aware text LM learns to answer           (`training.post.speech_aware`)
 Going on   what an earlier stage of the kind trained stays   (`training.post.going_on`)
 Dev        nats per word, and after other speech             (`training.post.dev_answers`)
+Units      what is read of clips where that is units         (`training.post.clip_units`)
 Features   what frozen encoders make of clips, kept          (`training.post.clip_features`)
 """

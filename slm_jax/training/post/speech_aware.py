@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from slm_jax.assemblies.speech_aware_lm import SpeechAwareLM, SpeechAwareLMConfig, encoder_name
+from slm_jax.assemblies.unit_sequences import UnitSequences
 from slm_jax.checkpoints.lazy import load_part
 from slm_jax.core.config import Config
 from slm_jax.core.errors import UserError, require
@@ -38,13 +39,15 @@ from slm_jax.training.loop import Evaluate
 from slm_jax.training.part_record import Parts, recorded_configs
 from slm_jax.training.parts import check_parts, open_parts, outlined
 from slm_jax.training.post.clip_features import with_features
+from slm_jax.training.post.clip_units import ClipUnitsConfig, seconds_per_id
 from slm_jax.training.post.dev_answers import on_answers
 from slm_jax.training.post.going_on import check_frozen_parts
 from slm_jax.training.run_folder import StageFolder
 from slm_jax.training.stages import RunConfig, StageContext, require_form
 from slm_jax.training.step import Player
+from slm_jax.training.token_stage import planned_spec
 
-TOKENIZER, FEATURES = "tokenizer.json", "features"
+TOKENIZER, FEATURES, CLIP_UNITS = "tokenizer.json", "features", "clip_units"
 OWNED = matching("(params|lora)/")
 DEV_BATCHES = 4
 CACHE_BYTES = 20e9
@@ -58,10 +61,13 @@ class SpeechAwareStageConfig(GradientStageConfig):
 
     Parts
         `parts`: where the weights of `encoder` (`encoder_1` ...) and `lm` come from: `frozen/lm` keeps them as they
-        are, `params/lm` with `frozen=False` trains them. `adapter` and, of several encoders, `join` are born here.
+        are, `params/lm` with `frozen=False` trains them. `adapter` and, of several encoders, `join` are born here, and
+        so is `encoder` where it stands in the place of such a part.
         `lora`: adapters on paths of the whole model, such as `lm/.*/attention/(query|value)`. `goes_on`: an earlier
         stage of this kind, whose trained weights are the start. What it trained and this stage freezes is named as a
         part of its own: `PartSource(path="frozen/encoder", source="stage:EARLIER", take="encoder")`.
+    Units
+        `units`: clips are read as units of an earlier stage, and `encoder` is what reads them.
     Prompts
         `tokens` and `template` are those of the LM. `tasks`: one, or a mixture whose parts have one each as `example`.
         `targets`: "answers", or "all" words of a row.
@@ -77,6 +83,8 @@ class SpeechAwareStageConfig(GradientStageConfig):
     tasks: Config
     template: Template = CHATML
     join: Config | None = None
+    encoder: Config | None = None
+    units: ClipUnitsConfig | None = None
     lora: LoRAConfig | None = None
     goes_on: str | None = None
     targets: str = "answers"
@@ -103,7 +111,8 @@ class SpeechAwareStageConfig(GradientStageConfig):
     @property
     def needs(self) -> tuple[str, ...]:
         before = () if self.goes_on is None else (self.goes_on,)
-        return tuple(dict.fromkeys((*stages_of(self.parts), *before)))
+        read = () if self.units is None else (self.units.stage,)
+        return tuple(dict.fromkeys((*stages_of(self.parts), *read, *before)))
 
     def check_outside(self, begun: StageFolder | None) -> None:
         check_parts(self.parts, begun)
@@ -120,29 +129,33 @@ class SpeechAwareStageConfig(GradientStageConfig):
             check_frozen_parts(parts, earlier)
         model = self.model(parts.configs)
         layout = self.layout(model.config, self.tokens.make())  # type: ignore[attr-defined]
-        found = [self._part(part, layout, context, "train") for part in self.mixture.parts]
+        found = [self._part(part, layout, folder, context, "train") for part in self.mixture.parts]
         if self._keeps_features(model, sum(len(source) for source, _ in found), context):
             found = self._with_features(found, model, parts, folder, context)
         weights = [part.weight for part in self.mixture.parts]
         sources = [(source, weight) for (source, _), weight in zip(found, weights, strict=True)]
-        examples = [example for _, example in found]
-        frame_s = model.config.encoders[0].hop / context.corpus.rate_hz
+        examples, rate_hz = [example for _, example in found], context.corpus.rate_hz
+        frame_s = model.config.encoders[0].hop / rate_hz
+        entry_s = 1 / rate_hz if self.units is None else seconds_per_id(found[0][0], rate_hz)
         return Plan(
             *self._learner(model),
             batches=make_batches(sources, examples, self.batches, **host_share(self.train.mesh)),
-            evaluate=self._evaluation(model, layout, context),
+            evaluate=self._evaluation(model, layout, folder, context),
             parts=parts,
             start_from=None if self.goes_on is None else partial(self._earlier, context),
-            speech_s=lambda batch: _speech_s(batch, frame_s, context.corpus.rate_hz),
+            speech_s=partial(_speech_s, frame_s, entry_s),
             meta={"template": self.template.to_json()},
         )
 
     def outline(self, run: RunConfig) -> Outline:
         configs, shapes = outlined(self.parts, run)
         model, rows = self.model(configs), self.batches.batch
+        clip = round(self.clip_s * run.corpus.rate_hz)
+        if self.units is not None:
+            clip = self.units.room(planned_spec(run, self.units.stage), self.encoder, clip)
         return Outline(
             *self._learner(model),
-            batch=self._shapes(rows, round(self.clip_s * run.corpus.rate_hz)),
+            batch=self._shapes(rows, clip, model.config.reads),
             tokens=rows * (self.length + (self.written or 0)),
             speech_s=rows * self.clips * self.clip_s,
             frozen=shapes,
@@ -164,11 +177,16 @@ class SpeechAwareStageConfig(GradientStageConfig):
     def model(self, configs: dict[str, Config]) -> SpeechAwareLM | LoRAModel:
         """The parts of these configs (by path) put together, with LoRA where there is any."""
         by_name = {path.split("/", 1)[-1]: config for path, config in configs.items()}
+        if self.encoder is not None:
+            require("encoder" not in by_name, "encoder", type(self.encoder).__name__, "stands in the place of a part")
+            by_name["encoder"] = self.encoder
         names = [encoder_name(place) for place in range(len(by_name) - 1)]
         complete = len(by_name) > 1 and by_name.keys() == {"lm", *names}
         require(complete, "parts", sorted(configs), "must be lm and encoder (then encoder_1 ...), in frozen or params")
         encoders = tuple(by_name[name] for name in names)
         config = SpeechAwareLMConfig(encoders=encoders, adapter=self.adapter, lm=by_name["lm"], join=self.join)
+        fits = (config.reads == "float32") == (self.units is None)
+        require(fits, "units", self.units, f"go with an encoder that reads them; here it reads {config.reads}")
         return config.make() if self.lora is None else with_lora(config.make(), self.lora)
 
     def layout(self, config: SpeechAwareLMConfig, tokens: MarkedTokens) -> PromptLayout:
@@ -199,19 +217,28 @@ class SpeechAwareStageConfig(GradientStageConfig):
         objective = Answers(model, self.objective)
         return initialise, [Player(name="answers", objective=objective, optimizer=self.optimizer, owns=OWNED)]
 
-    def _part(self, part: PartConfig, layout: PromptLayout, context: StageContext, split: str) -> TaskItems:
+    def sequences(self, context: StageContext) -> UnitSequences | None:
+        """What makes units of clips; None where samples are read."""
+        return None if self.units is None else self.units.sequences(context)
+
+    def _part(
+        self, part: PartConfig, layout: PromptLayout, folder: StageFolder, context: StageContext, split: str
+    ) -> TaskItems:
         """The items of a split that a task can use, and how they become examples; the others are counted."""
         task = part.example
         assert isinstance(task, SpeechTaskConfig)  # for the type checker
         rate_hz = context.corpus.rate_hz
         clip = round(self.clip_s * rate_hz)
         example = SpeechPromptExample(layout, task, rate_hz, clip, self.length, self.clips, written=self.written)
-        source = context.source(split, task.kinds)
+        source = context.source(split, task.reads)
         if part.corpus is not None:
             places = getattr(source, "places", {})
             known = f"the run has {', '.join(places) or 'a single corpus without a name'}"
             require(part.corpus in places, f"corpus of part {part.name!r}", part.corpus, known)
             source = Subset(source, places[part.corpus])
+        if self.units is not None:
+            table = folder.path / CLIP_UNITS / split / part.name
+            source, example = self.units.read(source, example, self.encoder, table, context)
         kept, reasons = problems(example, source)
         if reasons:
             told = "; ".join(f"{count} ({reason})" for reason, count in reasons.items())
@@ -263,11 +290,13 @@ class SpeechAwareStageConfig(GradientStageConfig):
             made.append((joined, dataclasses.replace(example, frames=frames)))
         return made
 
-    def _evaluation(self, model: Any, layout: PromptLayout, context: StageContext) -> Evaluate | None:
+    def _evaluation(
+        self, model: Any, layout: PromptLayout, folder: StageFolder, context: StageContext
+    ) -> Evaluate | None:
         """Nats per word of held-out answers, and with the speech of other items."""
         rows = []
         for part in self.mixture.parts:
-            source, example = self._part(part, layout, context, "dev")
+            source, example = self._part(part, layout, folder, context, "dev")
             count = min(len(source), DEV_BATCHES * self.batches.batch)
             rows += [example(source[i], np.random.default_rng(i)) for i in range(count)]
         evaluate = on_answers(Answers(model, self.objective), rows, self.batches.batch)
@@ -288,11 +317,11 @@ class SpeechAwareStageConfig(GradientStageConfig):
         """Names of the parts that are not trained."""
         return {source.path.split("/", 1)[-1] for source in self.parts if source.frozen}
 
-    def _shapes(self, rows: int, clip: int) -> Shapes:
+    def _shapes(self, rows: int, clip: int, reads: str) -> Shapes:
         def array(dtype: Any, *shape: int) -> jax.ShapeDtypeStruct:
             return jax.ShapeDtypeStruct((rows, *shape), dtype)
 
-        clips = {"samples": array(np.float32, self.clips, clip), "sample_mask": array(np.bool_, self.clips, clip)}
+        clips = {"samples": array(np.dtype(reads), self.clips, clip), "sample_mask": array(np.bool_, self.clips, clip)}
         ids = {"ids": np.int32, "speech_at": np.int32, "mask": np.bool_, "target_weight": np.float32}
         row = {name: array(dtype, self.length) for name, dtype in ids.items()}
         if self.written is not None:
@@ -302,7 +331,7 @@ class SpeechAwareStageConfig(GradientStageConfig):
 
 def new_variables(model: SpeechAwareLM | LoRAModel, key: jax.Array) -> dict[str, Any]:
     """All variables of a model as they are born, LoRA too where it has any."""
-    samples = jnp.zeros((1, 1, min(16_000, model.config.window or 16_000)))
+    samples = jnp.zeros((1, 1, min(16_000, model.config.window or 16_000)), model.config.reads)
     ids = jnp.zeros((1, 2), jnp.int32)
     real = (jnp.ones(samples.shape, bool), jnp.ones(ids.shape, bool))
     return model.init(key, samples, real[0], ids, ids - 1, real[1])
@@ -312,7 +341,7 @@ def _plain(model: SpeechAwareLM | LoRAModel) -> SpeechAwareLM:
     return model.model if isinstance(model, LoRAModel) else model
 
 
-def _speech_s(batch: dict[str, np.ndarray], frame_s: float, rate_hz: int) -> float:
-    if "samples" in batch:
-        return float(batch["sample_mask"].sum()) / rate_hz
-    return float(batch["feature_mask"].sum()) * frame_s
+def _speech_s(frame_s: float, entry_s: float, batch: dict[str, np.ndarray]) -> float:
+    """Seconds of speech in a batch: a frame of an encoder lasts `frame_s`, a sample (or unit) `entry_s`."""
+    kept = "features" in batch
+    return float(batch["feature_mask" if kept else "sample_mask"].sum()) * (frame_s if kept else entry_s)

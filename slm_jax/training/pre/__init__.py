@@ -1,6 +1,7 @@
 """Stages that learn from speech, from texts or from both: one file each, about forty lines of their own.
 
 Frame units          k-means on MFCC or on a layer; units of the corpus   (`training.pre.frame_units`)
+Unit BPE             byte pairs over the units of a stage                 (`training.pre.unit_bpe`)
 Frame sample         features in host memory, what units are fitted on      (`training.pre.frame_sample`)
 Prosody              units with durations and pitch                      (`training.pre.prosody`)
 Masked prediction    HuBERT: predict the units of hidden frames           (`training.pre.masked_prediction`)
