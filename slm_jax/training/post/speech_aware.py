@@ -6,7 +6,7 @@ What is trained is what no frozen part owns: the adapter, LoRA, and parts that a
 import dataclasses
 import shutil
 from collections.abc import Sequence
-from functools import partial
+from functools import partial, reduce
 from typing import Any
 
 import jax
@@ -19,7 +19,7 @@ from slm_jax.checkpoints.lazy import load_part
 from slm_jax.core.config import Config
 from slm_jax.core.errors import UserError, require
 from slm_jax.core.part_source import PartSource, stages_of
-from slm_jax.core.trees import matching
+from slm_jax.core.trees import flatten_by_path, matching, without
 from slm_jax.data.corpus import CorpusConfig
 from slm_jax.data.examples.speech_prompts import PromptLayout, SpeechPromptExample, problems
 from slm_jax.data.examples.speech_tasks import SpeechTaskConfig
@@ -38,7 +38,7 @@ from slm_jax.training.gradient_stage import GradientStageConfig, Learner, Outlin
 from slm_jax.training.loop import Evaluate
 from slm_jax.training.part_record import Parts, recorded_configs
 from slm_jax.training.parts import check_parts, open_parts, outlined
-from slm_jax.training.post.clip_features import with_features
+from slm_jax.training.post.clip_features import heard_s, with_features
 from slm_jax.training.post.clip_units import ClipUnitsConfig, seconds_per_id
 from slm_jax.training.post.dev_answers import on_answers
 from slm_jax.training.post.going_on import check_frozen_parts
@@ -62,7 +62,8 @@ class SpeechAwareStageConfig(GradientStageConfig):
     Parts
         `parts`: where the weights of `encoder` (`encoder_1` ...) and `lm` come from: `frozen/lm` keeps them as they
         are, `params/lm` with `frozen=False` trains them. `adapter` and, of several encoders, `join` are born here, and
-        so is `encoder` where it stands in the place of such a part.
+        so is `encoder` where it stands in the place of such a part. Of the adapter, weights at one path may be frozen,
+        such as `frozen/adapter/segments/head`, a head that a CTC stage trained.
         `lora`: adapters on paths of the whole model, such as `lm/.*/attention/(query|value)`. `goes_on`: an earlier
         stage of this kind, whose trained weights are the start. What it trained and this stage freezes is named as a
         part of its own: `PartSource(path="frozen/encoder", source="stage:EARLIER", take="encoder")`.
@@ -143,7 +144,7 @@ class SpeechAwareStageConfig(GradientStageConfig):
             evaluate=self._evaluation(model, layout, folder, context),
             parts=parts,
             start_from=None if self.goes_on is None else partial(self._earlier, context),
-            speech_s=partial(_speech_s, frame_s, entry_s),
+            speech_s=partial(heard_s, frame_s, entry_s),
             meta={"template": self.template.to_json()},
         )
 
@@ -176,7 +177,8 @@ class SpeechAwareStageConfig(GradientStageConfig):
 
     def model(self, configs: dict[str, Config]) -> SpeechAwareLM | LoRAModel:
         """The parts of these configs (by path) put together, with LoRA where there is any."""
-        by_name = {path.split("/", 1)[-1]: config for path, config in configs.items()}
+        named = {path.split("/", 1)[-1]: config for path, config in configs.items()}
+        by_name = {name: config for name, config in named.items() if not name.startswith("adapter/")}
         if self.encoder is not None:
             require("encoder" not in by_name, "encoder", type(self.encoder).__name__, "stands in the place of a part")
             by_name["encoder"] = self.encoder
@@ -211,8 +213,10 @@ class SpeechAwareStageConfig(GradientStageConfig):
     def _learner(self, model: SpeechAwareLM | LoRAModel) -> Learner:
         def initialise(key: jax.Array) -> dict[str, Any]:
             variables = new_variables(model, key)
-            own = {name: tree for name, tree in variables["params"].items() if name not in self._frozen}
-            return {**variables, "params": own}
+            for name in self._frozen:
+                there = any(path.startswith(f"{name}/") for path in flatten_by_path(variables["params"]))
+                require(there, "parts", name, "the model has no such part")
+            return {**variables, "params": self._own(variables["params"])}
 
         objective = Answers(model, self.objective)
         return initialise, [Player(name="answers", objective=objective, optimizer=self.optimizer, owns=OWNED)]
@@ -309,13 +313,16 @@ class SpeechAwareStageConfig(GradientStageConfig):
         """What the stage that this one goes on from trained, of what is trained here."""
         assert self.goes_on is not None  # for the type checker
         variables = trained(context.finished(self.goes_on))[1]
-        own = {name: tree for name, tree in variables["params"].items() if name not in self._frozen}
-        return {**variables, "params": own}
+        return {**variables, "params": self._own(variables["params"])}
 
     @property
     def _frozen(self) -> set[str]:
         """Names of the parts that are not trained."""
         return {source.path.split("/", 1)[-1] for source in self.parts if source.frozen}
+
+    def _own(self, params: dict[str, Any]) -> dict[str, Any]:
+        """What is trained."""
+        return reduce(without, self._frozen, params)
 
     def _shapes(self, rows: int, clip: int, reads: str) -> Shapes:
         def array(dtype: Any, *shape: int) -> jax.ShapeDtypeStruct:
@@ -339,9 +346,3 @@ def new_variables(model: SpeechAwareLM | LoRAModel, key: jax.Array) -> dict[str,
 
 def _plain(model: SpeechAwareLM | LoRAModel) -> SpeechAwareLM:
     return model.model if isinstance(model, LoRAModel) else model
-
-
-def _speech_s(frame_s: float, entry_s: float, batch: dict[str, np.ndarray]) -> float:
-    """Seconds of speech in a batch: a frame of an encoder lasts `frame_s`, a sample (or unit) `entry_s`."""
-    kept = "features" in batch
-    return float(batch["feature_mask" if kept else "sample_mask"].sum()) * (frame_s if kept else entry_s)
