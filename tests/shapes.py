@@ -1,10 +1,13 @@
 """Shapes for tests that need some decoder, encoder or vocoder: equal programs come from the compile cache."""
 
+from slm_jax.assemblies.whisper import WhisperConfig, whisper_decoder
+from slm_jax.audio.mel import whisper_log_mel
 from slm_jax.decoders.hifigan import HiFiGANConfig
 from slm_jax.decoders.istft_vocoder import ISTFTVocoderConfig
 from slm_jax.encoders.beats import BEATsConfig
 from slm_jax.encoders.positional_conv import PositionalConvConfig
 from slm_jax.encoders.ssl import SSLEncoderConfig
+from slm_jax.encoders.whisper import WhisperEncoderConfig
 from slm_jax.nn.relative_bias import RelativeBiasConfig
 from slm_jax.sequence_models.decoder_config import DecoderConfig
 
@@ -24,6 +27,12 @@ ENCODERS = {
 """One for each front end; with normalised waveforms and relative bias, and with norms before the layers."""
 
 BEATS = BEATsConfig(patch=8, patch_width=8, relative_bias=RelativeBiasConfig(buckets=8, max_distance=10), **_ENCODER)
+
+WHISPER = WhisperConfig(
+    encoder=WhisperEncoderConfig(mel=whisper_log_mel(20), layers=2, width=16, heads=2, hidden=32, max_frames=16),
+    decoder=whisper_decoder(41, 2, 16, 2).replace(max_positions=24),
+)
+"""A window of 5,120 samples."""
 
 _ISTFT = {"widths": (12, 8), "blocks": (1, 1), "upsample": (2,), "n_fft": 32, "istft_hop": 8}
 GENERATORS = {

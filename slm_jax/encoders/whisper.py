@@ -4,6 +4,7 @@ from functools import partial
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
@@ -22,8 +23,8 @@ from slm_jax.nn.stack import Stack
 
 STRIDE = 2
 """Mel frames per frame."""
-MARGIN = 4
-"""Mel frames of silence behind a trimmed clip: so far the convolutions reach beyond its last frame."""
+MARGIN = 1
+"""Mel frames of silence behind a trimmed clip: the one that the convolutions of its last frame reach."""
 
 
 class WhisperEncoderConfig(Config):
@@ -90,46 +91,46 @@ class WhisperEncoder(nn.Module):
         collect: bool = False,
         deterministic: bool = True,
     ) -> EncoderOutput:
-        """Frames of right-padded rows.
+        """Frames of right-padded rows; `features` are those that the convolutions give.
 
         `layer` k gives the output of layer k as it is (0: what the first one reads), None that of the final norm;
-        `collect` fills `hidden`. Raises `UserError` for rows longer than a window.
+        `collect` fills `hidden`. Raises `UserError` for rows of no samples and for rows longer than a window.
         """
         c, dtype = self.config, compute_dtype(self.config.dtype)
-        rule = f"a window holds {c.window} samples: cut the clip into windows"
-        require(0 < samples.shape[1] <= c.window or not samples.size, "samples", samples.shape, rule)
+        rule = f"must be 1 to {c.window}, which is a window: cut the clip into windows"
+        require(0 < samples.shape[1] <= c.window, "samples of a row", samples.shape[1], rule)
         mask = jnp.ones(samples.shape, bool) if mask is None else mask
-        mel = self._mel(jnp.where(mask, samples, 0.0))
-        x = self._convolved(mel.astype(dtype))[:, : c.frame_count(samples.shape[1])]
-        x = x + self._positions()[: x.shape[1]].astype(dtype)
+        real = mask_of(c.frame_count(mask.sum(-1)), c.frame_count(samples.shape[1]))
+        features = self._convolved(self._mel(jnp.where(mask, samples, 0.0)))[:, : real.shape[1]]
+        x = features + self._positions()[: real.shape[1]].astype(dtype)
         x = nn.Dropout(c.dropout, name="dropout")(x, deterministic=deterministic)
-        real = mask_of(c.frame_count(mask.sum(-1)), x.shape[1])
         stack = Stack(_layer_maker(c), c.layers, c.unroll, c.remat, name="stack")
         seen = real if c.trim else None
         out = stack(x, None, (seen, None), collect=collect, depth=layer, deterministic=deterministic)
         final_norm = LayerNorm(dtype=dtype, name="final_norm")
         values = final_norm(out.values) if layer is None else out.values
-        hidden = jnp.concatenate([x[None], out.hidden]) if collect and out.hidden is not None else None
-        return EncoderOutput(values, real, mel, hidden)
+        hidden = x[None] if out.hidden is None else jnp.concatenate([x[None], out.hidden])
+        return EncoderOutput(values, real, features, hidden if collect else None)
 
     def _mel(self, samples: Float[Array, "B N"]) -> Float[Array, "B M C"]:
-        """Of the clips and silence: of a whole window, or of so much as the convolutions see."""
+        """Of the clips with silence behind them: up to the end of a window, or as much as the convolutions see."""
         c, count = self.config, samples.shape[1]
         behind = -(-count // c.hop) * c.hop + MARGIN * c.mel.hop if c.trim else c.window
         return c.mel.make()(jnp.pad(samples, ((0, 0), (0, min(behind, c.window) - count))))
 
     def _convolved(self, mel: Float[Array, "B M C"]) -> Float[Array, "B T D"]:
-        x, dtype = mel, compute_dtype(self.config.dtype)
+        dtype = compute_dtype(self.config.dtype)
+        x = mel.astype(dtype)
         for i, stride in enumerate((1, STRIDE)):
             conv = Conv1d(self.config.width, 3, stride, padding=1, dtype=dtype, name=f"conv_{i}")
             x = activation("gelu")(conv(x))
         return x
 
     def _positions(self) -> Float[Array, "T D"]:
-        """Sinusoids to begin with: released files hold them rounded, so that they are weights."""
+        """Sinusoids, which are not trained. They are weights all the same, since released files hold them rounded."""
         c = self.config
         made = nn.with_logical_partitioning(lambda key: sinusoidal(jnp.arange(c.max_frames), c.width), (None, "embed"))
-        return self.param("positions", made)
+        return jax.lax.stop_gradient(self.param("positions", made))
 
 
 def _layer_maker(config: WhisperEncoderConfig) -> Any:

@@ -108,7 +108,13 @@ def beam_search(
 
 @partial(jax.jit, static_argnums=(1, 2))
 def _search(
-    steps: Decoding, beams: BeamConfig, capacity: int, params: Any, prompts: Any, mask: Any, context: Frames | None
+    steps: Decoding,
+    beams: BeamConfig,
+    capacity: int,
+    params: Any,
+    prompts: Any,
+    mask: Any,
+    context: Frames | None = None,
 ) -> Beams:
     variables, width = layers_apart(params), beams.beams
     logits, state = read_prompts(steps, variables, prompts, mask, capacity, context)

@@ -128,7 +128,7 @@ def _generate(
     mask: Any,
     keys: Any,
     forced: Any,
-    context: Frames | None,
+    context: Frames | None = None,
 ) -> Generated:
     variables = layers_apart(params)  # sliced here, outside the loop: XLA would slice in every step
     rows, everyone = len(keys), jnp.ones(len(keys), bool)

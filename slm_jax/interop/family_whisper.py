@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax.core import meta
 
-from slm_jax.assemblies.whisper import Whisper, WhisperConfig
+from slm_jax.assemblies.whisper import Whisper, WhisperConfig, whisper_decoder
 from slm_jax.audio.mel import whisper_log_mel
 from slm_jax.encoders.whisper import WhisperEncoderConfig
 from slm_jax.interop.family import Family
@@ -21,6 +21,7 @@ from slm_jax.interop.table import Rule, Table, norm, rule, weights
 from slm_jax.interop.transforms import FLAT, SAME, Conv, Dense
 from slm_jax.sequence_models.decoder_config import DecoderConfig
 
+RATE_HZ = 16_000
 RATES = ("dropout", "attention_dropout", "activation_dropout")
 FIXED = {"use_weighted_layer_sum": (False,), "is_encoder_decoder": (True,)}
 ANY_VALUE = (
@@ -40,12 +41,11 @@ ANY_VALUE = (
 """Fields that change no number that the model computes from samples and ids."""
 FEATURES: dict[str, Any] = {
     "feature_extractor_type": "WhisperFeatureExtractor",
-    "sampling_rate": 16_000,
+    "sampling_rate": RATE_HZ,
     "n_fft": 400,
     "hop_length": 160,
-    "chunk_length": 30,
 }
-"""`preprocessor_config.json`: what we compute."""
+"""`preprocessor_config.json`: what we compute, whatever the size."""
 NAMES: dict[str, dict[str, Any]] = {
     "transformers": {
         "encoder": "model.encoder",
@@ -78,40 +78,43 @@ def read_config(hub: Hub) -> WhisperConfig:
     """Our config of a `config.json`."""
     fields = HubConfig("whisper", hub, FIXED)
     fields.read |= set(ANY_VALUE)
-    width, scaled = fields.number("d_model", 384), fields.flag("scale_embedding", False)
+    scaled = fields.flag("scale_embedding", False)
     fields.unless(not scaled, "scale_embedding", scaled, "must be false")
-    tied = fields.flag("tie_word_embeddings", True)
     activation = fields.activation("activation_function", "gelu")
     fields.unless(activation == "gelu", "activation_function", activation, "must be gelu")
-    rates: dict[str, Any] = {
-        name: fields.number(name, 0.0) for name in ("dropout", "attention_dropout", "activation_dropout")
-    }
-    mels = fields.number("num_mel_bins", 80)
-    _check_features(fields, mels)
-    encoder = WhisperEncoderConfig(
-        mel=whisper_log_mel(mels),
+    rates = {name: fields.number(name, 0.0) for name in RATES}
+    encoder, decoder = _encoder(fields, rates), _decoder(fields, rates)
+    _check_features(fields, encoder)
+    return fields.make(WhisperConfig, encoder=encoder, decoder=decoder)
+
+
+def _encoder(fields: HubConfig, rates: Mapping[str, Any]) -> WhisperEncoderConfig:
+    return WhisperEncoderConfig(
+        mel=whisper_log_mel(fields.number("num_mel_bins", 80)),
         layers=fields.number("encoder_layers", 4),
-        width=width,
+        width=fields.number("d_model", 384),
         heads=fields.number("encoder_attention_heads", 6),
         hidden=fields.number("encoder_ffn_dim", 1536),
         max_frames=fields.number("max_source_positions", 1500),
         layer_drop=fields.number("encoder_layerdrop", 0.0),
         **rates,
     )
-    decoder = DecoderConfig(
+
+
+def _decoder(fields: HubConfig, rates: Mapping[str, Any]) -> DecoderConfig:
+    shape = whisper_decoder(
         vocabulary=fields.number("vocab_size", 51865),
         layers=fields.number("decoder_layers", 4),
-        width=width,
+        width=fields.number("d_model", 384),
         heads=fields.number("decoder_attention_heads", 6),
+    )
+    return shape.replace(
         hidden=fields.number("decoder_ffn_dim", 1536),
-        context_width=width,
-        key_bias=False,
         max_positions=fields.number("max_target_positions", 448),
-        tied_head=tied,
+        tied_head=fields.flag("tie_word_embeddings", True),
         init_scale=fields.number("init_std", 0.02),
         **rates,
     )
-    return fields.make(WhisperConfig, encoder=encoder, decoder=decoder)
 
 
 def write_config(config: WhisperConfig) -> dict[str, Any]:
@@ -139,7 +142,7 @@ def write_config(config: WhisperConfig) -> dict[str, Any]:
         "attention_dropout": decoder.attention_dropout,
         "activation_dropout": decoder.activation_dropout,
         "init_std": decoder.init_scale,
-        "preprocessor_config": {**FEATURES, "feature_size": encoder.mel.mels},
+        "preprocessor_config": _features(encoder),
     }
     # how much of a window is heard is a way of running it; the two rates of the parts are one in the file
     require_said("whisper", config, read_config(hub), ("encoder.trim", r"(en|de)coder\.(unroll|remat|dtype)"))
@@ -158,7 +161,7 @@ def table(config: WhisperConfig, spelling: str = "transformers") -> Table:
             rule(tokens, "decoder/tokens/embedding"),
             rule(f"{decoder}.{names['positions']}", "decoder/places/embedding"),
             *layer_rules(f"{decoder}.{names['layer']}", stack, names),
-            *_attention(f"{decoder}.{names['layer']}", f"{stack}/cross", names["cross"], names["maps"]),
+            *_attention(f"{decoder}.{names['layer']}", names["cross"], names["maps"], f"{stack}/cross"),
             *norm(f"{decoder}.{names['norms'][1]}", "decoder/final_norm"),
             *head,
         ),
@@ -183,25 +186,24 @@ def layer_rules(source: str, target: str, names: Mapping[str, Any]) -> tuple[Rul
     """Self-attention and feed-forward block of a layer."""
     up, down, mlp_norm = names["mlp"]
     return (
-        *_attention(source, f"{target}/", names["attention"], names["maps"]),
+        *_attention(source, names["attention"], names["maps"], f"{target}/attention"),
         *weights(f"{source}.{up}", f"{target}/mlp/up", Dense(), SAME),
         *weights(f"{source}.{down}", f"{target}/mlp/down", Dense(), SAME),
         *norm(f"{source}.{mlp_norm}", f"{target}/mlp_norm"),
     )
 
 
-def _attention(layer: str, target: str, own: tuple[str, str], maps: tuple[str, ...]) -> tuple[Rule, ...]:
-    """An attention and its norm; `target` ends with what their names begin with (`/` or `/cross`)."""
+def _attention(source: str, own: tuple[str, str], maps: tuple[str, ...], target: str) -> tuple[Rule, ...]:
+    """An attention and the norm before it: ours are `attention` and `attention_norm`, `cross_attention` and `cross_norm`."""
     attention, before = own
-    at = f"{target}attention" if target.endswith("/") else f"{target}_attention"
-    norm_at = f"{target}attention_norm" if target.endswith("/") else f"{target}_norm"
-    query, key, value, out = (f"{layer}.{attention}.{name}" for name in maps)
+    at = f"{target}_attention" if target.endswith("cross") else target
+    query, key, value, out = (f"{source}.{attention}.{name}" for name in maps)
     return (
         *weights(query, f"{at}/query", Dense(), FLAT),
         *weights(key, f"{at}/key", Dense()),
         *weights(value, f"{at}/value", Dense(), FLAT),
         *weights(out, f"{at}/out", Dense(2), SAME),
-        *norm(f"{layer}.{before}", norm_at),
+        *norm(f"{source}.{before}", f"{target}_norm"),
     )
 
 
@@ -222,10 +224,15 @@ def abstract_params(config: WhisperConfig) -> Any:
     return meta.unbox(boxed_params(config))
 
 
-def _check_features(fields: HubConfig, mels: int) -> None:
-    """The file beside the config must describe the features that we compute; what it says of others is left aside."""
+def _features(encoder: WhisperEncoderConfig) -> dict[str, Any]:
+    """The file beside the config: how an encoder hears."""
+    return {**FEATURES, "feature_size": encoder.mel.mels, "chunk_length": encoder.window / RATE_HZ}
+
+
+def _check_features(fields: HubConfig, encoder: WhisperEncoderConfig) -> None:
+    """The file beside the config must say what we compute; what else it says is left aside."""
     given = fields.get("preprocessor_config", {})
-    for name, value in (FEATURES | {"feature_size": mels}).items():
+    for name, value in _features(encoder).items():
         found = given.get(name, value)
         fields.unless(found == value, f"preprocessor_config.{name}", found, f"only {value!r} is supported")
 

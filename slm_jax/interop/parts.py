@@ -59,12 +59,6 @@ def open_source(source: str, field: str = "source") -> tuple[Config, dict[str, A
     return model.config, lazy_params(model)
 
 
-def load_source(source: str, field: str = "source") -> tuple[Config, dict[str, Any], Path]:
-    """Config, parameters (arrays in float32, of our own folders as they are) and folder of a model, all of it read."""
-    config, params = open_source(source, field)
-    return config, jax.tree.map(jnp.asarray, params), existing(source, field)
-
-
 def source_config(source: str, field: str = "source") -> Config:
     """The config of the model in a folder, whose weights are not looked at."""
     folder = existing(source, field)

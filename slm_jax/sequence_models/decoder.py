@@ -27,7 +27,7 @@ class Decoder(nn.Module):
 
     Rows may be padded on either side or packed with `segment_ids`; positions come from the mask or the segments
     unless given. `embed`, `stack` and `head` are the three parts, for models that mix in vectors of their own.
-    With `config.context_width` there is a `context` to listen to: a state keeps it from the call that brings it on.
+    With `config.context_width` each row listens to a `context`, which a state keeps from the call that brings it on.
     """
 
     config: DecoderShape
@@ -128,7 +128,7 @@ class Decoder(nn.Module):
         collect: bool = False,
     ) -> tuple[jax.Array, StackOutput]:
         """What the first layer reads and what the stack makes of it."""
-        self._require_context(context, None)
+        self._require_context(context, len(x))
         length = x.shape[1]
         self._require_room(length)
         if positions is None:
@@ -195,7 +195,8 @@ class Decoder(nn.Module):
         context: Frames | None = None,
     ) -> tuple[Float[Array, "B T E"], State]:
         """`step` from vectors to what the head reads; a `context` takes the place of the one that the state keeps."""
-        self._require_context(context, state)
+        if context is not None or not _listens(state):
+            self._require_context(context, len(x))
         real = jnp.ones(x.shape[:2], bool) if mask is None else mask
         x, by = self._place(x, state[0].positions(real), True)
         out = self.blocks(x, state, (None, by, real, context), deterministic=True)
@@ -226,12 +227,18 @@ class Decoder(nn.Module):
         x = self.final_norm(x) if self.config.final_norm else x
         return x if self.config.table_width == self.config.width else self.project_out(x)
 
-    def _require_context(self, context: Frames | None, state: State | None) -> None:
-        kept = state is not None and isinstance(state[0], CrossCache) and state[0].context.mask.shape[1] > 0
-        width = None if context is None else context.values.shape[-1]
-        rule = f"this decoder listens to a context of width {self.config.context_width}"
-        require(width == self.config.context_width or (context is None and kept), "context", width, rule)
+    def _require_context(self, context: Frames | None, rows: int) -> None:
+        width = self.config.context_width
+        given = None if context is None else (context.values.shape[0], context.values.shape[-1])
+        wanted = None if width is None else (rows, width)
+        rule = "this decoder listens to none" if width is None else f"must be {wanted}: what each row listens to"
+        require(given == wanted, "context (rows, width)", given, rule)
 
     def _require_room(self, length: int) -> None:
         limit = self.config.max_positions
         require(limit is None or length <= limit, "length", length, f"this decoder has {limit} positions")
+
+
+def _listens(state: State) -> bool:
+    """Whether a state keeps a context."""
+    return isinstance(state[0], CrossCache) and state[0].context.mask.shape[1] > 0

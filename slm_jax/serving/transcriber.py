@@ -18,26 +18,34 @@ from slm_jax.core.errors import UserError, require
 from slm_jax.core.messages import Conversation, Message, Text
 from slm_jax.core.types import Frames
 from slm_jax.generation.beam import BeamConfig, beam_search
+from slm_jax.generation.prompts import round_up
 from slm_jax.generation.rules import Rules, rules_of
 from slm_jax.generation.sampling import SamplingConfig
-from slm_jax.interop.parts import load_source
+from slm_jax.interop.parts import existing, open_source
+from slm_jax.nn.dtypes import compute_dtype
 from slm_jax.serving.hearing import checked, only_clips, require_readable
-from slm_jax.text.whisper_tokens import WhisperTokens
+from slm_jax.text.whisper_tokens import TASKS, WhisperTokens
 
-ROWS = 8
-"""Windows that are read together, at most."""
 RATE_HZ = 16_000
 
 
 class Transcription(Config):
-    """How words are found. `language` None: the likeliest of the first window; `task`: transcribe, or translate to
-    English. `max_new`: tokens of a window at most (None: as many as the decoder has room for).
+    """How words are found.
+
+    `language` None: the likeliest of the first window. `task`: "transcribe", or "translate" to English. `max_new`:
+    tokens of a window at most (None: as many as the decoder has room for). `rows`: windows that are read together.
     """
 
     language: str | None = None
     task: str = "transcribe"
     max_new: int | None = None
+    rows: int = 8
     beam: BeamConfig = BeamConfig(beams=1)
+
+    def __post_init__(self) -> None:
+        require(self.task in TASKS, "task", self.task, f"must be one of {', '.join(TASKS)}")
+        require(self.max_new is None or self.max_new >= 1, "max_new", self.max_new, "must be at least 1")
+        require(self.rows >= 1, "rows", self.rows, "must be at least 1")
 
 
 class Transcript(NamedTuple):
@@ -76,65 +84,73 @@ class Transcriber:
         return [Reply((Message("assistant", (Text(one.text),)),), {"language": one.language}) for one in found]
 
     def transcribe(
-        self, clips: Sequence[Float[np.ndarray, "N"]], decoding: Transcription | None = None
+        self, clips: Sequence[Float[np.ndarray, "_"]], decoding: Transcription | None = None
     ) -> list[Transcript]:
-        """Clips `[N]` at 16 kHz written down; raises `UserError` for an empty one and for NaN."""
+        """Clips `[N]` at 16 kHz written down.
+
+        Raises `UserError` for an empty clip, for NaN, and for a language, task or `max_new` that the model has not.
+        """
         how = self.decoding if decoding is None else decoding
+        room = self._room(how)
         clips = [checked(clip, f"clip {place}") for place, clip in enumerate(clips)]
         cuts = [quiet_windows(clip, self.model.config.encoder.window, RATE_HZ) for clip in clips]
-        pieces = [(clip[a:b], place) for place, clip in enumerate(clips) for a, b in cuts[place]]
-        languages = self._languages([clip[: cut[0][1]] for clip, cut in zip(clips, cuts, strict=True)], how)
+        windows = [(place, clip[a:b]) for place, clip in enumerate(clips) for a, b in cuts[place]]
+        languages = {} if how.language is None else dict.fromkeys(range(len(clips)), how.language)
         words: list[str] = []
-        for start in range(0, len(pieces), ROWS):
-            some = pieces[start : start + ROWS]
-            words += self._words([clip for clip, _ in some], [languages[place] for _, place in some], how)
+        for start in range(0, len(windows), how.rows):
+            places, some = zip(*windows[start : start + how.rows], strict=True)
+            context = self._heard(some, how.rows)
+            if not languages.keys() >= set(places):
+                for place, language in zip(places, self._languages(context), strict=False):
+                    languages.setdefault(place, language)
+            words += self._words(context, [languages[place] for place in places], how, room)
         said = iter(words)
         return [
-            _transcript(clip, cut, [next(said) for _ in cut], language)
-            for clip, cut, language in zip(clips, cuts, languages, strict=True)
+            _transcript(clip, cut, [next(said) for _ in cut], languages[place])
+            for place, (clip, cut) in enumerate(zip(clips, cuts, strict=True))
         ]
 
-    def _words(self, clips: list[np.ndarray], languages: list[str], how: Transcription) -> list[str]:
-        """Of clips that fit in a window."""
+    def _room(self, how: Transcription) -> int:
+        """Tokens that may follow a prefix."""
+        prefix = self.tokens.prefix(how.language or self.tokens.any_language, how.task)
+        room = (self.model.config.decoder.max_positions or 0) - len(prefix)
+        require((how.max_new or 1) <= room, "max_new", how.max_new, f"the decoder has room for {room}")
+        return how.max_new or room
+
+    def _words(self, context: Frames, languages: list[str], how: Transcription, room: int) -> list[str]:
+        """What is said in the first rows of `context`, one for each of the languages."""
         prefixes = np.array([self.tokens.prefix(language, how.task) for language in languages], np.int32)
-        config, context = self.model.config.decoder, self._heard(clips)
-        prefixes = _filled(prefixes, len(context.mask))
-        room = (config.max_positions or 0) - prefixes.shape[1]
-        require(how.max_new is None or how.max_new <= room, "max_new", how.max_new, f"the decoder has room for {room}")
+        filled = _filled(prefixes, len(context.mask))
         made = beam_search(
             self.model.config.decoder.make(),
             self.params["decoder"],
-            prefixes,
-            np.ones(prefixes.shape, bool),
-            SamplingConfig(max_new=how.max_new or room, temperature=0.0),
+            filled,
+            np.ones(filled.shape, bool),
+            SamplingConfig(max_new=room, temperature=0.0),
             how.beam,
-            rules=self._rules(prefixes.shape[1]),
+            rules=self._rules(filled.shape[1]),
             context=context,
         )
-        best = zip(np.asarray(made.ids[:, 0]), np.asarray(made.mask[:, 0]), clips, strict=False)
-        return [self.tokens.decode(ids[real].tolist()) for ids, real, _ in best]
+        best = zip(np.asarray(made.ids[:, 0]), np.asarray(made.mask[:, 0]), strict=True)
+        return [self.tokens.decode(ids[real].tolist()) for ids, real in best][: len(languages)]
 
-    def _languages(self, clips: list[np.ndarray], how: Transcription) -> list[str]:
-        """The language of each clip: the one that is asked for, or what the decoder takes it for."""
-        if how.language is not None or not self.tokens.languages:
-            return [how.language or "en"] * len(clips)
+    def _languages(self, context: Frames) -> list[str]:
+        """Which language the decoder takes each row for."""
+        if not self.tokens.languages:
+            return [self.tokens.any_language] * len(context.mask)
         known = np.array(sorted(self.tokens.languages.values()))
-        found: list[str] = []
-        for start in range(0, len(clips), ROWS):
-            some = clips[start : start + ROWS]
-            logits = _first_logits(self.model, self.params, self._heard(some), self.tokens.start)
-            likeliest = known[np.asarray(logits)[: len(some), known].argmax(-1)]
-            found += [self.tokens.language_of(int(number)) for number in likeliest]
-        return found
+        logits = np.asarray(_first_logits(self.model, self.params, context, self.tokens.start))
+        return [self.tokens.language_of(int(number)) for number in known[logits[:, known].argmax(-1)]]
 
-    def _heard(self, clips: list[np.ndarray]) -> Frames:
-        """What the encoder makes of up to `ROWS` clips; few numbers of rows, so that few programs are compiled."""
-        longest = max(map(len, clips)) if self.model.config.encoder.trim else self.model.config.encoder.window
-        length = min(-(-longest // RATE_HZ) * RATE_HZ, self.model.config.encoder.window)
-        rows = np.stack([np.pad(clip, (0, length - len(clip))) for clip in clips])
+    def _heard(self, clips: Sequence[np.ndarray], rows: int) -> Frames:
+        """What the encoder makes of some clips and of the last one again: few shapes, so few programs are compiled."""
+        encoder = self.model.config.encoder
+        longest = max(map(len, clips)) if encoder.trim else encoder.window
+        length = min(round_up(longest, RATE_HZ), encoder.window)
+        samples = np.stack([np.pad(clip, (0, length - len(clip))) for clip in clips])
         mask = np.arange(length) < np.array([len(clip) for clip in clips])[:, None]
-        count = 1 << (len(clips) - 1).bit_length()
-        return _encoded(self.model, self.params, _filled(rows, count), _filled(mask, count))
+        count = min(1 << (len(clips) - 1).bit_length(), rows)
+        return _encoded(self.model, self.params, _filled(samples, count), _filled(mask, count))
 
     def _rules(self, prefix: int) -> Rules:
         """What may be said: after a prefix of so many ids, `not_first` is kept back for one step."""
@@ -146,12 +162,20 @@ class Transcriber:
         return Rules(np.concatenate([legal] * prefix + [first, legal]), always.ends)
 
 
-def load_transcriber(source: str | Path, decoding: Transcription = Transcription()) -> Transcriber:
-    """A Whisper model from a hub folder, one of ours, or `hub:NAME`; raises `UserError` for another kind of model."""
-    config, params, folder = load_source(str(source), "model")
+def load_transcriber(
+    source: str | Path, decoding: Transcription = Transcription(), dtype: str = "float32"
+) -> Transcriber:
+    """A Whisper model from a hub folder, one of ours, or `hub:NAME`, whose weights and sums are in `dtype`.
+
+    Raises `UserError` for another kind of model.
+    """
+    config, stored = open_source(str(source), "model")
     if not isinstance(config, WhisperConfig):
         raise UserError(f"model is {str(source)!r}: it holds a {type(config).__name__}, and a Whisper model is needed")
-    return Transcriber(config, params, WhisperTokens(folder), decoding)
+    config = config.replace(encoder=config.encoder.replace(dtype=dtype), decoder=config.decoder.replace(dtype=dtype))
+    tokens = WhisperTokens(existing(str(source), "model"))
+    params = jax.tree.map(lambda leaf: jnp.asarray(leaf, compute_dtype(dtype)), stored)
+    return Transcriber(config, params, tokens, decoding)
 
 
 @partial(jax.jit, static_argnums=0)

@@ -14,23 +14,27 @@ START, END, NO_TIMES = "<|startoftranscript|>", "<|endoftext|>", "<|notimestamps
 
 
 class WhisperTokens:
-    """The tokens of a model folder: `tokenizer.json` and, where it is there, `generation_config.json`.
+    """The tokens of a model folder: its `tokenizer.json` and `generation_config.json`.
 
-    Raises `UserError` when `tokenizer.json` is missing or is not that of a Whisper model.
+    Raises `UserError` when one of them is missing or is not that of a Whisper model.
     """
 
     def __init__(self, folder: str | Path) -> None:
         folder = Path(folder)
         self.tokenizer: TokenizerFile = TokenizerFileConfig(path=str(folder / "tokenizer.json")).make()
         self.start, self.end, self.no_times = (self.tokenizer.special(name) for name in (START, END, NO_TIMES))
-        beside = folder / "generation_config.json"
-        self._settings: Mapping[str, Any] = json.loads(beside.read_text(encoding="utf-8")) if beside.is_file() else {}
+        self._settings = _settings(folder / "generation_config.json")
 
     @cached_property
     def languages(self) -> dict[str, int]:
         """Language code (`en`) -> id; empty for a model that knows English only."""
         known = self._settings.get("lang_to_id") or {}
         return {name.strip("<|>"): int(number) for name, number in known.items()}
+
+    @property
+    def any_language(self) -> str:
+        """A language that the model knows: English where it can be."""
+        return "en" if "en" in self.languages else next(iter(self.languages), "en")
 
     @property
     def never(self) -> tuple[int, ...]:
@@ -66,3 +70,14 @@ class WhisperTokens:
     def decode(self, ids: Sequence[int]) -> str:
         """The words, without specials."""
         return self.tokenizer.decode(list(ids)).strip()
+
+
+def _settings(path: Path) -> Mapping[str, Any]:
+    rule = "it says which languages a model knows and which tokens it must not say"
+    require(path.is_file(), "generation_config.json", f"absent from {path.parent}", rule)
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} is no JSON: {error}") from None
+    require(isinstance(found, dict), str(path), type(found).__name__, "must be a table of fields")
+    return found
