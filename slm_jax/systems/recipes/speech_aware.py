@@ -9,6 +9,7 @@ from slm_jax.judges.losses import LossesJudge
 from slm_jax.judges.tasks import TasksJudge
 from slm_jax.objectives.answers import together
 from slm_jax.serving.speech_aware import AnswerDecoding, SpeechAwareSystem
+from slm_jax.systems.recipes.held_out_questions import held_out_questions
 from slm_jax.training.kept import KeptSpeechConfig
 from slm_jax.training.parts import load_frozen
 from slm_jax.training.post.speech_aware import SpeechAwareStageConfig
@@ -30,13 +31,7 @@ class SpeechAwareConfig(RunConfig):
 
     def prompts(self, context: StageContext, count: int, seconds: float | int | None = None) -> dict[str, Conversation]:
         """Held-out questions of the tasks, by task and number; clips are never cut."""
-        judge, found = TasksJudge(tasks=self.answering.mixture), dict[str, Conversation]()
-        parts = self.answering.mixture.parts
-        for place, part in enumerate(parts):
-            share = count // len(parts) + (place < count % len(parts))
-            asked = judge.asked(part, context, share, self.corpus.rate_hz) if share else []
-            found |= {f"{part.name}_{i}": one.question.asked for i, one in enumerate(asked, start=1)}
-        return found
+        return held_out_questions(self.answering.mixture, context, count, self.corpus.rate_hz)
 
     @property
     def answering(self) -> SpeechAwareStageConfig:

@@ -1,3 +1,1 @@
-"""Speech-aware text LMs, p(text | speech, text).
-
-"""
+"""Speech-aware text LMs, p(text | speech, text)."""
