@@ -26,16 +26,17 @@ LENGTH = 32
 
 
 class TaskDecoding(Config):
-    """How answers are found: those of UniverSLU's recipe in ESPnet, whose `penalty` is `token_bonus`.
+    """How answers are found.
 
-    A sequence of n new tokens scores (ln p + n `token_bonus`) / n ** `length_penalty`. `max_new`: tokens of an answer
-    at most, which must fit behind every prefix. `rows`: conversations that are read together.
+    A sequence of n new tokens scores (ln p + n `token_bonus`) / n ** `length_penalty`; a bonus draws a model on that is
+    unsure of its end. `max_new`: tokens of an answer at most, which must fit behind every prefix. `rows`: conversations
+    that are read together.
     """
 
     max_new: int = 96
-    beams: int = 20
-    token_bonus: float = 0.2
-    length_penalty: float = 0.0
+    beams: int = 5
+    token_bonus: float = 0.0
+    length_penalty: float = 1.0
     rows: int = 8
 
     def __post_init__(self) -> None:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from slm_jax.text.vocabulary import Vocabulary
 SPECIALS = ("<pad>", "<s>", "</s>")
 
 
+@runtime_checkable
 class MarkedTokens(Protocol):
     """Text to the ids of a language model's table and back.
 
