@@ -4,8 +4,9 @@ Folders      `load` and `export` of a folder as the hub lays it out  (`interop.m
 Larger ones  from a hub folder to a model folder by layers           (`interop.streaming`, `interop.hub`)
 Parts        folders of others or ours, opened leaf by leaf          (`interop.parts`)
 Families     what a config.json means and which table belongs to it  (`interop.family`, `interop.families`)
-             GPT-2, OPT, LLaMA and Qwen2                             (`interop.family_gpt2`, `interop.family_opt`,
+             GPT-2, OPT, LLaMA, Qwen2 and Mistral                    (`interop.family_gpt2`, `interop.family_opt`,
                                                                       `interop.family_llama`)
+             T5 and mT5                                              (`interop.family_t5`)
              wav2vec 2.0, HuBERT, WavLM                              (`interop.family_ssl`, `interop.ssl_names`)
              Whisper                                                 (`interop.family_whisper`)
              the Q-Former of BLIP-2 and SALMONN                      (`interop.family_qformer`)

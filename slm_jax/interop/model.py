@@ -51,6 +51,7 @@ def open_model(path: str | Path) -> HubModel:
     beside = {name: folder / f"{name}.json" for name in family.side_files}
     config = family.read_config(hub_config | {name: _read_json(file) for name, file in beside.items() if file.exists()})
     weights = open_weights(path)
+    config = family.told_by_names(config, weights.shapes)
     spelling = max(family.spellings, key=lambda name: recognised(family.table(config, name), weights.shapes))
     try:
         plan = resolve(family.table(config, spelling), weights.shapes, family.abstract(config), weights.dtypes)

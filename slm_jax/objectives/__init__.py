@@ -2,6 +2,7 @@
 
 Tokens     NextToken, cross-entropy whole or in chunks  (`objectives.next_token`, `objectives.cross_entropy`)
            several streams, each a term of its own      (`objectives.streams`)
+           what is written, given what is read          (`objectives.sequence_to_sequence`)
            answers to speech and words                  (`objectives.answers`)
 Speech     HuBERT's masked prediction                   (`objectives.masked_prediction`)
            ctc_nll, CTC: labels without times           (`objectives.ctc`)
