@@ -19,7 +19,7 @@ def held_out_answers(objective: HeardText, rows: Mapping[str, Sequence[Row]], si
     """Figures of `rows` by task, read `size` at once.
 
     `nats_per_token` of all answers, `nats_per_token/TASK`, `nats_per_token_other_speech` (each answer with the speech
-    of the row before it), and with CTC `ctc_nats_per_letter`.
+    of the row before it), and with CTC `ctc_nats_per_letter`, `ctc_nats_per_letter_other_speech`.
     """
     tasks = {name: _batches(own, size) for name, own in rows.items() if own}
     loss = jax.jit(lambda variables, frozen, batch: objective(variables, batch, None, frozen).terms)
@@ -31,7 +31,10 @@ def held_out_answers(objective: HeardText, rows: Mapping[str, Sequence[Row]], si
         figures = {"nats_per_token": _mean(everything), "nats_per_token_other_speech": _mean(other)}
         figures |= {f"nats_per_token/{name}": _mean(some) for name, some in own.items()}
         spelt = any(float(terms["ctc"].count) > 0 for terms in everything if "ctc" in terms)
-        return {**figures, "ctc_nats_per_letter": _mean(everything, "ctc")} if spelt else figures
+        if not spelt:
+            return figures
+        letters = {"ctc_nats_per_letter": everything, "ctc_nats_per_letter_other_speech": other}
+        return figures | {name: _mean(some, "ctc") for name, some in letters.items()}
 
     return evaluate
 

@@ -1,6 +1,6 @@
 """p(text | speech): Whisper learns tasks from specifiers or instructions (UniverSLU), or to transcribe from nothing.
 
-All of its weights are trained but the encoder's sinusoids, or LoRA alone.
+All of its weights are trained but the encoder's sinusoids; or LoRA, and with it the table where it has new rows.
 """
 
 import shutil
@@ -24,7 +24,6 @@ from slm_jax.data.mixture import MixtureConfig, PartConfig
 from slm_jax.data.pipeline import make_batches
 from slm_jax.interop.parts import existing
 from slm_jax.nn.lora import LoRAConfig, LoRAModel, lora_initialise, merge_lora, with_lora
-from slm_jax.objectives.answers import together
 from slm_jax.objectives.heard_text import HeardText
 from slm_jax.objectives.next_token import NextTokenConfig
 from slm_jax.sequence_models.expansion import expanded
@@ -32,25 +31,26 @@ from slm_jax.text.task_prompts import TaskPrompts
 from slm_jax.text.whisper_tokens import FILES, PlainPromptsConfig, WhisperFolderConfig
 from slm_jax.training.gradient_stage import GradientStageConfig, Learner, Outline, Plan, described, host_share, trained
 from slm_jax.training.loop import Evaluate
-from slm_jax.training.part_record import RECORD, recorded_configs
-from slm_jax.training.parts import check_parts, load_frozen, open_parts, outlined, planned_config, run_of
+from slm_jax.training.part_record import RECORD, Parts, recorded_configs
+from slm_jax.training.parts import check_parts, open_parts, planned_config, run_of
 from slm_jax.training.post.held_out_answers import held_out_answers
 from slm_jax.training.post.whisper_rows import AuxiliaryCTCConfig, WhisperRows
 from slm_jax.training.run_folder import StageFolder
 from slm_jax.training.stages import RunConfig, StageContext, require_form
 from slm_jax.training.step import Player
 
-WHISPER = "whisper"
+WHISPER, BEGUN = "whisper", "params/whisper"
 OWNED = matching("params/(?!whisper/encoder/positions)")
-OWNED_BY_LORA = matching("(params/ctc|lora)/")
+OWNED_BESIDE_LORA = matching("(lora|params/ctc)/")
+OWNED_WITH_NEW_ROWS = matching("(lora|params/ctc|params/whisper/decoder/tokens)/")
 
 
 class WhisperTuningStageConfig(GradientStageConfig):
     """Trains a Whisper on tasks.
 
     Where it begins, one of three
-        `part`: weights from outside, `params/whisper` with `frozen=False`; with `lora`, `frozen/whisper`.
-        `goes_on`: an earlier stage of this kind. `model`: a shape whose weights are drawn.
+        `part`: weights from outside, `params/whisper` with `frozen=False`. `goes_on`: an earlier stage of this kind,
+        with its LoRA in the weights. `model`: a shape whose weights are drawn.
     Tokens
         `tokens`: those of Whisper. `specifiers`: marks of tasks and data sets; the table gets new rows for those that
         it has not, behind those it has.
@@ -85,15 +85,10 @@ class WhisperTuningStageConfig(GradientStageConfig):
             require(isinstance(part.example, SpeechTaskConfig), f"example of {part.name!r}", kind, "must be a task")
         spelt, known = set(self.ctc.tasks if self.ctc else ()), {part.name for part in self.mixture.parts}
         require(spelt <= known, "ctc.tasks", sorted(spelt), f"must be of {', '.join(sorted(known))}")
-        self._check_part()
-
-    def _check_part(self) -> None:
-        lora = self.lora is not None
         if self.part is not None:
-            path = f"frozen/{WHISPER}" if lora else f"params/{WHISPER}"
-            good = (self.part.path, self.part.frozen) == (path, lora)
-            require(good, "part", (self.part.path, self.part.frozen), f"is {path}, frozen is {lora}")
-        require(not lora or self.part is not None, "lora", "given", "it needs weights from outside, a `part`")
+            place = (self.part.path, self.part.frozen)
+            require(place == (BEGUN, False), "part", place, f"is {BEGUN}, and trained on")
+        require(self.lora is None or self.model is None, "lora", "given", "drawn weights are trained as a whole")
 
     @property
     def mixture(self) -> MixtureConfig:
@@ -124,7 +119,7 @@ class WhisperTuningStageConfig(GradientStageConfig):
         require_form(self.name, corpus, 16_000)
 
     def plan(self, folder: StageFolder, context: StageContext) -> Plan:
-        parts = open_parts(self.parts, folder)
+        parts = open_parts(self.parts, folder) if self.parts else None
         base = self._base(folder)
         model, prompts = self._tuned(self._grown(base)), self._prompts()
         found = [self._rows.usable(part, prompts, context, "train") for part in self.mixture.parts]
@@ -133,10 +128,9 @@ class WhisperTuningStageConfig(GradientStageConfig):
             *self._learner(model),
             batches=make_batches(sources, [one for _, one in found], self.batches, **host_share(self.train.mesh)),
             evaluate=self._evaluation(model, prompts, context),
-            frozen=parts.frozen or None,
-            start_from=None if self.model is not None else partial(self._begin, base, parts.start, context),
+            start_from=None if self.model is not None else partial(self._begin, base, parts, context),
             speech_s=lambda batch: float(batch["sample_mask"].sum()) / context.corpus.rate_hz,
-            meta={**parts.meta, "specifiers": list(self.specifiers)},
+            meta={**(parts.meta if parts else {}), "specifiers": list(self.specifiers)},
         )
 
     def outline(self, run: RunConfig) -> Outline:
@@ -146,7 +140,6 @@ class WhisperTuningStageConfig(GradientStageConfig):
             batch=self._rows.shapes(rows, run.corpus.rate_hz),
             tokens=rows * self.length,
             speech_s=rows * self.clip_s,
-            frozen=outlined(self.parts, run)[1] or None,
         )
 
     def run(self, folder: StageFolder, context: StageContext) -> Sequence[str]:
@@ -158,8 +151,8 @@ class WhisperTuningStageConfig(GradientStageConfig):
         return [*made, *FILES]
 
     def model_of(self, folder: StageFolder) -> tuple[Config, str]:
-        require(self.lora is None, f"stage {self.name!r}", "LoRA", "it has no whole model of its own")
-        return self._grown(self._base(folder)), WHISPER
+        require(self.lora is None, f"stage {self.name!r}", "LoRA", "its weights are a model only together with that")
+        return self._whole(folder), WHISPER
 
     def planned_model(self, run: RunConfig) -> WhisperConfig:
         if self.goes_on is not None:
@@ -169,22 +162,28 @@ class WhisperTuningStageConfig(GradientStageConfig):
 
     def finished(self, folder: StageFolder) -> tuple[WhisperConfig, Any, TaskPrompts]:
         """Whisper, its parameters (with LoRA in them) and its prompts, once the stage in `folder` is done."""
-        variables = trained(folder)[1]
-        if self.lora is not None:
-            whole = together(variables, load_frozen(run_of(folder), self.name))
-            variables = {"params": merge_lora(whole["params"], variables["lora"], self.lora)}
         tokens = self.tokens
         if isinstance(tokens, WhisperFolderConfig):
             tokens = tokens.replace(folder=str(folder.path))
         prompts = TaskPrompts(tokens.make(), self.specifiers)
-        return self._grown(self._base(folder)), variables["params"][WHISPER], prompts
+        return self._whole(folder), self._params(folder)[WHISPER], prompts
 
     def _base(self, folder: StageFolder) -> WhisperConfig:
         """What the stage in `folder` begins with, before there are new rows."""
         if self.goes_on is not None:
             earlier = run_of(folder).stage(self.goes_on)
-            return _as_whisper(WhisperTuningStageConfig.of(earlier).model_of(earlier)[0])
+            return WhisperTuningStageConfig.of(earlier)._whole(earlier)
         return _as_whisper(self.model if self.part is None else recorded_configs(folder)[self.part.path])
+
+    def _whole(self, folder: StageFolder) -> WhisperConfig:
+        return self._grown(self._base(folder))
+
+    def _params(self, folder: StageFolder) -> dict[str, Any]:
+        """What was trained, LoRA in the weights that it was beside."""
+        variables = trained(folder)[1]
+        return (
+            variables["params"] if self.lora is None else merge_lora(variables["params"], variables["lora"], self.lora)
+        )
 
     def _grown(self, base: WhisperConfig) -> WhisperConfig:
         """With rows for all specifiers."""
@@ -193,7 +192,6 @@ class WhisperTuningStageConfig(GradientStageConfig):
         new = self.model is not None or missing <= len(self.specifiers)
         rule = f"the tokens are {self.tokens.size}: they are not of this model"
         require(new, "rows of the table", base.decoder.vocabulary, rule)
-        require(missing <= 0 or self.lora is None, "specifiers", self.specifiers, "new rows are not trained by LoRA")
         return base if missing <= 0 else base.replace(decoder=base.decoder.replace(vocabulary=wanted))
 
     def _tuned(self, whisper: WhisperConfig) -> TunedWhisper | LoRAModel:
@@ -218,11 +216,10 @@ class WhisperTuningStageConfig(GradientStageConfig):
         def initialise(key: jax.Array) -> dict[str, Any]:
             if self.lora is None:
                 return _born(plain, key)
-            variables = lora_initialise(partial(_born, plain), self.lora)(key)
-            own = {name: tree for name, tree in variables["params"].items() if name != WHISPER}
-            return {**variables, "params": own}
+            return lora_initialise(partial(_born, plain), self.lora)(key)
 
-        owns = OWNED if self.lora is None else OWNED_BY_LORA
+        beside = OWNED_WITH_NEW_ROWS if self.specifiers else OWNED_BESIDE_LORA
+        owns = OWNED if self.lora is None else beside
         player = Player(name="text", objective=self._objective(model), optimizer=self.optimizer, owns=owns)
         return initialise, [player]
 
@@ -236,11 +233,9 @@ class WhisperTuningStageConfig(GradientStageConfig):
             return None
         return held_out_answers(self._objective(model), rows, self.batches.batch)
 
-    def _begin(self, base: WhisperConfig, start: Any, context: StageContext) -> dict[str, Any] | None:
+    def _begin(self, base: WhisperConfig, parts: Parts | None, context: StageContext) -> dict[str, Any]:
         """The weights that are there already, with rows for new specifiers."""
-        if self.lora is not None:
-            return None
-        params = meta.unbox(start()) if self.goes_on is None else self._earlier(context)
+        params = self._earlier(context) if parts is None else meta.unbox(parts.start())
         extra = self._grown(base).decoder.vocabulary - base.decoder.vocabulary
         if extra == 0:
             return params
@@ -251,10 +246,10 @@ class WhisperTuningStageConfig(GradientStageConfig):
     def _earlier(self, context: StageContext) -> dict[str, Any]:
         """Those of the stage that this one goes on from; its CTC where that spells in the same letters."""
         assert self.goes_on is not None  # for the type checker
-        before, variables = trained(context.finished(self.goes_on))
-        assert isinstance(before, WhisperTuningStageConfig)
+        folder = context.finished(self.goes_on)
+        before = WhisperTuningStageConfig.of(folder)
         same = before.ctc is not None and self.ctc is not None and before.ctc.tokenizer == self.ctc.tokenizer
-        return {name: tree for name, tree in variables["params"].items() if name == WHISPER or same}
+        return {name: tree for name, tree in before._params(folder).items() if name == WHISPER or same}
 
 
 def _born(model: TunedWhisper, key: jax.Array) -> dict[str, Any]:
