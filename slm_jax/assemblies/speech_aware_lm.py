@@ -31,8 +31,8 @@ class SpeechAwareLMConfig(Config):
     `encoders`: one, or several that hear the same clip, whose frames `join` makes one; it says how many those are
     (`frames_of`). They read samples unless they say otherwise (`reads`, a dtype): what is said of samples below is then
     of ids. `adapter`: to the width of `lm`, a `DecoderConfig` or an `EncoderDecoderConfig`, whose encoder reads words
-    and speech and whose decoder writes the answer. `speech_id`: what stands for speech among the ids of files of others,
-    which nothing here reads.
+    and speech and whose decoder writes the answer. `speech_id`: what stands for speech among the ids of files of
+    others, which nothing here reads.
     """
 
     encoders: tuple[Any, ...]
