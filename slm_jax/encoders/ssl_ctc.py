@@ -25,6 +25,22 @@ class CTCEncoderConfig(Config):
         """The module."""
         return CTCEncoder(self)
 
+    @property
+    def head(self) -> "CTCHeadConfig":
+        """The head alone."""
+        return CTCHeadConfig(width=self.encoder.width, classes=self.classes)
+
+
+class CTCHeadConfig(Config):
+    """The head of a `CTCEncoder` alone, a part of models such as `adapters.ctc`: from `width` channels to labels."""
+
+    width: int
+    classes: int
+
+    def make(self) -> Linear:
+        """The module."""
+        return Linear(self.classes, ("embed",), ("vocab",))
+
 
 class CTCEncoder(nn.Module):
     """Encoder (parameters under `encoder`, which are those of `config.encoder.make()`) and `head`."""

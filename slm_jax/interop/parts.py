@@ -17,6 +17,7 @@ from slm_jax.core.errors import UserError, require
 from slm_jax.core.part_source import HUB, INT8, PartSource
 from slm_jax.core.paths import AnyPath
 from slm_jax.core.trees import flatten_by_path, map_by_path
+from slm_jax.encoders.ssl_ctc import CTCHeadConfig
 from slm_jax.encoders.whisper import WhisperEncoderConfig
 from slm_jax.interop.engine import Job, Plan, made_by, nested
 from slm_jax.interop.families import FAMILIES
@@ -150,8 +151,15 @@ def _boxed(config: Config) -> tuple[Any, Sites]:
             return traced_with_sites(partial(family.boxed, config))
     if isinstance(config, WhisperEncoderConfig):
         return traced_with_sites(partial(boxed_encoder, config))
+    if isinstance(config, CTCHeadConfig):
+        return traced_with_sites(partial(_boxed_head, config))
     kinds = sorted({family.config_type.__name__ for family in FAMILIES.values()})
     raise UserError(f"a {type(config).__name__} is no part whose weights are known: {', '.join(kinds)} are")
+
+
+def _boxed_head(config: CTCHeadConfig) -> Any:
+    frames = jax.ShapeDtypeStruct((1, config.width), jnp.float32)
+    return jax.eval_shape(config.make().init, jax.random.key(0), frames)["params"]
 
 
 def _cast(boxed: Any, dtype: str) -> Any:

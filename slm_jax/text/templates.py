@@ -139,6 +139,8 @@ LLAMA2 = Template(
     nested_system=True,
 )
 """The space in front of an answer is what its tokenizer puts before every text."""
+T5 = Template(assistant=("</s>", "</s>"), between=" ")
+"""T5, mT5 and what was made of them: no roles, and one mark at the end of what is read and of what is written."""
 PLAIN = Template(begin="<s>", user=("", "\n"), assistant=("", "</s>"), between=" ")
 """For a language model of one's own that knows no roles."""
 

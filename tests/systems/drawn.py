@@ -1,5 +1,6 @@
 """Speech-aware systems on drawn weights: the last stage of a published size with parts that are tiny."""
 
+from functools import cache
 from typing import Any
 
 import jax
@@ -70,11 +71,13 @@ def drawn(stage: SpeechAwareStageConfig, configs: dict[str, Config], scale: floa
     return SpeechAwareSystem(model, variables, layout, 16_000, DECODING)
 
 
+@cache
 def drawn_salmonn() -> SpeechAwareSystem:
     """SALMONN in miniature."""
     return drawn(*small_salmonn())
 
 
+@cache
 def drawn_wavprompt() -> SpeechAwareSystem:
     """WavPrompt in miniature."""
     return drawn(*small_wavprompt())

@@ -8,6 +8,8 @@ from slm_jax.core.errors import UserError
 from slm_jax.core.messages import Message, Speech, Text
 from slm_jax.core.trees import flatten_by_path
 from slm_jax.data.examples.speech_prompts import PromptLayout
+from slm_jax.encoders.ssl_presets import wav2vec2_base
+from slm_jax.interop.parts import fitting
 from slm_jax.objectives.answers import Answers
 from slm_jax.systems.catalogue import stage_parameters
 from slm_jax.systems.speech_aware import wavprompt
@@ -81,6 +83,15 @@ def test_answers_of_examples_have_the_ids_that_were_learnt(tmp_path):
     assert tokens.encode(f"{ASK}hello") != [*tokens.encode(ASK), *tokens.encode("hello")], "nothing would be joined"
     assert learnt.learnt.sum() == len(tokens.encode("hello")) + 1
     assert learnt.ids[-1] == tokens.special(wavprompt.END) and learnt.ids[0] == learnt.clip[0] == 0
+
+
+def test_an_encoder_that_was_trained_otherwise_fits():
+    """What acts in training only is the run's own; shapes, and whether the waveform is normalised, are the weights'."""
+    source = wavprompt.config("base").stage("answers").parts[0]
+    released = wav2vec2_base().replace(normalise_waveform=False)
+    assert fitting(source, released) == source.expect
+    with pytest.raises(UserError, match="normalise_waveform False -> True"):
+        fitting(source, wav2vec2_base())
 
 
 def test_the_rate_has_three_stages():

@@ -12,10 +12,10 @@ that do not; the two differ in padded batches, and agree for one row. Here paddi
 has the positions of that row alone, which are those of both. As many vectors are real as the convolution makes of
 real frames; the original counts one more where a window is partly padding.
 
-What differs. The loss is a mean over words, not a sum over words by sentences; batches are 60 utterances (10 x 1.28
-million samples at 13 s each), not as many as fit; long utterances are left out by their seconds, not their frames. The
-convolutions on the waveform get no gradient, as published (`feature_gradient` 0), and stay as they are. That the text
-model drops nothing while it is frozen is an interpretation.
+What differs. The loss is a mean over words, not a sum over words by sentences. A batch is 64 utterances, 800 s at the
+mean length of 12.5 s, where the original takes ten times as many as fit in 80 s; long utterances are left out by their
+seconds, not their frames. The convolutions on the waveform get no gradient, as published (`feature_gradient` 0), and
+stay as they are. That the text model drops nothing while it is frozen is an interpretation.
 
 Sizes: "base" (wav2vec 2.0 base and GPT-2 small). "tiny" trains its parts itself, without any download: an encoder that
 knows acoustic units, and a byte LM of GPT-2's form with rotary positions, since it never reads rows as long as prompts
@@ -119,8 +119,8 @@ def base(weights: str, corpus: CorpusConfig = WorldConfig(hours=100.0)) -> Speec
         tasks=TRANSCRIPTION,
         clip_s=25.0,
         length=320,
-        train=TrainConfig(steps=100_000, accumulate=10),
-        batches=PipelineConfig(batch=60),
+        train=TrainConfig(steps=100_000, accumulate=8),
+        batches=PipelineConfig(batch=64),
         optimizer=tri_stage(2e-4, 100_000),
     )
     return speech_aware_run("wavprompt_base", corpus, (answers,), decoding=AnswerDecoding(max_new=200))
