@@ -16,6 +16,8 @@ from slm_jax.core.errors import require
 from slm_jax.core.types import Frames
 from slm_jax.encoders.chunked import ChunkedEncoderConfig
 from slm_jax.sequence_models.decoder import Decoder
+from slm_jax.sequence_models.decoder_config import DecoderConfig
+from slm_jax.sequence_models.encoder_decoder import START, EncoderDecoderConfig
 
 TEXT = -1
 """Entry of an index table where a word stands."""
@@ -28,13 +30,16 @@ class SpeechAwareLMConfig(Config):
 
     `encoders`: one, or several that hear the same clip, whose frames `join` makes one; it says how many those are
     (`frames_of`). They read samples unless they say otherwise (`reads`, a dtype): what is said of samples below is then
-    of ids. `adapter`: to the width of `lm`, a `DecoderConfig`.
+    of ids. `adapter`: to the width of `lm`, a `DecoderConfig` or an `EncoderDecoderConfig`, whose encoder reads words
+    and speech and whose decoder writes the answer. `speech_id`: what stands for speech among the ids of files of
+    others, which nothing here reads.
     """
 
     encoders: tuple[Any, ...]
     adapter: Any
     lm: Any
     join: Any = None
+    speech_id: int | None = None
 
     def __post_init__(self) -> None:
         require(len(self.encoders) > 0, "encoders", self.encoders, "at least one")
@@ -90,15 +95,31 @@ class SpeechAwareLMConfig(Config):
         return self.lm.width
 
     @property
+    def reader(self) -> DecoderConfig:
+        """The stack that reads words and speech."""
+        return self.lm.encoder if isinstance(self.lm, EncoderDecoderConfig) else self.lm
+
+    @property
+    def writer(self) -> DecoderConfig:
+        """The stack that writes the answer."""
+        return self.lm.decoder if isinstance(self.lm, EncoderDecoderConfig) else self.lm
+
+    @property
+    def answers_apart(self) -> bool:
+        """Is the answer a row of its own? Else it stands behind what it answers."""
+        return isinstance(self.lm, EncoderDecoderConfig)
+
+    @property
     def max_positions(self) -> int | None:
-        """Entries that a row may have."""
-        return self.lm.max_positions
+        """Entries that a row which is written may have."""
+        return self.writer.max_positions
 
 
 class SpeechAwareLM(nn.Module):
     """Sub-modules `encoder` (`encoder_1` ... of several), `join`, `adapter`, `lm`.
 
-    It is decoded as a language model is: `extend`, `step` and `head` are those of `lm`, prompts are vectors.
+    It is decoded as a language model is: `extend`, `step` and `head` are those of `lm`, prompts are vectors. Where `lm`
+    is an encoder-decoder they are those of its decoder, prompts are `START`, and the context is what `listened` gives.
     """
 
     config: SpeechAwareLMConfig
@@ -109,7 +130,7 @@ class SpeechAwareLM(nn.Module):
         if self.config.join is not None:
             self.join = self.config.join.make()
         self.adapter = self.config.adapter.make()
-        self.lm: Decoder = self.config.lm.make()
+        self.lm: Any = self.config.lm.make()
 
     def __call__(
         self,
@@ -118,12 +139,14 @@ class SpeechAwareLM(nn.Module):
         ids: Int[Array, "B S"],
         speech_at: Int[Array, "B S"],
         mask: Bool[Array, "B S"],
+        answer: Int[Array, "B A"] | None = None,
         *,
         deterministic: bool = True,
-    ) -> Float[Array, "B S V"]:
-        """Float32 logits after each entry of rows with up to C clips (see `splice`)."""
+    ) -> Float[Array, "B _ V"]:
+        """Float32 logits after each entry of rows with up to C clips (see `splice`); of an `answer` see `run`."""
         speech = self.speech(self.heard(samples, sample_mask, deterministic=deterministic), deterministic=deterministic)
-        return self.lm.head(self.hidden(ids, speech, speech_at, mask, deterministic=deterministic))
+        read = self.vectors(ids, speech, speech_at, mask)
+        return self.lm.head(self.run(read, answer, deterministic=deterministic))
 
     def heard(self, samples: Clips, sample_mask: Bool[Array, "B C N"], *, deterministic: bool = True) -> Frames:
         """What the encoders make of the clips of B rows: Frames of B C rows."""
@@ -136,18 +159,24 @@ class SpeechAwareLM(nn.Module):
         """What the language model reads of it."""
         return self.adapter(heard, deterministic=deterministic)
 
-    def hidden(
-        self,
-        ids: Int[Array, "B S"],
-        speech: Frames,
-        speech_at: Int[Array, "B S"],
-        mask: Bool[Array, "B S"],
-        *,
-        deterministic: bool = True,
-    ) -> Float[Array, "B S D"]:
-        """What the head reads of rows that are spliced."""
-        read = self.vectors(ids, speech, speech_at, mask)
-        return self.lm.run(read.values, mask=read.mask, deterministic=deterministic)
+    def run(
+        self, read: Frames, answer: Int[Array, "B A"] | None = None, *, deterministic: bool = True
+    ) -> Float[Array, "B _ D"]:
+        """What the head reads behind each entry of `vectors`.
+
+        Of an encoder-decoder: in front of each id of the right-padded `answer` (None: of the first). No other language
+        model has an answer apart.
+        """
+        if not self.config.answers_apart:
+            require(answer is None, "answer", answer, "stands in the row that this language model reads")
+            return self.lm.run(read.values, mask=read.mask, deterministic=deterministic)
+        answer = jnp.full((len(read.mask), 1), START) if answer is None else answer
+        before = jnp.pad(answer[:, :-1], ((0, 0), (1, 0)), constant_values=START)
+        return self.lm.hidden(read.values, before, read.mask, deterministic=deterministic)
+
+    def listened(self, read: Frames) -> Frames:
+        """What the decoder of an encoder-decoder listens to, from `vectors`."""
+        return self.lm.encode(read.values, read.mask)
 
     def vectors(
         self, ids: Int[Array, "B S"], speech: Frames, speech_at: Int[Array, "B S"], mask: Bool[Array, "B S"]
@@ -172,23 +201,33 @@ class SpeechAwareLM(nn.Module):
     @nn.nowrap
     def initial_state(self, batch: int, capacity: int | None, dtype: Any = None) -> Any:
         """Empty caches of the language model; no parameters needed."""
-        return self.config.lm.make().initial_state(batch, capacity, dtype)
+        return Decoder(self.config.writer, parent=None).initial_state(batch, capacity, dtype)
 
-    def prefill(self, ids: Int[Array, "B T"], state: Any, mask: Bool[Array, "B T"] | None = None) -> Any:
+    def prefill(
+        self,
+        ids: Int[Array, "B T"],
+        state: Any,
+        mask: Bool[Array, "B T"] | None = None,
+        context: Frames | None = None,
+    ) -> Any:
         """`Decoder.prefill` of the language model."""
-        return self.lm.prefill(ids, state, mask)
+        return self._writer.prefill(ids, state, mask, context)
 
     def step(self, ids: Int[Array, "B T"], state: Any, mask: Bool[Array, "B T"] | None = None) -> Any:
         """`Decoder.step` of the language model."""
-        return self.lm.step(ids, state, mask)
+        return self._writer.step(ids, state, mask)
 
     def extend(self, x: Float[Array, "B T D"], state: Any, mask: Bool[Array, "B T"] | None = None) -> Any:
         """`Decoder.extend` of the language model."""
-        return self.lm.extend(x, state, mask)
+        return self._writer.extend(x, state, mask)
 
     def reset(self, state: Any, rows: Bool[Array, "B"]) -> Any:
         """With the given rows emptied."""
         return tuple(cache.reset(rows) for cache in state)
+
+    @property
+    def _writer(self) -> Decoder:
+        return self.lm.decoder if self.config.answers_apart else self.lm
 
 
 def dtype_read(encoder: Any) -> str:

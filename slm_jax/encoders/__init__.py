@@ -4,13 +4,13 @@ Output      EncoderOutput: what all of them give                               (
 Speech      SSLEncoderConfig, SSLEncoder                                       (`encoders.ssl`)
             wav2vec2_base, wav2vec2_large, hubert_base, hubert_large,
             wavlm_base, wavlm_large, log_mel_tiny                              (`encoders.ssl_presets`)
-            WhisperEncoderConfig, WhisperEncoder                               (`encoders.whisper`)
 Audio       BEATsConfig, BEATs, beats_base, beats_tiny                         (`encoders.beats`)
 Around one  WeightedLayersConfig: a learnt mixture of its layers               (`encoders.weighted_layers`)
             ChunkedEncoderConfig: clips longer than its window                 (`encoders.chunked`)
 Units       UnitEmbeddingConfig: a vector for each unit, no waveform           (`encoders.unit_embedding`)
 Training    HubertPretrainingConfig: an encoder with a head over clusters      (`encoders.ssl_pretraining`)
             CTCEncoderConfig: an encoder with a head over labels and blank     (`encoders.ssl_ctc`)
+            SpanMasksConfig: frames and channels masked in fine-tuning         (`encoders.span_masks`)
 Front ends  WaveformFrontEnd, LogMelFrontEnd, normalise_rows                   (`encoders.feature_extractor`)
             SpectrogramPatches                                                 (`encoders.spectrogram_patches`)
 Inside      PositionalConv, BiasGate, SSLLayer                                 (`encoders.positional_conv`,

@@ -17,6 +17,7 @@ from slm_jax.core.errors import UserError, require
 from slm_jax.core.part_source import HUB, INT8, PartSource
 from slm_jax.core.paths import AnyPath
 from slm_jax.core.trees import flatten_by_path, map_by_path
+from slm_jax.encoders.ssl_ctc import CTCHeadConfig
 from slm_jax.encoders.whisper import WhisperEncoderConfig
 from slm_jax.interop.engine import Job, Plan, made_by, nested
 from slm_jax.interop.families import FAMILIES
@@ -29,8 +30,11 @@ from slm_jax.interop.streaming import compare_tied
 from slm_jax.nn.linear_sites import Sites
 from slm_jax.sequence_models.decoder_config import DecoderConfig
 
-TRAINING = ("vocabulary", "dropout", "attention_dropout", "activation_dropout", "init_scale")
-RUNNING = ("unroll", "remat", "dtype", "trim")
+TRAINING = (
+    *("vocabulary", "dropout", "attention_dropout", "activation_dropout", "feature_dropout", "layer_drop"),
+    *("feature_gradient", "masks", "init_scale"),
+)
+RUNNING = ("unroll", "remat", "dtype", "trim", "mel_frames")
 """Fields that need not agree with the weights: the run's own are kept."""
 
 
@@ -105,7 +109,10 @@ def opened(source: PartSource, config: Config, params: Any, place: AnyPath) -> O
 
     Raises `UserError` when they do not fit what is expected of them, or each other.
     """
-    config, params = source.taken(config, params)
+    whole, params = source.taken(config, params)
+    config = less_norm(source, whole)
+    if config != whole:
+        params = {name: tree for name, tree in params.items() if name != "final_norm"}
     in_int8 = source.dtype == INT8
     boxed = boxed_shapes(config, None if in_int8 else source.dtype)
     require_params(meta.unbox(boxed), params)
@@ -114,6 +121,14 @@ def opened(source: PartSource, config: Config, params: Any, place: AnyPath) -> O
     if in_int8:
         leaves, boxed = int8_leaves(leaves, boxed, _boxed(config)[1]), boxed_shapes(config, INT8)
     return OpenedPart(source, fitting(source, config), reboxed(boxed, leaves.__getitem__), place)
+
+
+def less_norm(source: PartSource, found: Config) -> Config:
+    """`found`, a Whisper encoder, less its last norm where `source` expects that: the adapter behind it brings one."""
+    kinds = (source.expect, found)
+    if not all(isinstance(kind, WhisperEncoderConfig) for kind in kinds) or source.expect.final_norm:  # type: ignore
+        return found
+    return found.replace(final_norm=False)
 
 
 def boxed_shapes(config: Config, dtype: str | None = None) -> Any:
@@ -136,8 +151,15 @@ def _boxed(config: Config) -> tuple[Any, Sites]:
             return traced_with_sites(partial(family.boxed, config))
     if isinstance(config, WhisperEncoderConfig):
         return traced_with_sites(partial(boxed_encoder, config))
+    if isinstance(config, CTCHeadConfig):
+        return traced_with_sites(partial(_boxed_head, config))
     kinds = sorted({family.config_type.__name__ for family in FAMILIES.values()})
     raise UserError(f"a {type(config).__name__} is no part whose weights are known: {', '.join(kinds)} are")
+
+
+def _boxed_head(config: CTCHeadConfig) -> Any:
+    frames = jax.ShapeDtypeStruct((1, config.width), jnp.float32)
+    return jax.eval_shape(config.make().init, jax.random.key(0), frames)["params"]
 
 
 def _cast(boxed: Any, dtype: str) -> Any:
@@ -167,7 +189,7 @@ def fitting(source: PartSource, found: Config) -> Config:
 
     Raises `UserError` that lists every field in which the two differ.
     """
-    expected = source.expect
+    expected, found = source.expect, less_norm(source, found)
     if expected is None:
         return found
     named = f"part {source.path!r}"
@@ -190,7 +212,7 @@ def shape(config: Config) -> dict[str, Any]:
     if isinstance(config, DecoderConfig):
         return _decoder_shape(config)
     unneeded = {*TRAINING, *RUNNING}
-    return {name: value for name, value in flatten(config.to_json()).items() if name.split(".")[-1] not in unneeded}
+    return {name: value for name, value in flatten(config.to_json()).items() if not unneeded & {*name.split(".")}}
 
 
 def _decoder_shape(config: DecoderConfig) -> dict[str, Any]:

@@ -19,7 +19,8 @@ class Answers:
     """Cross-entropy of the entries that `target_weight` counts, each given all before it in its row.
 
     The batch holds what `data.examples.speech_prompts` makes: `ids`, `speech_at`, `mask`, `target_weight` `[B, S]`, and
-    either `samples` with `sample_mask` `[B, C, N]` or the encoders' `features` `[B, C, T, E]` with `feature_mask`.
+    either `samples` with `sample_mask` `[B, C, N]` or the encoders' `features` `[B, C, T, E]` with `feature_mask`. For
+    an encoder-decoder the answer has a row of its own, `answer_ids` with `target_weight` `[B, A]`, given all of `ids`.
     `model`: a `SpeechAwareLM`, with adapters or without; its parts lie in `variables` or, those that nobody trains, in
     `frozen["frozen"]`. Encoders of which nothing is trained hear without dropout, as they do in use. Counts the
     weights; metrics `nll` (nats per target) and `accuracy`.
@@ -33,11 +34,8 @@ class Answers:
         batch = {name: jnp.asarray(value) for name, value in batch.items()}
         how = {"deterministic": rng is None, "hears_alike": rng is None or not trains_encoders(variables)}
         rngs = None if rng is None else {"dropout": rng}
-        features, mask = self.model.apply(whole, batch, method=read_rows, rngs=rngs, **how)
-        weight = batch["target_weight"].astype(jnp.float32)
-        sums = self._sums(whole, features, *following(batch["ids"], weight, mask))
-        # entries that turn out not to be real are speech, which nobody counts: what is counted is known without it
-        count = following(batch["ids"], weight, batch["mask"])[1].sum()
+        features, targets, counted = self.model.apply(whole, batch, method=read_rows, rngs=rngs, **how)
+        sums, count = self._sums(whole, features, targets, counted), count_of(batch)
         return Loss({"answer": Term(sums.loss, count)}, {"nll": (sums.nll, count), "accuracy": (sums.correct, count)})
 
     def _sums(self, variables: Variables, features: jax.Array, targets: jax.Array, counted: jax.Array) -> TokenSums:
@@ -71,10 +69,16 @@ def following(
     return jnp.where(known, taken[0], 0), jnp.where(known, taken[1], 0.0)
 
 
+def count_of(batch: Batch) -> Float[Array, ""]:
+    """The sum of the weights of a batch, without the model: what is not real to it is speech, which nobody counts."""
+    weight = batch["target_weight"].astype(jnp.float32)
+    return (weight if "answer_ids" in batch else following(batch["ids"], weight, batch["mask"])[1]).sum()
+
+
 def read_rows(
     model: Any, batch: Batch, *, deterministic: bool = True, hears_alike: bool = True
-) -> tuple[Float[Array, "B S D"], Bool[Array, "B S"]]:
-    """What the head of a `SpeechAwareLM` reads of a batch, and which entries are real.
+) -> tuple[Float[Array, "B S D"], Int[Array, "B S"], Float[Array, "B S"]]:
+    """What the head of a `SpeechAwareLM` reads of a batch, what is to follow there, and how much that counts.
 
     `hears_alike`: the encoders use no dropout.
     """
@@ -85,4 +89,6 @@ def read_rows(
         heard = model.heard(batch["samples"], batch["sample_mask"], deterministic=hears_alike)
     speech = model.speech(heard, deterministic=deterministic)
     read = model.vectors(batch["ids"], speech, batch["speech_at"], batch["mask"])
-    return model.lm.run(read.values, mask=read.mask, deterministic=deterministic), read.mask
+    answer, weight = batch.get("answer_ids"), batch["target_weight"].astype(jnp.float32)
+    features = model.run(read, answer, deterministic=deterministic)
+    return features, *(following(batch["ids"], weight, read.mask) if answer is None else (answer, weight))

@@ -201,8 +201,7 @@ class Decoder(nn.Module):
         context: Frames | None = None,
     ) -> tuple[Float[Array, "B T E"], State]:
         """`step` from vectors to what the head reads; a `context` takes the place of the one that the state keeps."""
-        if context is not None or not _listens(state):
-            context = self._heard(context, len(x))
+        context = None if context is None and _listens(state) else self._heard(context, len(x))
         real = jnp.ones(x.shape[:2], bool) if mask is None else mask
         positions = state[0].positions(real)
         bias = self._bias(positions, state[0])

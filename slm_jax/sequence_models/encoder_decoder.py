@@ -9,6 +9,9 @@ from slm_jax.core.errors import require
 from slm_jax.core.types import Frames
 from slm_jax.sequence_models.decoder_config import DecoderConfig
 
+START = 0
+"""What a decoder reads before anything is written: T5's padding id."""
+
 
 class EncoderDecoderConfig(Config):
     """`encoder` reads whole rows (`causal` False), `decoder` has what it gives as its context.
@@ -48,7 +51,7 @@ class EncoderDecoderConfig(Config):
 class EncoderDecoder(nn.Module):
     """Sub-modules `encoder` and `decoder`. Decoding runs over `config.decoder.make()` with what `encode` gives.
 
-    Written ids begin with one that is not written: T5's decoder reads its padding id 0 first.
+    Written ids begin with one that is not written, `START`.
     """
 
     config: EncoderDecoderConfig

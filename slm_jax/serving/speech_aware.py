@@ -26,7 +26,8 @@ from slm_jax.generation.decode import generate
 from slm_jax.generation.prompts import round_up, row_keys
 from slm_jax.generation.sampling import SamplingConfig
 from slm_jax.nn.lora import LoRAModel
-from slm_jax.objectives.answers import following, read_rows
+from slm_jax.objectives.answers import read_rows
+from slm_jax.sequence_models.encoder_decoder import START
 from slm_jax.serving.hearing import checked, require_readable
 from slm_jax.text.templates import clips_of
 
@@ -40,7 +41,8 @@ class AnswerDecoding(Config):
     """How replies are drawn; 0 for `temperature` takes the likeliest word. `beams` above 1 follow that many replies.
 
     A reply has `min_new` ids at least and `max_new` at most. `repetition_penalty` is for what the reply itself says.
-    `lora`: how much LoRA counts, 1 as trained (SALMONN lowers it so that the text model's own abilities come back).
+    `lora`: how much LoRA counts, 1 as much as in training (SALMONN lowers it so that the text model's own abilities
+    come back).
     """
 
     max_new: int = 64
@@ -114,20 +116,21 @@ class SpeechAwareSystem:
     ) -> list[Reply]:
         model = self._weighed(how.lora)
         batch = self._batch(conversations, first, answered=False)
-        read = _read(model, self.variables, batch)
+        prompts, mask, context = _begun(model, _read(model, self.variables, batch))
         sampling = how.sampling.replace(end=self.layout.end_id)
         if how.beams > 1:
-            beams = beam_search(model, self.variables, read.values, read.mask, sampling, how.beam)
+            beams = beam_search(model, self.variables, prompts, mask, sampling, how.beam, context=context)
             fields = map(np.asarray, (beams.ids, beams.mask, beams.scores))
             return [self._best(*row) for row in zip(*fields, strict=True)]
-        made = generate(model, self.variables, read.values, read.mask, keys, sampling)
+        made = generate(model, self.variables, prompts, mask, keys, sampling, context=context)
         return [self._reply(*row) for row in zip(*map(np.asarray, (made.ids, made.mask, made.log_probs)), strict=True)]
 
     def _weighed(self, lora: float) -> SpeechAwareLM | LoRAModel:
-        """The model with LoRA counted so much."""
+        """The model with LoRA counted so many times as in training."""
         if not isinstance(self.model, LoRAModel) or lora == 1.0:
             return self.model
-        return self.model.at(**{config.name: lora for config in self.model.configs})
+        trained = dict(self.model.factors or ((config.name, 1.0) for config in self.model.configs))
+        return self.model.at(**{name: lora * factor for name, factor in trained.items()})
 
     def _batch(self, conversations: Sequence[Conversation], first: int, answered: bool) -> Batch:
         """Rows of few shapes; `first`: number of the first conversation, for people."""
@@ -137,6 +140,7 @@ class SpeechAwareSystem:
         lengths = [[len(clip) for clip in own] for own in clips]
         entries = [layout.entries(one, answered, own) for one, own in zip(said, lengths, strict=True)]
         longest = round_up(max([1, *chain(*lengths)]), self.rate_hz if self.units is None else LENGTH)
+        written = max(1, *(int(one.learnt.sum()) for one in entries))
         example = SpeechPromptExample(
             layout=layout,
             task=SpeechTaskConfig(),
@@ -145,6 +149,7 @@ class SpeechAwareSystem:
             length=round_up(max(len(one.ids) for one in entries), LENGTH),
             clips=max(1, *map(len, clips)),
             dtype="float32" if self.units is None else "int32",
+            written=round_up(written, LENGTH) if self.model.config.answers_apart else None,
         )
         rows = [{**example.padded(one), **example.row(own)} for one, own in zip(clips, entries, strict=True)]
         return stacked(rows)
@@ -184,13 +189,22 @@ class SpeechAwareSystem:
 
 @partial(jax.jit, static_argnums=0)
 def _read(model: Any, variables: Any, batch: Batch) -> Frames:
-    """What the language model reads."""
+    """What the language model reads, or what the encoder of an encoder-decoder makes of it."""
 
     def read(model: SpeechAwareLM) -> Frames:
         speech = model.speech(model.heard(batch["samples"], batch["sample_mask"]))
-        return model.vectors(batch["ids"], speech, batch["speech_at"], batch["mask"])
+        read = model.vectors(batch["ids"], speech, batch["speech_at"], batch["mask"])
+        return model.listened(read) if model.config.answers_apart else read
 
     return model.apply(variables, method=read)
+
+
+def _begun(model: Any, read: Frames) -> tuple[Any, Any, Frames | None]:
+    """Prompts, their mask, and what is listened to beside them."""
+    if not model.config.answers_apart:
+        return read.values, read.mask, None
+    prompts = np.full((len(read.mask), 1), START, np.int32)
+    return prompts, np.ones(prompts.shape, bool), read
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -198,8 +212,7 @@ def _log_probs(
     model: Any, longest: int, variables: Any, batch: Batch
 ) -> tuple[Float[Array, "B T"], Bool[Array, "B T"]]:
     """ln p of what is answered, up to `longest` ids of each row: only there are the logits made."""
-    features, mask = model.apply(variables, batch, method=read_rows)
-    targets, counted = following(batch["ids"], batch["target_weight"], mask)
+    features, targets, counted = model.apply(variables, batch, method=read_rows)
     places = jnp.argsort(counted == 0, axis=1, stable=True)[:, :longest]
     targets, counted = (jnp.take_along_axis(x, places, axis=1) for x in (targets, counted))
     features = jnp.take_along_axis(features, places[..., None], axis=1)

@@ -6,5 +6,6 @@ Tokenizers  bytes, characters, a `tokenizers` JSON file                         
             specials and plain text in the ids of one model             (`text.marked_tokens`)
             byte pairs learnt from texts                                (`text.learnt_tokens`)
 Templates   how a conversation is put to a text model                       (`text.templates`)
+            tasks as rows of tags                                       (`text.task_tags`)
 Whisper     what its decoder is told before the words                           (`text.whisper_tokens`)
 """

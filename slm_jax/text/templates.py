@@ -17,13 +17,15 @@ from slm_jax.core.messages import Conversation, Message, Speech, Text
 class Piece(NamedTuple):
     """A stretch of what is read: a mark or words (`text`), or the clip of that number.
 
-    `answer`: does it belong to what the assistant says last, and is to be learnt?
+    `answer`: does it belong to what the assistant says last, and is to be learnt? `reply`: to what it said before?
+    Both become ids apart from what they are given.
     """
 
     text: str = ""
     is_mark: bool = False
     clip: int | None = None
     answer: bool = False
+    reply: bool = False
 
 
 Around = tuple[str, str]
@@ -34,9 +36,11 @@ class Template(Config):
 
     `begin` opens the whole. `between` joins the parts of one message. `default_system`: what is said where no message
     is of the system; None: nothing. `nested_system`: what the system says stands inside the next message, behind what
-    opens that (LLaMA 2). `numbered`: stands before each clip, `{number}` counting from 1. What stands after the message
-    of the assistant ends a reply: one special token, with or without spaces and new lines about it. `tags`: what is
-    written is a mark where a whole part is spelt so, such as a special token that names the task.
+    opens that (LLaMA 2). `numbered`: stands before each clip, `{number}` counting from 1, with `numbered_anew` in each
+    message. What stands after the message of the assistant ends a reply: one special token, with or without spaces and
+    new lines about it. `earlier_end`: what stands there after replies before the last, such as those of examples; None:
+    the same. `tags`: what is written is a mark where a whole part is spelt so, such as a special token that names the
+    task.
     """
 
     begin: str = ""
@@ -46,9 +50,11 @@ class Template(Config):
     speech: Around = ("", "")
     between: str = ""
     numbered: str = ""
+    numbered_anew: bool = False
     default_system: str | None = None
     nested_system: bool = False
     tags: tuple[str, ...] = ()
+    earlier_end: str | None = None
 
     def __post_init__(self) -> None:
         require(bool(self.end), "assistant", self.assistant, "what stands after it ends a reply: not empty")
@@ -79,17 +85,18 @@ class Template(Config):
 
     def _message(self, message: Message, inside: list[Piece], clips: Iterator[int]) -> list[Piece]:
         """`inside`: what is said behind that which opens the message."""
-        before, after = {"system": self.system, "user": self.user, "assistant": self.assistant}[message.role]
-        found = [Piece(before, True), *inside]
+        replied = (self.assistant[0], self.assistant[1] if self.earlier_end is None else self.earlier_end)
+        before, after = {"system": self.system, "user": self.user, "assistant": replied}[message.role]
+        found, reply, own = [Piece(before, True), *inside], message.role == "assistant", 0
         for place, part in enumerate(message.parts):
             found += [Piece(self.between, True)] if place else []
             if isinstance(part, Speech):
-                number = next(clips)
-                opens = self.numbered.format(number=number + 1) + self.speech[0]
+                number, own = next(clips), own + 1
+                opens = self.numbered.format(number=own if self.numbered_anew else number + 1) + self.speech[0]
                 found += [Piece(opens, True), Piece(clip=number), Piece(self.speech[1], True)]
             else:
-                found.append(Piece(part.text, part.text in self.tags))
-        return [*found, Piece(after, True)]
+                found.append(Piece(part.text, part.text in self.tags, reply=reply))
+        return [*found, Piece(after, True, reply=reply)]
 
     @property
     def end(self) -> str:
@@ -105,11 +112,21 @@ CHATML = Template(
 )
 """SmolLM2, Qwen and many others."""
 QWEN2_AUDIO = CHATML.replace(
-    speech=("<|audio_bos|>", "<|audio_eos|>"),
+    speech=("<|audio_bos|>", "<|audio_eos|>\n"),
     numbered="Audio {number}: ",
-    between="\n",
+    between="",
     default_system="You are a helpful assistant.",
 )
+"""Voice chat is a clip without words, audio analysis one with words behind it. Reference: `Qwen2AudioProcessor`."""
+QWEN2_AUDIO_BASE = Template(speech=("<|audio_bos|>", "<|audio_eos|>"), assistant=("", "<|endoftext|>"))
+"""Qwen2-Audio before it is made to chat: a clip, what is asked in plain words, what is to be written."""
+QWEN_AUDIO_CHAT = QWEN2_AUDIO.replace(speech=("", "\n"), numbered="Audio {number}:", numbered_anew=True)
+"""Qwen-Audio-Chat: where a clip begins and ends is said by vectors of the adapter."""
+QWEN_AUDIO = Template(assistant=("", "<|endoftext|>"))
+"""Qwen-Audio before it is made to chat: a clip, the tags of a task (`text.task_tags`), what is to be written.
+
+Which rows of tags there are is to be said (`tags`).
+"""
 VICUNA = Template(
     begin="<s>", user=("USER: ", "\n"), assistant=("ASSISTANT:", "</s>"), speech=("<Speech>", "</Speech> ")
 )
@@ -122,6 +139,8 @@ LLAMA2 = Template(
     nested_system=True,
 )
 """The space in front of an answer is what its tokenizer puts before every text."""
+T5 = Template(assistant=("</s>", "</s>"), between=" ")
+"""T5, mT5 and what was made of them: no roles, and one mark at the end of what is read and of what is written."""
 PLAIN = Template(begin="<s>", user=("", "\n"), assistant=("", "</s>"), between=" ")
 """For a language model of one's own that knows no roles."""
 

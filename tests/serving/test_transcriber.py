@@ -131,7 +131,7 @@ REFUSED = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_cannot_be_done_is_refused_before_anything_is_read(system, name, monkeypatch):
     clips, how, message = REFUSED[name]
-    monkeypatch.setattr(system, "_heard", None)
+    monkeypatch.setattr(system, "heard", None)
     with pytest.raises(UserError, match=message):
         system.transcribe(clips, how)
 

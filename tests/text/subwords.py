@@ -5,8 +5,8 @@ from pathlib import Path
 TEXTS = ("user: cat end", "a cat and a dog: the end", "what is said: cat", "assistant: cat") * 4
 
 
-def write_subwords(file: Path) -> Path:
-    """Byte pairs learnt from a few texts, 300 ids in all; special tokens `<pad>`, `<s>` and `</s>`."""
+def write_subwords(file: Path, size: int = 290) -> Path:
+    """Byte pairs learnt from a few texts, up to `size` ids in all; special tokens `<pad>`, `<s>` and `</s>`."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     made = Tokenizer(models.BPE())
@@ -14,7 +14,7 @@ def write_subwords(file: Path) -> Path:
     made.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
-        vocab_size=300, special_tokens=["<pad>", "<s>", "</s>"], initial_alphabet=alphabet, show_progress=False
+        vocab_size=size, special_tokens=["<pad>", "<s>", "</s>"], initial_alphabet=alphabet, show_progress=False
     )
     made.train_from_iterator(TEXTS, trainer)
     made.save(str(file))

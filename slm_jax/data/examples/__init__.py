@@ -6,6 +6,7 @@ Unit text          unit sequences for a language model                    (`data
 Span corruption    texts with hidden spans, for an encoder-decoder        (`data.examples.span_corruption`)
 Unit durations     runs of units with their lengths in frames             (`data.examples.unit_durations`)
 Speech tasks       items of a corpus as conversations with an answer     (`data.examples.speech_tasks`)
+Tagged tasks       such items asked by the tags of a task                (`data.examples.tagged_tasks`)
 Written tasks      the same with the words of the speech in its place    (`data.examples.written_tasks`)
 Spoken tasks       instructions spoken by the voice of the world         (`data.examples.spoken_tasks`)
 Wordings           many ways to ask for one thing                        (`data.examples.wordings`)

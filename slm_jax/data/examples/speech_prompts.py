@@ -24,6 +24,10 @@ class Entries(NamedTuple):
     frame: np.ndarray
     learnt: np.ndarray
 
+    def where(self, real: np.ndarray) -> "Entries":
+        """Some of them `[S]`."""
+        return Entries(*(field[real] for field in self))
+
 
 @dataclasses.dataclass(frozen=True)
 class PromptLayout:
@@ -47,17 +51,17 @@ class PromptLayout:
     def entries(self, conversation: Conversation, answered: bool, lengths: Sequence[int] | None = None) -> Entries:
         """What is read of a conversation, up to the reply or, `answered`, with its last message as the reply.
 
-        Neighbouring pieces become ids together, what is answered apart from what it is given. `lengths`: how much
+        Neighbouring pieces become ids together, what is replied apart from what it is given. `lengths`: how much
         encoders read of each clip, such as units; None: its samples. Raises `UserError` for a clip that is longer than
         the window, or so short that no frame comes of it.
         """
         clips = clips_of(conversation)
         read = [len(clip.samples) for clip in clips] if lengths is None else lengths
         found: list[Entries] = []
-        runs = groupby(self.template.pieces(conversation, answered), lambda piece: (piece.clip, piece.answer))
-        for (number, answer), pieces in runs:
+        pieces = self.template.pieces(conversation, answered)
+        for (number, answer, _), run in groupby(pieces, lambda piece: (piece.clip, piece.answer, piece.reply)):
             words = number is None
-            found.append(self._words(list(pieces), answer) if words else self._clip(number, clips[number], read[number]))
+            found.append(self._words(list(run), answer) if words else self._clip(number, clips[number], read[number]))
         return Entries(*(np.concatenate(field) for field in zip(*found, strict=True)))
 
     def problem(self, length: int) -> str | None:
@@ -93,7 +97,8 @@ class SpeechPromptExample:
     Nothing is ever cut: what does not fit is refused by name (`problem` asks before). An item may bring what is read
     of its clips, one after the other, with their `counts`: ids `clip_ids` [U] stand where samples would (`dtype` int32,
     and `clip` counts ids), an encoder's `features` [T, E] in a place of their own; `frames`: how many there are of a
-    clip at most.
+    clip at most. `written`: what is learnt is a row of its own of so many ids, for an encoder-decoder; None: it
+    stands behind what it answers.
     """
 
     layout: PromptLayout
@@ -104,10 +109,11 @@ class SpeechPromptExample:
     clips: int = 1
     frames: int = 0
     dtype: str = "float32"
+    written: int | None = None
 
     def __call__(self, item: Item, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """`ids`, `speech_at`, `mask`, `target_weight` [S], and of the clips `samples`, `sample_mask` [C, N] or
-        `features` [C, T, E], `feature_mask` [C, T].
+        `features` [C, T, E], `feature_mask` [C, T]. With `written`: `answer_ids` and `target_weight` [written].
 
         Raises `UserError` for an item that `problem` names a reason against.
         """
@@ -142,12 +148,18 @@ class SpeechPromptExample:
             room = f"{self.clip / self.rate_hz:g} s" if self.dtype == "float32" else f"{self.clip} units"
             return f"a clip is longer than {room}"
         reason = next(filter(None, map(self.layout.problem, lengths)), None)
-        if reason is None and len(self.layout.entries(said, True, lengths).ids) > self.length:
+        return self._too_long(self.layout.entries(said, True, lengths)) if reason is None else reason
+
+    def _too_long(self, entries: Entries) -> str | None:
+        answer = 0 if self.written is None else int(entries.learnt.sum())
+        if len(entries.ids) - answer > self.length:
             return f"the row is longer than {self.length} entries"
-        return reason
+        return f"the answer is longer than {self.written} ids" if answer > (self.written or 0) else None
 
     def row(self, entries: Entries, frames: int | None = None) -> dict[str, np.ndarray]:
         """The entries as arrays of a row; `frames`: vectors of a clip in what they are taken from."""
+        answer = {} if self.written is None else self._answer(entries.ids[entries.learnt], self.written)
+        entries = entries.where(~entries.learnt) if answer else entries
         count, missing = len(entries.ids), self.length - len(entries.ids)
         rule = f"a row holds {self.length}; nothing is cut"
         require(missing >= 0, "entries", count, rule)
@@ -158,7 +170,13 @@ class SpeechPromptExample:
             "speech_at": np.pad(at.astype(np.int32), (0, missing), constant_values=TEXT),
             "mask": np.arange(self.length) < count,
             "target_weight": np.pad(entries.learnt.astype(np.float32), (0, missing)),
+            **answer,
         }
+
+    def _answer(self, ids: np.ndarray, room: int) -> dict[str, np.ndarray]:
+        require(len(ids) <= room, "answer", len(ids), f"there is room for {room} ids; nothing is cut")
+        weight = (np.arange(room) < len(ids)).astype(np.float32)
+        return {"answer_ids": np.pad(ids, (0, room - len(ids))), "target_weight": weight}
 
     def samples(self, conversation: Conversation) -> dict[str, np.ndarray]:
         """The clips, padded."""

@@ -9,6 +9,7 @@ from slm_jax.judges.losses import LossesJudge
 from slm_jax.judges.tasks import TasksJudge
 from slm_jax.objectives.answers import together
 from slm_jax.serving.speech_aware import AnswerDecoding, SpeechAwareSystem
+from slm_jax.systems.recipes.held_out_questions import held_out_questions
 from slm_jax.training.kept import KeptSpeechConfig
 from slm_jax.training.parts import load_frozen
 from slm_jax.training.post.speech_aware import SpeechAwareStageConfig
@@ -31,13 +32,8 @@ class SpeechAwareConfig(RunConfig):
 
     def prompts(self, context: StageContext, count: int, seconds: float | int | None = None) -> dict[str, Conversation]:
         """Held-out questions of the tasks, by task and number; clips are never cut."""
-        stage, found = self.answering, dict[str, Conversation]()
-        judge, parts = TasksJudge(tasks=stage.mixture, longest_s=stage.clip_s), stage.mixture.parts
-        for place, part in enumerate(parts):
-            share = count // len(parts) + (place < count % len(parts))
-            asked = judge.asked(part, context, share, self.corpus.rate_hz) if share else []
-            found |= {f"{part.name}_{i}": one.question.asked for i, one in enumerate(asked, start=1)}
-        return found
+        stage = self.answering
+        return held_out_questions(stage.mixture, context, count, self.corpus.rate_hz, stage.clip_s)
 
     @property
     def answering(self) -> SpeechAwareStageConfig:

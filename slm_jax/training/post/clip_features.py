@@ -93,3 +93,9 @@ def _encoded(
         values, real = np.asarray(frames.values, np.float32), np.asarray(frames.mask)
         for row in np.flatnonzero(batch["valid"]):
             yield int(batch["index"][row]), values[row][real[row]]
+
+
+def heard_s(frame_s: float, entry_s: float, batch: dict[str, np.ndarray]) -> float:
+    """Seconds of speech in a batch: a frame of an encoder lasts `frame_s`, a sample (or unit) `entry_s`."""
+    kept = "features" in batch
+    return float(batch["feature_mask" if kept else "sample_mask"].sum()) * (frame_s if kept else entry_s)

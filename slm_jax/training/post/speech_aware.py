@@ -6,7 +6,7 @@ What is trained is what no frozen part owns: the adapter, LoRA, and parts that a
 import dataclasses
 import shutil
 from collections.abc import Sequence
-from functools import partial
+from functools import partial, reduce
 from typing import Any
 
 import jax
@@ -19,7 +19,7 @@ from slm_jax.checkpoints.lazy import load_part
 from slm_jax.core.config import Config
 from slm_jax.core.errors import UserError, require
 from slm_jax.core.part_source import PartSource, stages_of
-from slm_jax.core.trees import matching
+from slm_jax.core.trees import PathPredicate, flatten_by_path, matching, without
 from slm_jax.data.corpus import CorpusConfig
 from slm_jax.data.examples.speech_prompts import PromptLayout, SpeechPromptExample, problems
 from slm_jax.data.examples.speech_tasks import SpeechTaskConfig
@@ -38,7 +38,7 @@ from slm_jax.training.gradient_stage import GradientStageConfig, Learner, Outlin
 from slm_jax.training.loop import Evaluate
 from slm_jax.training.part_record import Parts, recorded_configs
 from slm_jax.training.parts import check_parts, open_parts, outlined
-from slm_jax.training.post.clip_features import with_features
+from slm_jax.training.post.clip_features import heard_s, with_features
 from slm_jax.training.post.clip_units import ClipUnitsConfig, seconds_per_id
 from slm_jax.training.post.dev_answers import on_answers
 from slm_jax.training.post.going_on import check_frozen_parts
@@ -62,18 +62,21 @@ class SpeechAwareStageConfig(GradientStageConfig):
     Parts
         `parts`: where the weights of `encoder` (`encoder_1` ...) and `lm` come from: `frozen/lm` keeps them as they
         are, `params/lm` with `frozen=False` trains them. `adapter` and, of several encoders, `join` are born here, and
-        so is `encoder` where it stands in the place of such a part.
-        `lora`: adapters on paths of the whole model, such as `lm/.*/attention/(query|value)`. `goes_on`: an earlier
-        stage of this kind, whose trained weights are the start. What it trained and this stage freezes is named as a
-        part of its own: `PartSource(path="frozen/encoder", source="stage:EARLIER", take="encoder")`.
+        so is `encoder` where it stands in the place of such a part. Of the adapter, weights at one path may be frozen,
+        such as `frozen/adapter/segments/head`, a head that a CTC stage trained.
+        `lora`: adapters on paths of the whole model, such as `lm/.*/attention/(query|value)`, which count `lora_factor`
+        times in training and in what comes of it. `goes_on`: an earlier stage of this kind, whose trained weights are
+        the start. What it trained and this stage freezes is named as a part of its own:
+        `PartSource(path="frozen/encoder", source="stage:EARLIER", take="encoder")`. `kept`: paths of the whole model (a
+        regular expression) that stay as they are though their part is not frozen, such as `lm/blocks`.
     Units
         `units`: clips are read as units of an earlier stage, and `encoder` is what reads them.
     Prompts
         `tokens` and `template` are those of the LM. `tasks`: one, or a mixture whose parts have one each as `example`.
         `targets`: "answers", or "all" words of a row.
     Shapes
-        Clips of up to `clip_s` seconds, `clips` of them in a row of `length` entries. What does not fit is left out
-        and counted, never cut.
+        Clips of up to `clip_s` seconds, `clips` of them in a row of `length` entries. An encoder-decoder has answers
+        apart, of up to `written` ids. What does not fit is left out and counted, never cut.
     `cache`: keep what frozen encoders make of each clip; None: where that is cheaper, which the log says.
     """
 
@@ -86,16 +89,21 @@ class SpeechAwareStageConfig(GradientStageConfig):
     encoder: Config | None = None
     units: ClipUnitsConfig | None = None
     lora: LoRAConfig | None = None
+    lora_factor: float = 1.0
     goes_on: str | None = None
+    kept: str | None = None
     targets: str = "answers"
     clip_s: float = 10.0
     clips: int = 1
     length: int = 128
+    written: int | None = None
     cache: bool | None = None
     objective: NextTokenConfig = NextTokenConfig()
 
     def __post_init__(self) -> None:
         require(isinstance(self.tasks, MixtureConfig | SpeechTaskConfig), "tasks", type(self.tasks).__name__, "a task")
+        weighs = self.lora is not None or self.lora_factor == 1.0
+        require(weighs, "lora_factor", self.lora_factor, "there is no LoRA to count so many times")
         for part in self.mixture.parts:
             kind = type(part.example).__name__
             require(isinstance(part.example, SpeechTaskConfig), f"example of {part.name!r}", kind, "must be a task")
@@ -142,7 +150,7 @@ class SpeechAwareStageConfig(GradientStageConfig):
             evaluate=self._evaluation(model, layout, folder, context),
             parts=parts,
             start_from=None if self.goes_on is None else partial(self._earlier, context),
-            speech_s=partial(_speech_s, frame_s, entry_s),
+            speech_s=partial(heard_s, frame_s, entry_s),
             meta={"template": self.template.to_json()},
         )
 
@@ -155,7 +163,7 @@ class SpeechAwareStageConfig(GradientStageConfig):
         return Outline(
             *self._learner(model),
             batch=self._shapes(rows, clip, model.config.reads),
-            tokens=rows * self.length,
+            tokens=rows * (self.length + (self.written or 0)),
             speech_s=rows * self.clips * self.clip_s,
             frozen=shapes,
         )
@@ -175,7 +183,8 @@ class SpeechAwareStageConfig(GradientStageConfig):
 
     def model(self, configs: dict[str, Config]) -> SpeechAwareLM | LoRAModel:
         """The parts of these configs (by path) put together, with LoRA where there is any."""
-        by_name = {path.split("/", 1)[-1]: config for path, config in configs.items()}
+        named = {path.split("/", 1)[-1]: config for path, config in configs.items()}
+        by_name = {name: config for name, config in named.items() if not name.startswith("adapter/")}
         if self.encoder is not None:
             require("encoder" not in by_name, "encoder", type(self.encoder).__name__, "stands in the place of a part")
             by_name["encoder"] = self.encoder
@@ -186,14 +195,21 @@ class SpeechAwareStageConfig(GradientStageConfig):
         config = SpeechAwareLMConfig(encoders=encoders, adapter=self.adapter, lm=by_name["lm"], join=self.join)
         fits = (config.reads == "float32") == (self.units is None)
         require(fits, "units", self.units, f"go with an encoder that reads them; here it reads {config.reads}")
-        return config.make() if self.lora is None else with_lora(config.make(), self.lora)
+        if self.lora is None:
+            return config.make()
+        adapted = with_lora(config.make(), self.lora)
+        return adapted if self.lora_factor == 1.0 else adapted.at(**{self.lora.name: self.lora_factor})
 
     def layout(self, config: SpeechAwareLMConfig, tokens: MarkedTokens) -> PromptLayout:
         """How conversations become rows of this model; raises `UserError` where the tokens do not fit its table."""
         rule = f"the table of the language model has {config.vocabulary} rows: they are not of one model"
         require(tokens.size <= config.vocabulary, "tokens", tokens.size, rule)
-        room = config.max_positions is None or self.length <= config.max_positions
-        require(room, "length", self.length, f"the language model has {config.max_positions} positions")
+        apart = config.answers_apart
+        require((self.written is not None) == apart, "written", self.written, "goes with an encoder-decoder as lm")
+        require(not apart or self.targets == "answers", "targets", self.targets, "an encoder-decoder writes answers")
+        for field, stack in (("length", config.reader), ("written", config.writer)):
+            size, most = getattr(self, field), stack.max_positions
+            require(most is None or (size or 0) <= most, field, size, f"the language model has {most} positions")
         return PromptLayout(tokens, self.template, config.frames_out, self.targets, config.window)
 
     def finished(self, folder: StageFolder) -> tuple[SpeechAwareLM | LoRAModel, PromptLayout, dict[str, Any]]:
@@ -206,11 +222,21 @@ class SpeechAwareStageConfig(GradientStageConfig):
     def _learner(self, model: SpeechAwareLM | LoRAModel) -> Learner:
         def initialise(key: jax.Array) -> dict[str, Any]:
             variables = new_variables(model, key)
-            own = {name: tree for name, tree in variables["params"].items() if name not in self._frozen}
-            return {**variables, "params": own}
+            for name in self._frozen:
+                there = any(path.startswith(f"{name}/") for path in flatten_by_path(variables["params"]))
+                require(there, "parts", name, "the model has no such part")
+            return {**variables, "params": self._own(variables["params"])}
 
         objective = Answers(model, self.objective)
-        return initialise, [Player(name="answers", objective=objective, optimizer=self.optimizer, owns=OWNED)]
+        return initialise, [Player(name="answers", objective=objective, optimizer=self.optimizer, owns=self._owned)]
+
+    @property
+    def _owned(self) -> PathPredicate:
+        """What is trained."""
+        if self.kept is None:
+            return OWNED
+        kept = matching(f"params/(?:{self.kept})")
+        return lambda path: OWNED(path) and not kept(path)
 
     def sequences(self, context: StageContext) -> UnitSequences | None:
         """What makes units of clips; None where samples are read."""
@@ -224,7 +250,7 @@ class SpeechAwareStageConfig(GradientStageConfig):
         assert isinstance(task, SpeechTaskConfig)  # for the type checker
         rate_hz = context.corpus.rate_hz
         clip = round(self.clip_s * rate_hz)
-        example = SpeechPromptExample(layout, task, rate_hz, clip, self.length, self.clips)
+        example = SpeechPromptExample(layout, task, rate_hz, clip, self.length, self.clips, written=self.written)
         source = context.source(split, task.reads)
         if part.corpus is not None:
             places = getattr(source, "places", {})
@@ -304,13 +330,16 @@ class SpeechAwareStageConfig(GradientStageConfig):
         """What the stage that this one goes on from trained, of what is trained here."""
         assert self.goes_on is not None  # for the type checker
         variables = trained(context.finished(self.goes_on))[1]
-        own = {name: tree for name, tree in variables["params"].items() if name not in self._frozen}
-        return {**variables, "params": own}
+        return {**variables, "params": self._own(variables["params"])}
 
     @property
     def _frozen(self) -> set[str]:
         """Names of the parts that are not trained."""
         return {source.path.split("/", 1)[-1] for source in self.parts if source.frozen}
+
+    def _own(self, params: dict[str, Any]) -> dict[str, Any]:
+        """What is trained."""
+        return reduce(without, self._frozen, params)
 
     def _shapes(self, rows: int, clip: int, reads: str) -> Shapes:
         def array(dtype: Any, *shape: int) -> jax.ShapeDtypeStruct:
@@ -319,6 +348,8 @@ class SpeechAwareStageConfig(GradientStageConfig):
         clips = {"samples": array(np.dtype(reads), self.clips, clip), "sample_mask": array(np.bool_, self.clips, clip)}
         ids = {"ids": np.int32, "speech_at": np.int32, "mask": np.bool_, "target_weight": np.float32}
         row = {name: array(dtype, self.length) for name, dtype in ids.items()}
+        if self.written is not None:
+            row |= {"answer_ids": array(np.int32, self.written), "target_weight": array(np.float32, self.written)}
         return {**clips, **row, "example": array(np.int64)}
 
 
@@ -332,9 +363,3 @@ def new_variables(model: SpeechAwareLM | LoRAModel, key: jax.Array) -> dict[str,
 
 def _plain(model: SpeechAwareLM | LoRAModel) -> SpeechAwareLM:
     return model.model if isinstance(model, LoRAModel) else model
-
-
-def _speech_s(frame_s: float, entry_s: float, batch: dict[str, np.ndarray]) -> float:
-    """Seconds of speech in a batch: a frame of an encoder lasts `frame_s`, a sample (or unit) `entry_s`."""
-    kept = "features" in batch
-    return float(batch["feature_mask" if kept else "sample_mask"].sum()) * (frame_s if kept else entry_s)

@@ -9,7 +9,7 @@ from slm_jax.data.pipeline import make_batches
 from slm_jax.data.shapes import stacked_shapes
 from slm_jax.objectives.next_token import NextTokenConfig
 from slm_jax.objectives.sequence_to_sequence import SequenceToSequence
-from slm_jax.sequence_models.encoder_decoder import EncoderDecoderConfig
+from slm_jax.sequence_models.encoder_decoder import START, EncoderDecoderConfig
 from slm_jax.text.marked_tokens import MarkedTokens
 from slm_jax.training.gradient_stage import Learner, Outline, Plan, host_share
 from slm_jax.training.loop import Evaluate
@@ -17,9 +17,6 @@ from slm_jax.training.pre.texts import TextStageConfig, require_rows
 from slm_jax.training.run_folder import StageFolder
 from slm_jax.training.stages import RunConfig, StageContext
 from slm_jax.training.step import Player
-
-START = 0
-"""The padding id, which T5's decoder reads first."""
 
 
 class SpanCorruptionStageConfig(TextStageConfig):
