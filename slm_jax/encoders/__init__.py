@@ -4,6 +4,7 @@ Output      EncoderOutput: what all of them give                               (
 Speech      SSLEncoderConfig, SSLEncoder                                       (`encoders.ssl`)
             wav2vec2_base, wav2vec2_large, hubert_base, hubert_large,
             wavlm_base, wavlm_large, log_mel_tiny                              (`encoders.ssl_presets`)
+            WhisperEncoderConfig, WhisperEncoder                               (`encoders.whisper`)
 Audio       BEATsConfig, BEATs, beats_base, beats_tiny                         (`encoders.beats`)
 Around one  WeightedLayersConfig: a learnt mixture of its layers               (`encoders.weighted_layers`)
             ChunkedEncoderConfig: clips longer than its window                 (`encoders.chunked`)
