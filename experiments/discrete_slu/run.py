@@ -113,14 +113,10 @@ def table(figures: dict[str, dict[str, Any]]) -> list[str]:
     lines = ["| " + " | ".join(head) + " |", "|---" + "|---:" * (len(head) - 1) + "|"]
     for arm, one in figures.items():
         said = one["transcription"]
-        exact = [f"{one[task]['exact']:.3f}" for task in ("questions", "instructions")]
-        cells = [
-            f"{one['ids_per_s']:.1f}",
-            f"{one['vectors_per_s']:.1f}",
-            f"{one['step_ms']:.0f}",
-            f"{said['wer']:.3f}",
-        ]
-        lines.append("| " + " | ".join([arm, *cells, *exact, f"{said['other_speech']['wer']:.3f}"]) + " |")
+        rates = [said["wer"], one["questions"]["exact"], one["instructions"]["exact"], said["other_speech"]["wer"]]
+        cost = [f"{one['ids_per_s']:.1f}", f"{one['vectors_per_s']:.1f}", f"{one['step_ms']:.0f}"]
+        cells = [arm, *cost, *("–" if rate is None else f"{rate:.3f}" for rate in rates)]
+        lines.append("| " + " | ".join(cells) + " |")
     return lines
 
 

@@ -17,13 +17,12 @@ from slm_jax.assemblies.speech_aware_lm import SpeechAwareLM, SpeechAwareLMConfi
 from slm_jax.assemblies.unit_sequences import UnitSequences
 from slm_jax.checkpoints.lazy import load_part
 from slm_jax.core.config import Config
-from slm_jax.core.errors import UserError, require
+from slm_jax.core.errors import require
 from slm_jax.core.part_source import PartSource, stages_of
 from slm_jax.core.trees import PathPredicate, flatten_by_path, matching, without
 from slm_jax.data.corpus import CorpusConfig
-from slm_jax.data.examples.speech_prompts import PromptLayout, SpeechPromptExample, problems
+from slm_jax.data.examples.speech_prompts import PromptLayout
 from slm_jax.data.examples.speech_tasks import SpeechTaskConfig
-from slm_jax.data.joined import Subset
 from slm_jax.data.mixture import MixtureConfig, PartConfig
 from slm_jax.data.pipeline import make_batches
 from slm_jax.data.shapes import Shapes
@@ -42,18 +41,17 @@ from slm_jax.training.post.clip_features import heard_s, with_features
 from slm_jax.training.post.clip_units import ClipUnitsConfig, seconds_per_id
 from slm_jax.training.post.dev_answers import on_answers
 from slm_jax.training.post.going_on import check_frozen_parts
+from slm_jax.training.post.speech_rows import SpeechRows, TaskItems
 from slm_jax.training.run_folder import StageFolder
 from slm_jax.training.stages import RunConfig, StageContext, require_form
 from slm_jax.training.step import Player
 from slm_jax.training.token_stage import planned_spec
 
-TOKENIZER, FEATURES, CLIP_UNITS = "tokenizer.json", "features", "clip_units"
+TOKENIZER, FEATURES = "tokenizer.json", "features"
 OWNED = matching("(params|lora)/")
 DEV_BATCHES = 4
 CACHE_BYTES = 20e9
 """Features up to so many bytes are kept where that is cheaper."""
-TaskItems = tuple[Any, SpeechPromptExample]
-"""The items that a task can use, and how they become examples."""
 
 
 class SpeechAwareStageConfig(GradientStageConfig):
@@ -136,7 +134,7 @@ class SpeechAwareStageConfig(GradientStageConfig):
             check_frozen_parts(parts, earlier)
         model = self.model(parts.configs)
         layout = self.layout(model.config, self.tokens.make())  # type: ignore[attr-defined]
-        found = [self._part(part, layout, folder, context, "train") for part in self.mixture.parts]
+        found = [self._rows(layout).of(part, folder, context, "train") for part in self.mixture.parts]
         if self._keeps_features(model, sum(len(source) for source, _ in found), context):
             found = self._with_features(found, model, parts, folder, context)
         weights = [part.weight for part in self.mixture.parts]
@@ -242,33 +240,9 @@ class SpeechAwareStageConfig(GradientStageConfig):
         """What makes units of clips; None where samples are read."""
         return None if self.units is None else self.units.sequences(context)
 
-    def _part(
-        self, part: PartConfig, layout: PromptLayout, folder: StageFolder, context: StageContext, split: str
-    ) -> TaskItems:
-        """The items of a split that a task can use, and how they become examples; the others are counted."""
-        task = part.example
-        assert isinstance(task, SpeechTaskConfig)  # for the type checker
-        rate_hz = context.corpus.rate_hz
-        clip = round(self.clip_s * rate_hz)
-        example = SpeechPromptExample(layout, task, rate_hz, clip, self.length, self.clips, written=self.written)
-        source = context.source(split, task.reads)
-        if part.corpus is not None:
-            places = getattr(source, "places", {})
-            known = f"the run has {', '.join(places) or 'a single corpus without a name'}"
-            require(part.corpus in places, f"corpus of part {part.name!r}", part.corpus, known)
-            source = Subset(source, places[part.corpus])
-        if self.units is not None:
-            table = folder.path / CLIP_UNITS / split / part.name
-            source, example = self.units.read(source, example, self.encoder, table, context)
-        kept, reasons = problems(example, source)
-        if reasons:
-            told = "; ".join(f"{count} ({reason})" for reason, count in reasons.items())
-            context.say(f"stage {self.name}, {part.name}: of {len(source)} {split} items are left out: {told}")
-        if split == "train" and not kept:
-            raise UserError(
-                f"stage {self.name!r}: no train item can be used for {part.name!r} ({reasons or 'none there'})"
-            )
-        return Subset(source, kept), example
+    def _rows(self, layout: PromptLayout) -> SpeechRows:
+        room = {"clip_s": self.clip_s, "clips": self.clips, "length": self.length, "written": self.written}
+        return SpeechRows(self.name, layout, self.encoder, self.units, **room)  # type: ignore[arg-type]
 
     def _keeps_features(self, model: SpeechAwareLM | LoRAModel, items: int, context: StageContext) -> bool:
         """Whether each clip is encoded once, which the log says with the reason."""
@@ -317,7 +291,7 @@ class SpeechAwareStageConfig(GradientStageConfig):
         """Nats per word of held-out answers, and with the speech of other items."""
         rows = []
         for part in self.mixture.parts:
-            source, example = self._part(part, layout, folder, context, "dev")
+            source, example = self._rows(layout).of(part, folder, context, "dev")
             count = min(len(source), DEV_BATCHES * self.batches.batch)
             rows += [example(source[i], np.random.default_rng(i)) for i in range(count)]
         evaluate = on_answers(Answers(model, self.objective), rows, self.batches.batch)
