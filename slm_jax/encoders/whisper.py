@@ -13,6 +13,7 @@ from slm_jax.audio.rates import mask_of
 from slm_jax.core.config import Config
 from slm_jax.core.errors import require
 from slm_jax.encoders.output import EncoderOutput, hidden_states
+from slm_jax.encoders.span_masks import SpanMasksConfig
 from slm_jax.encoders.ssl_layer import SSLLayer
 from slm_jax.nn.conv import Conv1d, zero_padded
 from slm_jax.nn.dtypes import compute_dtype
@@ -36,7 +37,8 @@ class WhisperEncoderConfig(Config):
     is seen; the frames are then what the encoder of Qwen2-Audio gives with its mask, at a fraction of the cost.
     `mel_frames` of a trimmed clip: "begun" counts the one that it ends in, and silence is heard behind it; "whole"
     leaves that one out, and nothing is heard behind the last frame (Qwen-Audio, of a clip that is alone in its batch).
-    `final_norm` False: the last layer's output, for an adapter that brings the norm.
+    `final_norm` False: the last layer's output, for an adapter that brings the norm. `masks`: mel frames and bands that
+    training sets to zero (SpecAugment).
     """
 
     mel: LogMelConfig = whisper_log_mel()
@@ -48,6 +50,7 @@ class WhisperEncoderConfig(Config):
     trim: bool = False
     mel_frames: str = "begun"
     final_norm: bool = True
+    masks: SpanMasksConfig | None = None
     dropout: float = 0.0
     attention_dropout: float = 0.0
     activation_dropout: float = 0.0
@@ -110,8 +113,9 @@ class WhisperEncoder(nn.Module):
         mask = jnp.ones(samples.shape, bool) if mask is None else mask
         real = mask_of(c.frame_count(mask.sum(-1)), c.frame_count(samples.shape[1]))
         mel = self._mel(jnp.where(mask, samples, 0.0))
-        if c.trim and c.mel_frames == "whole":
-            mel = zero_padded(mel, mask_of(STRIDE * real.sum(-1), mel.shape[1]))
+        heard = mask_of(STRIDE * real.sum(-1), mel.shape[1])
+        mel = zero_padded(mel, heard) if c.trim and c.mel_frames == "whole" else mel
+        mel = mel if deterministic or c.masks is None else self._masked(mel, heard)
         features = self._convolved(mel)[:, : real.shape[1]]
         x = features + self._positions()[: real.shape[1]].astype(dtype)
         x = nn.Dropout(c.dropout, name="dropout")(x, deterministic=deterministic)
@@ -127,6 +131,14 @@ class WhisperEncoder(nn.Module):
         c, count = self.config, samples.shape[1]
         behind = -(-count // c.hop) * c.hop + MARGIN * c.mel.hop if c.trim else c.window
         return c.mel.make()(jnp.pad(samples, ((0, 0), (0, min(behind, c.window) - count))))
+
+    def _masked(self, mel: Float[Array, "B M C"], heard: Bool[Array, "B M"]) -> Float[Array, "B M C"]:
+        """With what training hides at zero."""
+        masks = self.config.masks
+        assert masks is not None  # for the type checker
+        frames, bands = (self.make_rng("dropout") for _ in range(2))
+        hidden = masks.frames(frames, heard)[..., None] | masks.channels(bands, *mel.shape[::2])[:, None]
+        return jnp.where(hidden, 0.0, mel)
 
     def _convolved(self, mel: Float[Array, "B M C"]) -> Float[Array, "B T D"]:
         dtype = compute_dtype(self.config.dtype)

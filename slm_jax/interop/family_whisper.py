@@ -146,7 +146,10 @@ def write_config(config: WhisperConfig) -> dict[str, Any]:
     }
     # how much of a window is heard is a way of running it; the two rates of the parts are one in the file
     require_said(
-        "whisper", config, read_config(hub), (r"encoder\.(trim|mel_frames)", r"(en|de)coder\.(unroll|remat|dtype)")
+        "whisper",
+        config,
+        read_config(hub),
+        (r"encoder\.(trim|mel_frames|masks)", r"(en|de)coder\.(unroll|remat|dtype)"),
     )
     return hub
 

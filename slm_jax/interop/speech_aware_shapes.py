@@ -40,7 +40,7 @@ def unsaid(config: SpeechAwareLMConfig) -> tuple[str, ...]:
     running = r"(encoders\.0|adapter|adapter\.parts\.\d|lm)\.(unroll|remat|dtype)"
     named = ["speech_id"] if config.speech_id is None else []
     bound = ["lm.max_positions"] if config.max_positions is None else []
-    return (running, r"lm\.(activation_)?dropout", *named, *bound)
+    return (running, r"encoders\.0\.masks", r"lm\.(activation_)?dropout", *named, *bound)
 
 
 def written_features(encoder: WhisperEncoderConfig) -> dict[str, Any]:

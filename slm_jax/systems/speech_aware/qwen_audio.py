@@ -10,9 +10,9 @@ clips by tokens. `released(folder)` takes the weights that were published.
 
 What differs. The encoder of Qwen-Audio cuts the features of a batch at its longest clip, and lets the others hear the
 frames behind them; ours makes of each clip what it is alone. What is beyond 30 s is refused, not cut. Rows of more
-than `seq_length` entries, where the released code changes its rotary base, are refused too. The features are not
-masked in training (SpecAugment), and Qwen2-Audio's last stage, which learns from preferences, is not here.
-Interpretation: steps, rates and batches, of which no recipe is released; that Qwen2-Audio freezes what Qwen-Audio does;
+than `seq_length` entries, where the released code changes its rotary base, are refused too. Qwen2-Audio's last stage,
+which learns from preferences, is not here. Interpretation: steps, rates, batches and how much of the features is masked
+(SpecAugment), of which no recipe is released; that Qwen2-Audio freezes what Qwen-Audio does;
 that the adapter, which the released code keeps inside the encoder, goes on learning in both stages; and that the
 language model's table has rows for the tags before pre-training begins (`sequence_models.expansion`).
 
@@ -40,6 +40,7 @@ from slm_jax.data.examples.speech_tasks import AnsweredTaskConfig, AskedTaskConf
 from slm_jax.data.examples.tagged_tasks import TaggedTaskConfig
 from slm_jax.data.mixture import MixtureConfig, PartConfig
 from slm_jax.data.pipeline import PipelineConfig
+from slm_jax.encoders.span_masks import SpanMasksConfig
 from slm_jax.encoders.whisper import WhisperEncoderConfig
 from slm_jax.interop.model import load
 from slm_jax.parallel.mesh import MeshConfig
@@ -69,6 +70,8 @@ ENCODERS = {"qwen-audio": "large-v2", "qwen2-audio": "large-v3"}
 END = "<|endoftext|>"
 TAGS = QWEN_AUDIO_TAGS.replace(styles=(*QWEN_AUDIO_TAGS.styles, "energy", "register"))
 """What the world knows of a voice has no tags among the published ones."""
+MASKS = SpanMasksConfig(share=0.05, channel_share=0.05, channel_span=10, least=1)
+"""Of the mel frames and bands that pre-training hears."""
 TOKENS = SpecialsConfig(specials=(END, "<|im_start|>", "<|im_end|>", *TAGS.specials))
 SPOKEN = ("sentence",)
 INSTRUCTION = AnsweredTaskConfig(kinds=("instruction",))
@@ -163,6 +166,7 @@ def tiny(corpus: CorpusConfig | None = None) -> SpeechAwareConfig:
         batches=PipelineConfig(batch=8),
         optimizer=OptimizerConfig(learning_rate=2e-3, warmup_steps=40, betas=(0.9, 0.98), weight_decay=0.01),
     )
+    masked = whole.encoder.replace(masks=MASKS)
     tasks = shares(
         transcription=(0.5, TAGGED_TRANSCRIPTION),
         energy=(0.15, keyword("energy")),
@@ -172,7 +176,7 @@ def tiny(corpus: CorpusConfig | None = None) -> SpeechAwareConfig:
     pretraining = SpeechAwareStageConfig(
         name="pretraining",
         parts=(
-            PartSource(path="params/encoder", source="stage:letters", frozen=False, expect=whole.encoder),
+            PartSource(path="params/encoder", source="stage:letters", frozen=False, expect=masked),
             PartSource(path="params/lm", source="stage:lm", frozen=False, expect=whole.lm),
         ),
         kept="lm/(blocks|final_norm)",
@@ -210,7 +214,7 @@ def published(size: str, weights: str, corpus: CorpusConfig | None = None) -> Sp
         source=f"{weights}/whisper-{ENCODERS[size]}",
         take="encoder",
         frozen=False,
-        expect=whole.encoder,
+        expect=whole.encoder.replace(masks=MASKS),
     )
     lm = PartSource(path="frozen/lm", source=f"{weights}/qwen-7b", dtype="bfloat16", expect=whole.lm)
     by_tags = shares(transcription=(0.5, TAGGED_TRANSCRIPTION), question=(0.5, TAGGED_QUESTION))
@@ -248,9 +252,10 @@ def chatting(
     pretraining: SpeechAwareStageConfig, lm: PartSource, template: Template = QWEN_AUDIO_CHAT
 ) -> SpeechAwareStageConfig:
     """The stage after pre-training: what hears is frozen, the language model learns."""
-    heard = PartSource(
-        path="frozen/encoder", source="stage:pretraining", take="encoder", expect=pretraining.parts[0].expect
-    )
+    encoder = pretraining.parts[0].expect
+    assert isinstance(encoder, WhisperEncoderConfig)  # for the type checker
+    unmasked = encoder.replace(masks=None)
+    heard = PartSource(path="frozen/encoder", source="stage:pretraining", take="encoder", expect=unmasked)
     return pretraining.replace(name="chat", parts=(heard, lm), kept=None, goes_on="pretraining", template=template)
 
 
