@@ -7,4 +7,5 @@ Tokenizers  bytes, characters, a `tokenizers` JSON file                         
             byte pairs learnt from texts                                (`text.learnt_tokens`)
 Templates   how a conversation is put to a text model                       (`text.templates`)
 Whisper     what its decoder is told before the words                           (`text.whisper_tokens`)
+            specifiers of tasks, or instructions, before its answers    (`text.task_prompts`)
 """

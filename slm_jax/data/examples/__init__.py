@@ -8,5 +8,7 @@ Unit durations     runs of units with their lengths in frames             (`data
 Speech tasks       items of a corpus as conversations with an answer     (`data.examples.speech_tasks`)
 Open book          spoken questions beside written notes                 (`data.examples.open_book`)
 Speech prompts     such conversations as rows of words and clips         (`data.examples.speech_prompts`)
+World labels       what the world knows of a sentence, as tasks          (`data.examples.world_labels`)
+Whisper targets    such conversations as rows of Whisper's decoder       (`data.examples.whisper_targets`)
 Vocoder segments   frames of units and F0 with their samples              (`data.examples.vocoder_segments`)
 """

@@ -3,4 +3,6 @@
 HuBERT's units    published_hubert, published_units      (`systems.recipes.hubert_units`)
 A voice for them  published_vocoder                      (`systems.recipes.unit_voice`)
 Answers           SpeechAwareConfig, speech_aware_run        (`systems.recipes.speech_aware`)
+                  WhisperTasksConfig, whisper_tasks_run      (`systems.recipes.whisper_tasks`)
+                  held_out_questions                         (`systems.recipes.held_out_questions`)
 """
