@@ -24,6 +24,7 @@ from slm_jax.training.pre.durations import DurationStageConfig
 from slm_jax.training.pre.texts import TextStageConfig
 from slm_jax.training.step import check_players, trained_leaves
 from tests.serving.drawn import drawn_unit_speech_lm, noise
+from tests.serving.drawn_slm import drawn_slm
 from tests.serving.drawn_units import drawn_discrete_slu
 from tests.systems.drawn import drawn_salmonn, drawn_wavprompt
 from tests.systems.drawn_qwen_audio import drawn_qwen_audio
@@ -33,6 +34,7 @@ DRAWN = {
     "twist": drawn_unit_speech_lm,
     "qwen_audio": drawn_qwen_audio,
     "discrete_slu": drawn_discrete_slu,
+    "slm": drawn_slm,
     "salmonn": drawn_salmonn,
     "wavprompt": drawn_wavprompt,
 }
