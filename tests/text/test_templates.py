@@ -7,7 +7,7 @@ from slm_jax.core.config import from_json
 from slm_jax.core.errors import UserError
 from slm_jax.core.messages import Message, Speech, Text, written
 from slm_jax.text import templates
-from slm_jax.text.templates import CHATML, LLAMA2, PLAIN, QWEN2_AUDIO, VICUNA, Template, clips_of, with_placeholders
+from slm_jax.text.templates import CHATML, LLAMA2, PLAIN, QWEN2_AUDIO, T5, VICUNA, Template, clips_of, with_placeholders
 
 CLIPS = [Speech(np.full(4, number, np.float32), 16_000) for number in range(3)]
 ANSWER = Message("assistant", (Text("Two cats."),))
@@ -33,6 +33,7 @@ def told(template, conversation, answered=False):
 @pytest.mark.parametrize(
     ("template", "string"),
     [
+        (T5, "[0] What is said?</s>|Two cats.</s>"),
         (CHATML, "<|im_start|>user\n[0] What is said?<|im_end|>\n<|im_start|>assistant\n|Two cats.<|im_end|>"),
         (
             QWEN2_AUDIO,
@@ -123,4 +124,4 @@ def test_placeholders_and_clips_must_be_as_many(text, clips, told):
 
 def test_every_template_here_is_tested():
     known = {name for name, value in vars(templates).items() if isinstance(value, Template)}
-    assert known == {"CHATML", "QWEN2_AUDIO", "VICUNA", "LLAMA2", "PLAIN"}
+    assert known == {"CHATML", "QWEN2_AUDIO", "VICUNA", "LLAMA2", "PLAIN", "T5"}
