@@ -62,8 +62,8 @@ def test_a_question_about_speech_as_published(template, string):
         ),
         (
             QWEN2_AUDIO,
-            "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nAudio 1: <|audio_bos|>[0]<|audio_eos|>\nand\n"
-            "Audio 2: <|audio_bos|>[1]<|audio_eos|><|im_end|>\n<|im_start|>assistant\nYes.<|im_end|>\n"
+            "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nAudio 1: <|audio_bos|>[0]<|audio_eos|>\nand"
+            "Audio 2: <|audio_bos|>[1]<|audio_eos|>\n<|im_end|>\n<|im_start|>assistant\nYes.<|im_end|>\n"
             "<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\n",
         ),
         (
