@@ -8,4 +8,5 @@ Tokenizers  bytes, characters, a `tokenizers` JSON file                         
 Templates   how a conversation is put to a text model                       (`text.templates`)
             tasks as rows of tags                                       (`text.task_tags`)
 Whisper     what its decoder is told before the words                           (`text.whisper_tokens`)
+            specifiers of tasks, or instructions, before its answers    (`text.task_prompts`)
 """

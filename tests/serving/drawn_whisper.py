@@ -12,12 +12,13 @@ PLAIN = SpecialsConfig(specials=(), tokenizer=CharacterTokenizerConfig(character
 TOKENS = PlainPromptsConfig(plain=PLAIN)
 SPECIFIERS = ("<|rate|>", "<|mood|>", "<|world|>")
 PROMPTS = TaskPrompts(TOKENS.make(), SPECIFIERS)
-WINDOW = WHISPER.encoder.window
+ENCODER = WHISPER.encoder.replace(max_frames=50)
 
 
 def drawn_task_whisper(trim: bool = False, **changes: object) -> TaskWhisper:
-    """Of the shape of `tests.shapes.WHISPER`, over letters; answers of up to seven."""
-    encoder = WHISPER.encoder.replace(trim=trim)
-    config = WHISPER.replace(encoder=encoder, decoder=WHISPER.decoder.replace(vocabulary=PROMPTS.size))
+    """Of the shape of `tests.shapes.WHISPER` with windows of a second, over letters; answers of up to seven."""
+    config = WHISPER.replace(
+        encoder=ENCODER.replace(trim=trim), decoder=WHISPER.decoder.replace(vocabulary=PROMPTS.size)
+    )
     params = drawn_params(config)
     return TaskWhisper(config, params, PROMPTS, TaskDecoding(**{"max_new": 7, "beams": 3, **changes}))

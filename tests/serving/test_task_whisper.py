@@ -10,7 +10,7 @@ from slm_jax.core.errors import UserError
 from slm_jax.core.messages import Message, Speech, Text, spoken
 from slm_jax.serving.task_whisper import TaskDecoding
 from tests.serving.drawn import noise
-from tests.serving.drawn_whisper import PROMPTS, WINDOW, drawn_task_whisper
+from tests.serving.drawn_whisper import ENCODER, PROMPTS, drawn_task_whisper
 
 KEY = jax.random.key(0)
 CLIPS = [noise(0.04 + 0.03 * place, place) for place in range(9)]
@@ -111,14 +111,14 @@ def test_ln_p_is_that_of_the_answers_found(system, nine):
     np.testing.assert_allclose(alone[0], found[4], atol=1e-5)
 
 
-LONG = np.zeros(WINDOW + 1, np.float32)
+LONG = np.zeros(ENCODER.window + 1, np.float32)
 REFUSED = {
     "no clip": (
         (Message("user", (Text("slow."),)),),
         "conversation 1: the conversation has 0 clips: Whisper hears one",
     ),
     "two clips": ((*spoken(CLIPS[0], 16_000), *spoken(CLIPS[1], 16_000)), "has 2 clips"),
-    "too long": (asked(LONG, ""), r"clip is '0.3 s': at most 0.32 s are heard at once; cut it"),
+    "too long": (asked(LONG, ""), r"clip is '1.0 s': at most 1 s are heard at once; cut it"),
     "empty": (asked(LONG[:0], ""), "there must be something to hear"),
     "unknown": (asked(CLIPS[0], "<|rat|>"), r"conversation 1: asked is '<\|rat\|>': .*did you mean '<\|rate\|>'"),
     "no room": (asked(CLIPS[0], "slow or fast or neither."), "max_new is 7: the decoder has room for"),

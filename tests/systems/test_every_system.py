@@ -20,11 +20,14 @@ from slm_jax.core.trees import flatten_by_path, partition
 from slm_jax.parallel.sharding import unbox
 from slm_jax.systems.catalogue import described, modules, named_config, outlined
 from slm_jax.training.gradient_stage import GradientStageConfig, Outline
+from slm_jax.training.post.whisper_tuning import WhisperTuningStageConfig
 from slm_jax.training.pre.durations import DurationStageConfig
 from slm_jax.training.pre.texts import TextStageConfig
 from slm_jax.training.step import check_players, trained_leaves
 from tests.serving.drawn import drawn_unit_speech_lm, noise
+from tests.serving.drawn_slm import drawn_slm
 from tests.serving.drawn_units import drawn_discrete_slu
+from tests.serving.drawn_whisper import drawn_task_whisper
 from tests.systems.drawn import drawn_salmonn, drawn_wavprompt
 from tests.systems.drawn_qwen_audio import drawn_qwen_audio
 
@@ -33,11 +36,16 @@ DRAWN = {
     "twist": drawn_unit_speech_lm,
     "qwen_audio": drawn_qwen_audio,
     "discrete_slu": drawn_discrete_slu,
+    "slm": drawn_slm,
     "salmonn": drawn_salmonn,
     "wavprompt": drawn_wavprompt,
+    "universlu": drawn_task_whisper,
 }
 """Name of a system -> its serving form on drawn weights; systems that share one are tried once."""
-CONSTANT = {DurationStageConfig: r"params/generator/(?!durations/)"}
+CONSTANT = {
+    DurationStageConfig: r"params/generator/(?!durations/)",
+    WhisperTuningStageConfig: r"params/whisper/encoder/positions$",
+}
 """What a kind of stage keeps beside what its players own: path pattern of leaves that nobody changes."""
 COUNTS = Path(__file__).with_name("counts.json")
 EVERY = [f"{name}:{size}" for name, module in modules().items() for size in module.CARD.sizes]

@@ -15,6 +15,7 @@ from slm_jax.text.templates import (
     QWEN2_AUDIO_BASE,
     QWEN_AUDIO,
     QWEN_AUDIO_CHAT,
+    T5,
     VICUNA,
     Template,
     clips_of,
@@ -45,6 +46,7 @@ def told(template, conversation, answered=False):
 @pytest.mark.parametrize(
     ("template", "string"),
     [
+        (T5, "[0] What is said?</s>|Two cats.</s>"),
         (CHATML, "<|im_start|>user\n[0] What is said?<|im_end|>\n<|im_start|>assistant\n|Two cats.<|im_end|>"),
         (
             QWEN2_AUDIO,
@@ -143,4 +145,4 @@ def test_placeholders_and_clips_must_be_as_many(text, clips, told):
 def test_every_template_here_is_tested():
     known = {name for name, value in vars(templates).items() if isinstance(value, Template)}
     qwen = {"QWEN2_AUDIO", "QWEN2_AUDIO_BASE", "QWEN_AUDIO", "QWEN_AUDIO_CHAT"}
-    assert known == {"CHATML", "VICUNA", "LLAMA2", "PLAIN", *qwen}
+    assert known == {"CHATML", "VICUNA", "LLAMA2", "PLAIN", "T5", *qwen}

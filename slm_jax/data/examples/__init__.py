@@ -12,5 +12,7 @@ Spoken tasks       instructions spoken by the voice of the world         (`data.
 Wordings           many ways to ask for one thing                        (`data.examples.wordings`)
 Open book          spoken questions beside written notes                 (`data.examples.open_book`)
 Speech prompts     such conversations as rows of words and clips         (`data.examples.speech_prompts`)
+World labels       what the world knows of a sentence, as tasks          (`data.examples.world_labels`)
+Whisper targets    such conversations as rows of Whisper's decoder       (`data.examples.whisper_targets`)
 Vocoder segments   frames of units and F0 with their samples              (`data.examples.vocoder_segments`)
 """

@@ -106,19 +106,16 @@ def tiny() -> WhisperTasksConfig:
         batches=batches,
         optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=100, betas=(0.9, 0.98), weight_decay=0.01),
     )
-    stages = (
-        first,
-        *tuning(
-            {"goes_on": first.name},
-            tokens,
-            8.0,
-            192,
-            train=TrainConfig(steps=600, evaluate_every=150),
-            batches=batches,
-            optimizer=OptimizerConfig(learning_rate=5e-4, warmup_steps=50, betas=(0.9, 0.98), weight_decay=0.01),
-        ),
+    tasks = tuning(
+        tokens,
+        clip_s=first.clip_s,
+        length=192,
+        goes_on=first.name,
+        train=TrainConfig(steps=600, evaluate_every=150),
+        batches=batches,
+        optimizer=OptimizerConfig(learning_rate=5e-4, warmup_steps=50, betas=(0.9, 0.98), weight_decay=0.01),
     )
-    return whisper_tasks_run("universlu_tiny", WORLD, stages)
+    return whisper_tasks_run("universlu_tiny", WORLD, (first, *tasks))
 
 
 def tiny_whisper(tokens: int) -> WhisperConfig:
@@ -133,10 +130,10 @@ def base(source: str) -> WhisperTasksConfig:
     """Whisper-base on two cores: its encoder hears clips as long as they are, at a fifth of the cost."""
     shape = whisper("base")
     stages = tuning(
-        {"part": begun_from(source, shape.replace(encoder=shape.encoder.replace(trim=True)))},
         WhisperFolderConfig(folder=source),
-        6.0,
-        96,
+        clip_s=6.0,
+        length=96,
+        part=begun_from(source, shape.replace(encoder=shape.encoder.replace(trim=True))),
         train=TrainConfig(steps=600, evaluate_every=100),
         batches=PipelineConfig(batch=8),
         optimizer=OptimizerConfig(learning_rate=3e-5, warmup_steps=50, betas=(0.9, 0.98), weight_decay=0.01),
@@ -148,10 +145,10 @@ def medium(source: str) -> WhisperTasksConfig:
     """As published: whole windows, as the encoder learnt to hear."""
     shape = whisper("medium", remat=True, dtype="bfloat16")
     stages = tuning(
-        {"part": begun_from(source, shape.replace(encoder=shape.encoder.replace(remat=True, dtype="bfloat16")))},
         WhisperFolderConfig(folder=source),
-        30.0,
-        128,
+        clip_s=30.0,
+        length=128,
+        part=begun_from(source, shape.replace(encoder=shape.encoder.replace(remat=True, dtype="bfloat16"))),
         train=TrainConfig(steps=20_000, evaluate_every=1000, mesh=MeshConfig(data=1, fsdp=-1, rules="fsdp")),
         batches=PipelineConfig(batch=256),
         optimizer=OptimizerConfig(learning_rate=1e-5, warmup_steps=1000, betas=(0.9, 0.98), weight_decay=0.01),
@@ -166,25 +163,16 @@ def begun_from(source: str, shape: WhisperConfig) -> PartSource:
 
 
 def tuning(
-    begins: dict[str, Any],
-    tokens: PlainPromptsConfig | WhisperFolderConfig,
-    clip_s: float,
-    length: int,
-    **training: Any,
+    tokens: PlainPromptsConfig | WhisperFolderConfig, **settings: Any
 ) -> tuple[WhisperTuningStageConfig, WhisperTuningStageConfig]:
-    """All tasks by specifiers from where it `begins`, then in both forms."""
+    """All tasks by specifiers from where `settings` begin, then in both forms from there."""
     specifiers = WhisperTuningStageConfig(
         name="specifiers",
         tasks=BY_SPECIFIERS,
         tokens=tokens,
         specifiers=SPECIFIERS,
         ctc=CTC.replace(tasks=("transcription",)),
-        clip_s=clip_s,
-        length=length,
-        **begins,
-        **training,
+        **settings,
     )
-    instructions = specifiers.replace(
-        name="instructions", tasks=IN_BOTH_FORMS, ctc=CTC, part=None, goes_on=specifiers.name
-    )
-    return specifiers, instructions
+    both = {"tasks": IN_BOTH_FORMS, "ctc": CTC, "part": None, "goes_on": specifiers.name}
+    return specifiers, specifiers.replace(name="instructions", **both)
