@@ -27,6 +27,8 @@ from slm_jax.serving.hearing import checked, only_clips, require_readable
 from slm_jax.text.whisper_tokens import TASKS, WhisperTokens
 
 RATE_HZ = 16_000
+SILENCE_S = 0.5
+"""Behind a clip that a trimming encoder hears: without an end Whisper says the same again until it has no room."""
 
 
 class Transcription(Config):
@@ -145,10 +147,11 @@ class Transcriber:
     def _heard(self, clips: Sequence[np.ndarray], rows: int) -> Frames:
         """What the encoder makes of some clips, and of the last one again up to one of few numbers of rows."""
         encoder = self.model.config.encoder
-        longest = max(map(len, clips)) if encoder.trim else encoder.window
-        length = min(round_up(longest, RATE_HZ), encoder.window)
+        behind = round(SILENCE_S * RATE_HZ) if encoder.trim else encoder.window
+        heard = np.array([min(len(clip) + behind, encoder.window) for clip in clips])
+        length = min(round_up(int(heard.max()), RATE_HZ), encoder.window)
         samples = np.stack([np.pad(clip, (0, length - len(clip))) for clip in clips])
-        mask = np.arange(length) < np.array([len(clip) for clip in clips])[:, None]
+        mask = np.arange(length) < heard[:, None]
         count = min(_rounded(len(clips)), rows)
         return _encoded(self.model, self.params, _filled(samples, count), _filled(mask, count))
 
