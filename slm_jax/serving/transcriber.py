@@ -27,7 +27,7 @@ from slm_jax.serving.hearing import checked, only_clips, require_readable
 from slm_jax.text.whisper_tokens import TASKS, WhisperTokens
 
 RATE_HZ = 16_000
-SILENCE_S = 0.5
+SILENCE_S = 1.0
 """Behind a clip that a trimming encoder hears: without an end Whisper says the same again until it has no room."""
 
 

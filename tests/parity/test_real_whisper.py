@@ -127,7 +127,7 @@ def test_five_beams_find_the_same_words(system, theirs, heard, clips):
 
 
 def test_a_trimmed_encoder_hears_the_same_words(system, clips, texts):
-    """With half a second of silence behind a clip; with none it says the same over and over."""
+    """With a second of silence behind a clip; with none it says the same over and over."""
     config = system.model.config
     trimmed = config.replace(encoder=config.encoder.replace(trim=True))
     said = Transcriber(trimmed, system.params, system.tokens).transcribe(clips, Transcription(max_new=60))
