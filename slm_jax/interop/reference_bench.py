@@ -18,6 +18,8 @@ from slm_jax.interop.reference import Arrays, config_json, draw_weights, state_a
 from slm_jax.interop.reference_vocoders import GAIN, original_generator
 
 Way = Callable[[], Arrays]
+RATE_HZ = 16_000
+"""Of what Whisper hears."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ def generating(
     mask = torch.ones_like(ids)
 
     def whole() -> Arrays:
-        settings = {"max_new_tokens": new, "min_new_tokens": new, "do_sample": False, "pad_token_id": 0}
+        settings: dict[str, Any] = {"max_new_tokens": new, "min_new_tokens": new, "do_sample": False, "pad_token_id": 0}
         return {"tokens": _array(model.generate(ids, attention_mask=mask, **settings)[:, ids.shape[1] :])}
 
     def loop(make_cache: Callable[[], Any], call: Callable = model) -> Arrays:
@@ -142,6 +144,50 @@ def generating(
         ways["loop, StaticCache, torch.compile"] = partial(loop, static, torch.compile(model))
     flops = counted(ways["loop, DynamicCache"])
     return TorchJob(family, "transformers", hub, weights, {n: _inference(w) for n, w in ways.items()}, flops)
+
+
+def transcribing(
+    hub_config: Mapping[str, Any],
+    samples: np.ndarray,
+    prefix: np.ndarray,
+    new: int,
+    compiled: bool,
+    dtype: str = "float32",
+) -> TorchJob:
+    """The `new` likeliest tokens after `prefix` [L] for each window of `samples` [B, N]: log-mels, encoder, decoder."""
+    import torch
+    import transformers
+
+    model = _drawn(transformers.WhisperForConditionalGeneration, transformers.WhisperConfig(**hub_config))
+    hub, weights = config_json(model), state_arrays(model)
+    model, start = _placed(model, dtype), _tensor(np.tile(prefix, (len(samples), 1)))
+    seconds = samples.shape[1] // RATE_HZ
+    extractor = transformers.WhisperFeatureExtractor(feature_size=hub["num_mel_bins"], chunk_length=seconds)
+
+    def mels() -> Any:
+        found = extractor(list(samples), sampling_rate=RATE_HZ, return_tensors="pt", device=_device())
+        return found.input_features.to(model.device, model.dtype)
+
+    def whole() -> Arrays:
+        settings: dict[str, Any] = {"max_new_tokens": new, "min_new_tokens": new, "do_sample": False, "pad_token_id": 0}
+        # without the search for times and languages around it
+        made = transformers.GenerationMixin.generate(model, mels(), decoder_input_ids=start, **settings)
+        return {"tokens": _array(made[:, start.shape[1] :])}
+
+    def loop(call: Callable = model) -> Arrays:
+        heard, tokens, current = model.model.encoder(mels()), [], start
+        cache = transformers.EncoderDecoderCache(transformers.DynamicCache(), transformers.DynamicCache())
+        for _ in range(new):
+            out = call(encoder_outputs=heard, decoder_input_ids=current, past_key_values=cache, use_cache=True)
+            current = out.logits[:, -1:].argmax(-1)
+            tokens.append(current)
+        return {"tokens": _array(torch.cat(tokens, 1))}
+
+    ways: dict[str, Way] = {"generate": whole, "loop, DynamicCache": loop}
+    if compiled:
+        ways["loop, DynamicCache, torch.compile"] = partial(loop, torch.compile(model))
+    flops = counted(loop)
+    return TorchJob("whisper", "transformers", hub, weights, {n: _inference(w) for n, w in ways.items()}, flops)
 
 
 def faiss_search(rows: np.ndarray, centroids: np.ndarray) -> dict[str, Way]:

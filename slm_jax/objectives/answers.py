@@ -10,8 +10,10 @@ from jaxtyping import Array, Bool, Float, Int
 from slm_jax.core.contracts import Batch, Loss, Term, Variables
 from slm_jax.core.trees import joined
 from slm_jax.core.types import Frames
-from slm_jax.objectives.cross_entropy import Terms, TokenSums, chunked_token_sums, token_sums
-from slm_jax.objectives.next_token import CHUNK, LARGE_VOCABULARY, NextTokenConfig
+from slm_jax.objectives.next_token import LARGE_VOCABULARY, NextTokenConfig, summed
+
+CHUNK = 32
+"""Entries of all rows whose logits exist at once where the vocabulary is large: answers are short."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,15 +37,13 @@ class Answers:
         how = {"deterministic": rng is None, "hears_alike": rng is None or not trains_encoders(variables)}
         rngs = None if rng is None else {"dropout": rng}
         features, targets, counted = self.model.apply(whole, batch, method=read_rows, rngs=rngs, **how)
-        sums, count = self._sums(whole, features, targets, counted), count_of(batch)
+        config = self.config.replace(chunk=CHUNK) if self._in_chunks else self.config
+        sums, count = summed(self.model, config, whole, *packed(features, targets, counted)), count_of(batch)
         return Loss({"answer": Term(sums.loss, count)}, {"nll": (sums.nll, count), "accuracy": (sums.correct, count)})
 
-    def _sums(self, variables: Variables, features: jax.Array, targets: jax.Array, counted: jax.Array) -> TokenSums:
-        terms = Terms(self.config.label_smoothing, self.config.z_loss)
-        if self.model.config.vocabulary < LARGE_VOCABULARY:
-            return token_sums(self.model.apply(variables, features, method="head"), targets, counted, terms)
-        matrix = self.model.apply(variables, method="head_matrix")
-        return chunked_token_sums(terms, CHUNK, features, matrix, targets, counted)
+    @property
+    def _in_chunks(self) -> bool:
+        return self.config.chunk == "auto" and self.model.config.vocabulary >= LARGE_VOCABULARY
 
 
 def together(variables: Variables, frozen: Any) -> dict[str, Any]:
@@ -73,6 +73,15 @@ def count_of(batch: Batch) -> Float[Array, ""]:
     """The sum of the weights of a batch, without the model: what is not real to it is speech, which nobody counts."""
     weight = batch["target_weight"].astype(jnp.float32)
     return (weight if "answer_ids" in batch else following(batch["ids"], weight, batch["mask"])[1]).sum()
+
+
+def packed(
+    features: Float[Array, "B S D"], targets: Int[Array, "B S"], counted: Float[Array, "B S"]
+) -> tuple[Float[Array, "B S D"], Int[Array, "B S"], Float[Array, "B S"]]:
+    """The same entries, those that count first: behind them a large vocabulary is not looked at."""
+    order = jnp.argsort(counted <= 0, axis=1, stable=True)
+    targets, counted = (jnp.take_along_axis(x, order, axis=1) for x in (targets, counted))
+    return jnp.take_along_axis(features, order[..., None], axis=1), targets, counted
 
 
 def read_rows(

@@ -24,6 +24,9 @@ from slm_jax.serving.hearing import checked, only_clips, require_readable
 from slm_jax.serving.whisper_reader import RATE_HZ, WhisperReader
 from slm_jax.text.whisper_tokens import TASKS, WhisperTokens
 
+SILENCE_S = 1.0
+"""Behind a clip that a trimming encoder hears: without an end Whisper says the same again until it has no room."""
+
 
 class Transcription(Config):
     """How words are found.
@@ -69,7 +72,7 @@ class Transcriber(WhisperReader):
     ) -> None:
         rows, told = config.decoder.vocabulary, tokens.tokenizer.size
         require(rows >= told, "tokenizer", f"{told} tokens", f"the table of the decoder has {rows} rows")
-        super().__init__(config, params, tokens.end, tokens.never, tokens.not_first)
+        super().__init__(config, params, tokens.end, tokens.never, tokens.not_first, SILENCE_S)
         self.tokens, self.decoding = tokens, decoding
 
     def respond(

@@ -27,11 +27,21 @@ class Said(NamedTuple):
 
 
 class WhisperReader:
-    """A Whisper model and its parameters. `end` closes what is said; ids `never` and `not_first` are kept back."""
+    """A Whisper model and its parameters. `end` closes what is said; ids `never` and `not_first` are kept back.
+
+    `silence_s`: seconds of silence that a trimming encoder hears behind a clip.
+    """
 
     def __init__(
-        self, config: WhisperConfig, params: Any, end: int, never: Sequence[int] = (), not_first: Sequence[int] = ()
+        self,
+        config: WhisperConfig,
+        params: Any,
+        end: int,
+        never: Sequence[int] = (),
+        not_first: Sequence[int] = (),
+        silence_s: float = 0.0,
     ) -> None:
+        self.silence = round(silence_s * RATE_HZ)
         self.model, self.params, self.rules = config.make(), params, _rules(config, end, never, not_first)
 
     def room(self, prefix: Sequence[int], max_new: int | None) -> int:
@@ -48,10 +58,11 @@ class WhisperReader:
     def padded(self, clips: Sequence[np.ndarray], rows: int) -> tuple[np.ndarray, np.ndarray]:
         """The clips side by side, up to `rows` of them, and which samples are real."""
         encoder = self.model.config.encoder
-        longest = max(map(len, clips)) if encoder.trim else encoder.window
-        length = min(round_up(longest, RATE_HZ), encoder.window)
+        behind = self.silence if encoder.trim else encoder.window
+        heard = np.array([min(len(clip) + behind, encoder.window) for clip in clips])
+        length = min(round_up(int(heard.max()), RATE_HZ), encoder.window)
         samples = np.stack([np.pad(clip, (0, length - len(clip))) for clip in clips])
-        mask = np.arange(length) < np.array([len(clip) for clip in clips])[:, None]
+        mask = np.arange(length) < heard[:, None]
         count = min(_rounded(len(clips)), rows)
         return filled(samples, count), filled(mask, count)
 

@@ -5,6 +5,7 @@ Each is built of the PyTorch side (`interop.reference_bench`), whose weights are
 
 import gc
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -75,6 +76,15 @@ HIFIGAN_V1: dict[str, Any] = {
     "win_size": 1024,
     "sampling_rate": 22050,
 }
+WHISPER_BASE: dict[str, Any] = {
+    "d_model": 512,
+    "encoder_layers": 6,
+    "decoder_layers": 6,
+    "encoder_attention_heads": 8,
+    "decoder_attention_heads": 8,
+    "encoder_ffn_dim": 2048,
+    "decoder_ffn_dim": 2048,
+}
 QUICK: dict[str, dict[str, Any]] = {
     "gpt2": {"n_layer": 2, "n_embd": 48, "n_head": 3, "vocab_size": 101, "n_positions": 64},
     "llama": {"num_hidden_layers": 2, "hidden_size": 48, "intermediate_size": 80, "num_attention_heads": 3}
@@ -84,6 +94,10 @@ QUICK: dict[str, dict[str, Any]] = {
     "hubert": {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 80}
     | {"conv_dim": [16] * 7, "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 4},
     "hifigan": {"upsample_initial_channel": 32},
+    "whisper": {"d_model": 48, "encoder_layers": 2, "decoder_layers": 2, "vocab_size": 101, "num_mel_bins": 20}
+    | {"encoder_attention_heads": 3, "decoder_attention_heads": 3, "encoder_ffn_dim": 80, "decoder_ffn_dim": 80}
+    | {"max_source_positions": 50, "max_target_positions": 64}
+    | dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id"), 0),
 }
 """Fields of the small shapes."""
 ADAMW_TRAFFIC = 9
@@ -139,6 +153,30 @@ def decoder_generate(settings: BenchSettings, family: str, hub_config: dict[str,
     return Job(ours, torch_job.ways, torch_job.flops, new * count_bytes(params))
 
 
+def whisper_transcribe(settings: BenchSettings, batch: int) -> Job:
+    """64 tokens for windows of 30 s of noise: log-mels, encoder, decoder with a cache."""
+    hub_config = WHISPER_BASE | (QUICK["whisper"] if settings.quick else {})
+    samples = 0.1 * _normal((batch, 16_000 if settings.quick else 480_000))
+    prefix, new = np.array([5, 6, 7, 8]), 8 if settings.quick else 64
+    torch_job = reference_bench.transcribing(hub_config, samples, prefix, new, settings.compile, settings.dtype)
+    model, params = carried(torch_job, settings.dtype)
+    encode, decoder = jax.jit(partial(model.apply, method="encode")), model.config.decoder.make()
+    sampling, key, prompts = (
+        SamplingConfig(max_new=new, temperature=0.0),
+        jax.random.key(0),
+        np.tile(prefix, (batch, 1)),
+    )
+    mask, inputs = np.ones(prompts.shape, bool), jnp.asarray(samples)
+
+    def ours() -> Arrays:
+        heard = encode({"params": params}, inputs)
+        made = generate(decoder, params["decoder"], prompts, mask, key, sampling, context=heard)
+        return {"tokens": np.asarray(made.ids).astype(np.int64)}
+
+    traffic = count_bytes(params["encoder"]) + new * count_bytes(params["decoder"])
+    return Job(ours, torch_job.ways, torch_job.flops, traffic)
+
+
 def kmeans_assign(settings: BenchSettings, clusters: int) -> Job:
     """The nearest of `clusters` centroids for ten minutes of HuBERT frames, against exact search of faiss."""
     frames, width = (300, 24) if settings.quick else (30_000, 768)
@@ -163,6 +201,8 @@ CASES: dict[str, Callable[[BenchSettings], Job]] = {
     "gpt2_small_generate": lambda settings: decoder_generate(settings, "gpt2", GPT2_SMALL),
     "llama_160m_train": lambda settings: decoder_train(settings, "llama", LLAMA_160M),
     "llama_160m_generate": lambda settings: decoder_generate(settings, "llama", LLAMA_160M),
+    "whisper_base_transcribe": lambda settings: whisper_transcribe(settings, 1),
+    "whisper_base_transcribe_8": lambda settings: whisper_transcribe(settings, 8),
     "kmeans_assign_500": lambda settings: kmeans_assign(settings, 500),
     "kmeans_assign_2000": lambda settings: kmeans_assign(settings, 2000),
 }

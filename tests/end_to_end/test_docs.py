@@ -1,5 +1,6 @@
 """The pages under `docs/` as a reader would work through them: every block, as written, in its order."""
 
+import os
 import re
 import shlex
 import sys
@@ -8,13 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from slm_jax.audio.files import write_wav
+from slm_jax.audio.files import read_audio, write_wav
 from slm_jax.cli.main import main
+from tests.shapes import WHISPER
+from tests.whisper_folder import write_whisper
 
 DOCS = Path(__file__).parents[2] / "docs"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FILE = re.compile(r"# (\S+\.(?:py|jsonl))\n")
 RATE = 16_000
+BASE = Path(os.environ.get("SLM_JAX_REAL_WEIGHTS", "absent")) / "whisper-base"
+BOOK = Path(os.environ.get("SLM_JAX_REAL_SPEECH", "absent")) / "librivox"
 
 
 def hummed(seconds, seed):
@@ -40,8 +45,8 @@ def desk(tmp_path, monkeypatch):
         sys.modules.pop(name, None)
 
 
-@pytest.mark.parametrize("page", ["systems_and_judges", "corpora", "speech_aware"])
-def test_every_block_runs_as_written(page, desk, capsys):
+def carry_out(page, capsys):
+    """Every block of a page; how many there are, and what the reader has at the end."""
     names: dict = {"__name__": "reader"}
     for number, (language, text) in enumerate(BLOCK.findall((DOCS / f"{page}.md").read_text("utf-8")), start=1):
         if file := FILE.match(text):
@@ -55,10 +60,36 @@ def test_every_block_runs_as_written(page, desk, capsys):
         else:
             assert language == "python"
             exec(compile(text, f"{page}, block {number}", "exec"), names)
-    assert number >= 6
+    return number, names
 
 
 @pytest.mark.parametrize("page", ["systems_and_judges", "corpora", "speech_aware"])
+def test_every_block_runs_as_written(page, desk, capsys):
+    assert carry_out(page, capsys)[0] >= 6
+
+
+def test_transcribing_runs_as_written(desk, capsys):
+    """With a small Whisper on drawn weights in the place of a real one."""
+    write_whisper(desk / "whisper-base", WHISPER.replace(decoder=WHISPER.decoder.replace(max_positions=104)))
+    write_wav(desk / "interview.wav", hummed(1.2, 10), RATE)
+    number, names = carry_out("transcribing", capsys)
+    assert number >= 8 and len(names["said"].windows) > 3 and len(names["found"]) == 6
+
+
+@pytest.mark.slow(seconds=120)
+@pytest.mark.skipif(not (BASE.is_dir() and BOOK.is_dir()), reason="real weights and recordings are not there")
+def test_transcribing_runs_on_real_weights(desk, capsys):
+    (desk / "whisper-base").symlink_to(BASE)
+    clips = [read_audio(path) for path in sorted(BOOK.glob("audio/*.flac"))]
+    write_wav(desk / "interview.wav", np.concatenate(clips * 2), RATE)
+    write_wav(desk / "speech" / "take_0.wav", clips[4], RATE)
+    _, names = carry_out("transcribing", capsys)
+    assert len(names["said"].windows) == 2 and "not an ill-disposed young man" in names["said"].text
+    wanted = "He might even have been made amiable himself."
+    assert names["short"].text == names["again"].text == names["quick"].text == wanted
+
+
+@pytest.mark.parametrize("page", ["systems_and_judges", "corpora", "speech_aware", "transcribing"])
 def test_pages_that_are_linked_exist(page):
     links = re.findall(r"\]\(([^)#:]+)\)", (DOCS / f"{page}.md").read_text("utf-8"))
     assert links and all((DOCS / link).exists() for link in links)

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from slm_jax.nn.lora import with_lora
-from slm_jax.objectives import answers
-from slm_jax.objectives.answers import Answers, following, together, trains_encoders
+from slm_jax.objectives.answers import Answers, following, packed, together, trains_encoders
 from slm_jax.objectives.next_token import NextTokenConfig
 from slm_jax.training.accumulate import accumulated
 from tests.assemblies.small_speech_aware import CONFIG, LORA, drawn, drawn_lora
@@ -81,14 +80,29 @@ def test_features_give_what_samples_give():
     assert float(found.terms["answer"].total) == pytest.approx(float(wanted.terms["answer"].total), rel=1e-5)
 
 
-def test_a_large_vocabulary_is_read_in_chunks(monkeypatch):
-    batch = rows()
-    wanted = loss(CONFIG, VARIABLES, batch)
-    monkeypatch.setattr(answers, "LARGE_VOCABULARY", 1)
-    monkeypatch.setattr(answers, "CHUNK", 16)
-    found = jax.jit(lambda batch: Answers(MODEL, NextTokenConfig())(VARIABLES, batch, None))(batch)
-    for name in ("nll", "accuracy"):
-        assert_close(found.metrics[name][0], wanted.metrics[name][0], 1e-5)
+@pytest.mark.parametrize("frozen", [True, False])
+def test_a_large_vocabulary_is_read_in_chunks(frozen):
+    """The same sums and gradients, with a language model that is trained and one that is not."""
+    batch, parts = rows(), VARIABLES["params"]
+    own = {"adapter": parts["adapter"]} if frozen else parts
+    kept = {"frozen": {"encoder": parts["encoder"], "lm": parts["lm"]}} if frozen else None
+
+    def total(params, chunk):
+        found = Answers(MODEL, NextTokenConfig(chunk=chunk))({"params": params}, batch, None, kept)
+        return found.terms["answer"].total, found.metrics
+
+    graded = jax.jit(jax.value_and_grad(total, has_aux=True), static_argnums=1)
+    ((loss_of, metrics), gradient), ((wanted, told), whole) = (graded(own, chunk) for chunk in (4, None))
+    assert_close(loss_of, wanted, 1e-5)
+    jax.tree.map(lambda a, b: assert_close(a, b, 1e-5), metrics, told)
+    jax.tree.map(lambda a, b: assert_close(a, b, 5e-5), gradient, whole)
+
+
+def test_what_counts_comes_first():
+    features = jnp.arange(8.0).reshape(1, 4, 2)
+    found = packed(features, jnp.array([[1, 2, 3, 4]]), jnp.array([[0.0, 1, 0, 2]]))
+    assert [x.tolist() for x in found[1:]] == [[[2, 4, 1, 3]], [[1, 2, 0, 0]]]
+    assert found[0][0, :2].tolist() == [[2, 3], [6, 7]]
 
 
 @pytest.mark.parametrize("frozen", [True, False])

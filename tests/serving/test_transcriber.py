@@ -98,13 +98,21 @@ def test_beams_translation_and_a_limit_change_what_is_said(system, nine):
     assert short.text == nine[2].text.split()[0]
 
 
-def test_trimmed_windows_are_read_together_too(folder, nine):
+def test_trimmed_windows_end_in_silence_and_are_read_together(folder, nine):
     plain = load_transcriber(folder)
-    config = plain.model.config.replace(encoder=plain.model.config.encoder.replace(trim=True))
-    trimmed = Transcriber(config, plain.params, plain.tokens)
+    wide = plain.model.config.encoder.replace(trim=True)
+    trimmed = Transcriber(plain.model.config.replace(encoder=wide), plain.params, plain.tokens)
     together = trimmed.transcribe(CLIPS[:3])
     assert trimmed.transcribe(CLIPS[1:2]) == together[1:2]
-    assert [one.text for one in together] != [one.text for one in nine[:3]]
+    assert [one.text for one in together] == [one.text for one in nine[:3]], "a second fills these windows"
+
+
+def test_a_trimmed_window_hears_a_second_of_silence(system):
+    config = WHISPER.replace(encoder=WHISPER.encoder.replace(trim=True, max_frames=150))
+    params = {**system.params, "encoder": {**system.params["encoder"], "positions": jnp.zeros((150, 16))}}
+    heard = Transcriber(config, params, system.tokens).heard(CLIPS[:2], 8)
+    assert heard.values.shape == (2, 100, 16), "whole seconds, so that few programs are compiled"
+    assert heard.mask.sum(1).tolist() == [-(-(len(clip) + 16_000) // 320) for clip in CLIPS[:2]]
 
 
 def test_it_is_a_system_that_answers_speech_with_words(system, nine):

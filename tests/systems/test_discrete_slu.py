@@ -6,6 +6,8 @@ import pytest
 
 from slm_jax.core.errors import UserError
 from slm_jax.core.messages import Message, Speech, Text
+from slm_jax.core.trees import count_parameters
+from slm_jax.parallel.sharding import unbox
 from slm_jax.systems.catalogue import outlined
 from slm_jax.systems.speech_aware import discrete_slu
 from slm_jax.text.templates import clips_of
@@ -61,6 +63,8 @@ def test_the_published_adapter_has_as_many_parameters_as_its_shape_says(compress
     assert sum(leaf.size for leaf in jax.tree.leaves(shapes["params"])) == wanted
     lora = sum(leaf.size for leaf in jax.tree.leaves(shapes["lora"]))
     assert lora == 32 * 8 * (2 * 4096 + 4096 + 1024)  # query and value, whose heads are 8 of 128
+    frozen = outlined(config, config.stage("answers"))[0].frozen["frozen"]
+    assert count_parameters(unbox(frozen)) == 7_241_732_096  # MistralForCausalLM of mistralai/Mistral-7B-v0.1
 
 
 def test_without_transcripts_it_is_judged_by_them_all_the_same():

@@ -7,7 +7,20 @@ from slm_jax.core.config import from_json
 from slm_jax.core.errors import UserError
 from slm_jax.core.messages import Message, Speech, Text, written
 from slm_jax.text import templates
-from slm_jax.text.templates import CHATML, LLAMA2, PLAIN, QWEN2_AUDIO, T5, VICUNA, Template, clips_of, with_placeholders
+from slm_jax.text.templates import (
+    CHATML,
+    LLAMA2,
+    PLAIN,
+    QWEN2_AUDIO,
+    QWEN2_AUDIO_BASE,
+    QWEN_AUDIO,
+    QWEN_AUDIO_CHAT,
+    T5,
+    VICUNA,
+    Template,
+    clips_of,
+    with_placeholders,
+)
 
 CLIPS = [Speech(np.full(4, number, np.float32), 16_000) for number in range(3)]
 ANSWER = Message("assistant", (Text("Two cats."),))
@@ -41,6 +54,13 @@ def told(template, conversation, answered=False):
             "Audio 1: <|audio_bos|>[0]<|audio_eos|>\nWhat is said?<|im_end|>\n"
             "<|im_start|>assistant\n|Two cats.<|im_end|>",
         ),
+        (QWEN2_AUDIO_BASE, "<|audio_bos|>[0]<|audio_eos|>What is said?|Two cats.<|endoftext|>"),
+        (
+            QWEN_AUDIO_CHAT,
+            "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n"
+            "Audio 1:[0]\nWhat is said?<|im_end|>\n<|im_start|>assistant\n|Two cats.<|im_end|>",
+        ),
+        (QWEN_AUDIO, "[0]What is said?|Two cats.<|endoftext|>"),
         (VICUNA, "<s>USER: <Speech>[0]</Speech> What is said?\nASSISTANT:|Two cats.</s>"),
         (LLAMA2, "<s>[INST] <SPEECH> [0] </SPEECH> What is said? [/INST]|Two cats. </s>"),
         (PLAIN, "<s>[0] What is said?\n|Two cats.</s>"),
@@ -62,8 +82,8 @@ def test_a_question_about_speech_as_published(template, string):
         ),
         (
             QWEN2_AUDIO,
-            "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nAudio 1: <|audio_bos|>[0]<|audio_eos|>\nand\n"
-            "Audio 2: <|audio_bos|>[1]<|audio_eos|><|im_end|>\n<|im_start|>assistant\nYes.<|im_end|>\n"
+            "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nAudio 1: <|audio_bos|>[0]<|audio_eos|>\nand"
+            "Audio 2: <|audio_bos|>[1]<|audio_eos|>\n<|im_end|>\n<|im_start|>assistant\nYes.<|im_end|>\n"
             "<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\n",
         ),
         (
@@ -124,4 +144,7 @@ def test_placeholders_and_clips_must_be_as_many(text, clips, told):
 
 def test_every_template_here_is_tested():
     known = {name for name, value in vars(templates).items() if isinstance(value, Template)}
-    assert known == {"CHATML", "QWEN2_AUDIO", "VICUNA", "LLAMA2", "PLAIN", "T5"}
+    assert known == {
+        *("CHATML", "QWEN2_AUDIO", "QWEN2_AUDIO_BASE", "QWEN_AUDIO", "QWEN_AUDIO_CHAT"),
+        *("VICUNA", "LLAMA2", "PLAIN", "T5"),
+    }

@@ -130,6 +130,7 @@ def test_settings_are_checked(field, value):
         "hifigan_v1_10s",
         "llama_160m_train",
         "gpt2_small_generate",
+        "whisper_base_transcribe_8",
     ],
 )
 def test_both_sides_compute_the_same(name):
