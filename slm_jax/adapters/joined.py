@@ -44,6 +44,10 @@ class JoinedConfig(Config):
         """As many frames as the stream has that lasts longer, or shorter, as `lasts` says."""
         return frames
 
+    def frames_of(self, first: int, second: int) -> int:
+        """How many come of streams of so many frames each."""
+        return max(first, second) if self.lasts == "longer" else min(first, second)
+
     def make(self) -> "Joined":
         """The module."""
         return Joined(self)

@@ -4,8 +4,12 @@ Speech-aware LM      encoders, an adapter, a text LM that reads what comes of it
                      (`assemblies.speech_aware_lm`)
 Whisper              an encoder and a decoder that listens to it, and its published sizes
                      (`assemblies.whisper`)
+                     while it is trained: with a head of CTC
+                     (`assemblies.tuned_whisper`)
 Phonetic tokenizer   features of a layer (or MFCC), treated, clustered: speech to units
                      (`assemblies.phonetic_tokenizer`)
+Unit sequences       those units without repetitions, or byte pairs of them
+                     (`assemblies.unit_sequences`)
 Prosodic tokenizer   those units with their durations and pitch, as classes and as real numbers
                      (`assemblies.prosodic_tokenizer`)
 """

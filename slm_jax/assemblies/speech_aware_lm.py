@@ -9,33 +9,44 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from slm_jax.core.config import Config
 from slm_jax.core.errors import require
 from slm_jax.core.types import Frames
+from slm_jax.encoders.chunked import ChunkedEncoderConfig
 from slm_jax.sequence_models.decoder import Decoder
+from slm_jax.sequence_models.decoder_config import DecoderConfig
+from slm_jax.sequence_models.encoder_decoder import START, EncoderDecoderConfig
 
 TEXT = -1
 """Entry of an index table where a word stands."""
+Clips = Float[Array, "B C N"] | Int[Array, "B C N"]
+"""Samples, or ids where that is what the encoders read."""
 
 
 class SpeechAwareLMConfig(Config):
     """The parts, each by its config.
 
-    `encoders`: one, or several that hear the same clip, which `join` makes one. `adapter`: to the width of `lm`, a
-    `DecoderConfig`.
+    `encoders`: one, or several that hear the same clip, whose frames `join` makes one; it says how many those are
+    (`frames_of`). They read samples unless they say otherwise (`reads`, a dtype): what is said of samples below is then
+    of ids. `adapter`: to the width of `lm`, a `DecoderConfig` or an `EncoderDecoderConfig`, whose encoder reads words
+    and speech and whose decoder writes the answer. `speech_id`: what stands for speech among the ids of files of
+    others, which nothing here reads.
     """
 
     encoders: tuple[Any, ...]
     adapter: Any
     lm: Any
     join: Any = None
+    speech_id: int | None = None
 
     def __post_init__(self) -> None:
         require(len(self.encoders) > 0, "encoders", self.encoders, "at least one")
         joined = (len(self.encoders) > 1) == (self.join is not None)
         require(joined, "join", self.join, f"goes with several encoders; there are {len(self.encoders)}")
+        kinds = sorted({dtype_read(encoder) for encoder in self.encoders})
+        require(len(kinds) == 1, "encoders", kinds, "all read the same: samples, or ids")
         width = self.adapter.width
         require(width == self.lm.width, "adapter.width", width, f"the language model's {self.lm.width}")
 
@@ -45,17 +56,33 @@ class SpeechAwareLMConfig(Config):
 
     def frames_heard(self, samples: int) -> int:
         """Frames that the encoders make of a clip of so many samples."""
-        return max(int(encoder.frame_count(samples)) for encoder in self.encoders)
+        counts = [int(encoder.frame_count(samples)) for encoder in self.encoders]
+        return counts[0] if self.join is None else int(self.join.frames_of(*counts))
 
     def frames_out(self, samples: int) -> int:
         """Vectors that a clip of so many samples takes in a row."""
         return int(self.adapter.frames_out(self.frames_heard(samples)))
 
     @property
+    def reads(self) -> str:
+        """The dtype of clips: float32 of samples, int32 of ids."""
+        return dtype_read(self.encoders[0])
+
+    @property
     def window(self) -> int | None:
         """Samples of the longest clip that all encoders hear at once; None: any length."""
-        windows = [encoder.window for encoder in self.encoders if hasattr(encoder, "window")]
-        return min(windows, default=None)
+        windows = [window_of(encoder) for encoder in self.encoders]
+        return min((window for window in windows if window is not None), default=None)
+
+    @property
+    def encoder(self) -> Any:
+        """The first encoder."""
+        return self.encoders[0]
+
+    @property
+    def encoder_1(self) -> Any:
+        """The second encoder; None where there is one."""
+        return self.encoders[1] if len(self.encoders) > 1 else None
 
     @property
     def vocabulary(self) -> int:
@@ -68,15 +95,31 @@ class SpeechAwareLMConfig(Config):
         return self.lm.width
 
     @property
+    def reader(self) -> DecoderConfig:
+        """The stack that reads words and speech."""
+        return self.lm.encoder if isinstance(self.lm, EncoderDecoderConfig) else self.lm
+
+    @property
+    def writer(self) -> DecoderConfig:
+        """The stack that writes the answer."""
+        return self.lm.decoder if isinstance(self.lm, EncoderDecoderConfig) else self.lm
+
+    @property
+    def answers_apart(self) -> bool:
+        """Is the answer a row of its own? Else it stands behind what it answers."""
+        return isinstance(self.lm, EncoderDecoderConfig)
+
+    @property
     def max_positions(self) -> int | None:
-        """Entries that a row may have."""
-        return self.lm.max_positions
+        """Entries that a row which is written may have."""
+        return self.writer.max_positions
 
 
 class SpeechAwareLM(nn.Module):
     """Sub-modules `encoder` (`encoder_1` ... of several), `join`, `adapter`, `lm`.
 
-    It is decoded as a language model is: `extend`, `step` and `head` are those of `lm`, prompts are vectors.
+    It is decoded as a language model is: `extend`, `step` and `head` are those of `lm`, prompts are vectors. Where `lm`
+    is an encoder-decoder they are those of its decoder, prompts are `START`, and the context is what `listened` gives.
     """
 
     config: SpeechAwareLMConfig
@@ -87,25 +130,25 @@ class SpeechAwareLM(nn.Module):
         if self.config.join is not None:
             self.join = self.config.join.make()
         self.adapter = self.config.adapter.make()
-        self.lm: Decoder = self.config.lm.make()
+        self.lm: Any = self.config.lm.make()
 
     def __call__(
         self,
-        samples: Float[Array, "B C N"],
+        samples: Clips,
         sample_mask: Bool[Array, "B C N"],
         ids: Int[Array, "B S"],
         speech_at: Int[Array, "B S"],
         mask: Bool[Array, "B S"],
+        answer: Int[Array, "B A"] | None = None,
         *,
         deterministic: bool = True,
-    ) -> Float[Array, "B S V"]:
-        """Float32 logits after each entry of rows with up to C clips (see `splice`)."""
+    ) -> Float[Array, "B _ V"]:
+        """Float32 logits after each entry of rows with up to C clips (see `splice`); of an `answer` see `run`."""
         speech = self.speech(self.heard(samples, sample_mask, deterministic=deterministic), deterministic=deterministic)
-        return self.lm.head(self.hidden(ids, speech, speech_at, mask, deterministic=deterministic))
+        read = self.vectors(ids, speech, speech_at, mask)
+        return self.lm.head(self.run(read, answer, deterministic=deterministic))
 
-    def heard(
-        self, samples: Float[Array, "B C N"], sample_mask: Bool[Array, "B C N"], *, deterministic: bool = True
-    ) -> Frames:
+    def heard(self, samples: Clips, sample_mask: Bool[Array, "B C N"], *, deterministic: bool = True) -> Frames:
         """What the encoders make of the clips of B rows: Frames of B C rows."""
         flat, real = samples.reshape(-1, samples.shape[-1]), sample_mask.reshape(-1, sample_mask.shape[-1])
         encoders = [getattr(self, encoder_name(place)) for place in range(len(self.config.encoders))]
@@ -116,18 +159,32 @@ class SpeechAwareLM(nn.Module):
         """What the language model reads of it."""
         return self.adapter(heard, deterministic=deterministic)
 
-    def hidden(
-        self,
-        ids: Int[Array, "B S"],
-        speech: Frames,
-        speech_at: Int[Array, "B S"],
-        mask: Bool[Array, "B S"],
-        *,
-        deterministic: bool = True,
-    ) -> Float[Array, "B S D"]:
-        """What the head reads of rows that are spliced."""
-        x = splice(self.lm.embed(ids), speech.values, speech_at)
-        return self.lm.run(x, mask=mask, deterministic=deterministic)
+    def run(
+        self, read: Frames, answer: Int[Array, "B A"] | None = None, *, deterministic: bool = True
+    ) -> Float[Array, "B _ D"]:
+        """What the head reads behind each entry of `vectors`.
+
+        Of an encoder-decoder: in front of each id of the right-padded `answer` (None: of the first). No other language
+        model has an answer apart.
+        """
+        if not self.config.answers_apart:
+            require(answer is None, "answer", answer, "stands in the row that this language model reads")
+            return self.lm.run(read.values, mask=read.mask, deterministic=deterministic)
+        answer = jnp.full((len(read.mask), 1), START) if answer is None else answer
+        before = jnp.pad(answer[:, :-1], ((0, 0), (1, 0)), constant_values=START)
+        return self.lm.hidden(read.values, before, read.mask, deterministic=deterministic)
+
+    def listened(self, read: Frames) -> Frames:
+        """What the decoder of an encoder-decoder listens to, from `vectors`."""
+        return self.lm.encode(read.values, read.mask)
+
+    def vectors(
+        self, ids: Int[Array, "B S"], speech: Frames, speech_at: Int[Array, "B S"], mask: Bool[Array, "B S"]
+    ) -> Frames:
+        """What the language model reads, words and speech; no entry is real whose frame of speech is not."""
+        there = mask & splice(mask[..., None], speech.mask[..., None], speech_at)[..., 0]
+        values = splice(self.lm.embed(ids), speech.values, speech_at)
+        return Frames(jnp.where(there[..., None], values, 0), there)
 
     def embed(self, ids: Int[Array, "B S"]) -> Float[Array, "B S D"]:
         """Words as vectors."""
@@ -141,25 +198,41 @@ class SpeechAwareLM(nn.Module):
         """The matrix of `head`."""
         return self.lm.head_matrix()
 
+    @nn.nowrap
     def initial_state(self, batch: int, capacity: int | None, dtype: Any = None) -> Any:
         """Empty caches of the language model; no parameters needed."""
-        return self.config.lm.make().initial_state(batch, capacity, dtype)
+        return Decoder(self.config.writer, parent=None).initial_state(batch, capacity, dtype)
 
-    def prefill(self, ids: Int[Array, "B T"], state: Any, mask: Bool[Array, "B T"] | None = None) -> Any:
+    def prefill(
+        self,
+        ids: Int[Array, "B T"],
+        state: Any,
+        mask: Bool[Array, "B T"] | None = None,
+        context: Frames | None = None,
+    ) -> Any:
         """`Decoder.prefill` of the language model."""
-        return self.lm.prefill(ids, state, mask)
+        return self._writer.prefill(ids, state, mask, context)
 
     def step(self, ids: Int[Array, "B T"], state: Any, mask: Bool[Array, "B T"] | None = None) -> Any:
         """`Decoder.step` of the language model."""
-        return self.lm.step(ids, state, mask)
+        return self._writer.step(ids, state, mask)
 
     def extend(self, x: Float[Array, "B T D"], state: Any, mask: Bool[Array, "B T"] | None = None) -> Any:
         """`Decoder.extend` of the language model."""
-        return self.lm.extend(x, state, mask)
+        return self._writer.extend(x, state, mask)
 
     def reset(self, state: Any, rows: Bool[Array, "B"]) -> Any:
         """With the given rows emptied."""
         return tuple(cache.reset(rows) for cache in state)
+
+    @property
+    def _writer(self) -> Decoder:
+        return self.lm.decoder if self.config.answers_apart else self.lm
+
+
+def dtype_read(encoder: Any) -> str:
+    """The dtype of what an encoder of this config reads."""
+    return getattr(encoder, "reads", "float32")
 
 
 def encoder_name(place: int) -> str:
@@ -167,9 +240,17 @@ def encoder_name(place: int) -> str:
     return f"encoder_{place}" if place else "encoder"
 
 
+def window_of(encoder: Any) -> int | None:
+    """Samples that an encoder (its config) hears at once, at most; None: any number."""
+    if isinstance(encoder, ChunkedEncoderConfig):
+        return None
+    inner = getattr(encoder, "encoder", None)
+    return getattr(encoder, "window", None) if inner is None else window_of(inner)
+
+
 def splice(
-    text: Float[Array, "B S D"], speech: Float[Array, "M F D"], speech_at: Int[Array, "B S"]
-) -> Float[Array, "B S D"]:
+    text: Shaped[Array, "B S D"], speech: Shaped[Array, "M F D"], speech_at: Int[Array, "B S"]
+) -> Shaped[Array, "B S D"]:
     """Rows of words and speech: `speech_at` c F + f puts vector f of the row's clip c there, `TEXT` leaves the word.
 
     M: clips of all rows, as many for each.

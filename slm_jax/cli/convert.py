@@ -33,6 +33,8 @@ class ConvertOptions:
     """To torch: the family, where several can say the model; by default the one it came from, else the first."""
     shard_gb: float = 5.0
     """To torch: the largest file of weights, in 10^9 bytes."""
+    unchecked: bool = False
+    """To torch: write weights that are not finite, and matrices that are all zero, instead of refusing them."""
     json: bool = False
     """Print one JSON value instead of text."""
 
@@ -137,6 +139,7 @@ def to_torch(options: ConvertOptions, source: Path) -> dict[str, Any]:
             shard_bytes=round(options.shard_gb * 1e9),
             on_tensor=lambda name: bar.update(),
             files=files,
+            checked=not options.unchecked,
         )
     return summary(options, "torch", family.name, number, count, files)
 

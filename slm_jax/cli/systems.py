@@ -8,7 +8,7 @@ from slm_jax.cli.console import say, table
 from slm_jax.cli.options import parse_options
 
 BEGIN, END = "<!-- systems: written by `make docs` -->", "<!-- end of systems -->"
-HEADER = ("name", "kind", "reads", "writes", "streams", "size", "parameters that learn")
+HEADER = ("name", "kind", "reads", "writes", "streams", "size", "parameters of its stages")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,7 +50,7 @@ def rows(entry: dict[str, Any]) -> list[list[str]]:
     shared = [entry["name"], entry["kind"], "+".join(entry["reads"]), "+".join(entry["writes"]), yes(entry["streams"])]
     made: list[list[str]] = []
     for size, about in entry["sizes"].items():
-        counts = ", ".join(f"{name} {short(count)}" for name, count in about["parameters"].items())
+        counts = ", ".join(f"{name} {counted(about, name, '{} ({} trained)')}" for name in about["parameters"])
         made.append([*(shared if not made else [""] * len(shared)), size, counts])
     return made
 
@@ -70,12 +70,11 @@ def markdown(found: list[dict[str, Any]]) -> str:
     from slm_jax.systems.card import KINDS
 
     lines = [
-        "| system | kind | reads → writes | streams | sizes (parameters of the LM) | plans | figures kept |",
+        "| system | kind | reads → writes | streams | sizes (parameters) | plans | figures kept |",
         "|---|---|---|---|---|---|---|",
     ]
     for entry in found:
-        counts = {size: about["parameters"][entry["counted"]] for size, about in entry["sizes"].items()}
-        sizes = ", ".join(f"{size} ({short(count)})" for size, count in counts.items())
+        sizes = ", ".join(f"{size} ({counted(about, entry['counted'])})" for size, about in entry["sizes"].items())
         plans = ", ".join(f"[{named(plan)}]({plan['file']})" for plan in entry["plans"])
         kept = "; ".join(f"{one['words']}: {one['value']:.3g}" for one in entry["figures"])
         what = f"{'+'.join(entry['reads'])} → {'+'.join(entry['writes'])}"
@@ -88,6 +87,12 @@ def markdown(found: list[dict[str, Any]]) -> str:
 def named(plan: dict[str, Any]) -> str:
     """`twist_7b lm v5e:16x16`."""
     return f"{plan['run']} {plan['stage']} {plan['topology']}"
+
+
+def counted(about: dict[str, Any], stage: str, both: str = "{}, {} trained") -> str:
+    """`6.48 B`, or `13.7 B, 33.3 M trained` where a stage trains some of its parameters only."""
+    every, trained = short(about["parameters"][stage]), short(about["trained"][stage])
+    return every if trained == every else both.format(every, trained)
 
 
 def short(count: int) -> str:

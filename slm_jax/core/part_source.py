@@ -6,7 +6,8 @@ from slm_jax.core.config import Config
 from slm_jax.core.errors import require
 
 HUB, STAGE = "hub:", "stage:"
-DTYPES = ("float32", "bfloat16", "float16")
+INT8 = "int8"
+DTYPES = ("float32", "bfloat16", "float16", INT8)
 
 
 class PartSource(Config):
@@ -14,10 +15,11 @@ class PartSource(Config):
 
     `path`: the collection and the place in it, `params/encoder`, `frozen/lm`, or `params` for all of it. `source`: a
     folder (a hub's, or one that `convert` wrote), `hub:NAME`, or `stage:NAME` for what an earlier stage of the run
-    trained. `dtype`: float32, bfloat16 or float16, None as the part's own config says. A `frozen` part enters no
-    checkpoint, no optimizer and no slow copy; one that is not is where training starts. `expect`: the config that the
-    weights must fit, whose dropout and ways of running are then kept; None takes the source's. `take`: the part of
-    the model in `source` that is meant, such as the encoder of Whisper; None: all of it.
+    trained. `dtype`: float32, bfloat16 or float16, None as the part's own config says; int8 keeps the kernels of the
+    `Linear` layers of a frozen part in int8 (`nn.int8`) and all else as it is. A `frozen` part enters no checkpoint, no
+    optimizer and no slow copy; one that is not is where training starts. `expect`: the config that the weights must
+    fit, whose dropout and ways of running are then kept; None takes the source's. `take`: the part of the model in
+    `source` that is meant, such as the encoder of Whisper; None: all of it.
     """
 
     path: str
@@ -33,6 +35,7 @@ class PartSource(Config):
         self._require_source()
         known = self.dtype is None or self.dtype in DTYPES
         require(known, "dtype", self.dtype, f"must be None or one of {', '.join(DTYPES)}")
+        require(self.frozen or self.dtype != INT8, "dtype", self.dtype, "is for frozen parts: integers are not trained")
         trained = self.frozen or names[0] == "params"
         require(trained, "path", self.path, "a part that is trained on lies in params")
 
@@ -44,8 +47,13 @@ class PartSource(Config):
         return own  # type: ignore[return-value]
 
     def taken(self, config: Config, params: Any) -> tuple[Config, Any]:
-        """Config and parameters of what is meant."""
-        return self.taken_config(config), params if self.take is None else params[self.take]
+        """Config and parameters of what is meant; raises `UserError` where the source holds no weights of it."""
+        own = self.taken_config(config)
+        if self.take is None:
+            return own, params
+        rule = f"{self.source!r} holds weights of {sorted(params)} only; what was frozen there comes from elsewhere"
+        require(self.take in params, f"part {self.path!r}: take", self.take, rule)
+        return own, params[self.take]
 
     def _require_source(self) -> None:
         named = bool(self.source.removeprefix(HUB).removeprefix(STAGE))

@@ -46,6 +46,13 @@ def joined(*trees: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+def without(tree: dict[str, Any], path: str) -> dict[str, Any]:
+    """A nested dict without what lies at `a/b/c`, and without dicts that are left empty."""
+    name, _, rest = path.partition("/")
+    inner = without(tree[name], rest) if rest and name in tree else {}
+    return {key: inner if key == name else value for key, value in tree.items() if key != name or inner}
+
+
 def matching(pattern: str) -> PathPredicate:
     """A predicate: does the regular expression match at the start of the path?"""
     compiled = re.compile(pattern)

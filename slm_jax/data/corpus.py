@@ -125,7 +125,9 @@ def kinds_of(config: CorpusConfig, data_dir: Place) -> tuple[str, ...]:
     """The kinds of records of a prepared corpus, over all splits."""
     parts = [part.corpus for part in config.corpora] if isinstance(config, SeveralCorporaConfig) else [config]
     folders = [find_prepared(part, data_dir) for part in parts]
-    return tuple(sorted({kind for folder in folders for columns in _index(folder).values() for kind in columns["kind"]}))
+    return tuple(
+        sorted({kind for folder in folders for columns in _index(folder).values() for kind in columns["kind"]})
+    )
 
 
 def require_kinds(kinds: Iterable[str] | None, known: Sequence[str]) -> None:

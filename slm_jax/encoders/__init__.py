@@ -8,9 +8,10 @@ Speech      SSLEncoderConfig, SSLEncoder                                       (
 Audio       BEATsConfig, BEATs, beats_base, beats_tiny                         (`encoders.beats`)
 Around one  WeightedLayersConfig: a learnt mixture of its layers               (`encoders.weighted_layers`)
             ChunkedEncoderConfig: clips longer than its window                 (`encoders.chunked`)
+Units       UnitEmbeddingConfig: a vector for each unit, no waveform           (`encoders.unit_embedding`)
 Training    HubertPretrainingConfig: an encoder with a head over clusters      (`encoders.ssl_pretraining`)
-Training    HubertPretrainingConfig: an encoder with a head over clusters     (`encoders.ssl_pretraining`)
-            CTCEncoderConfig: an encoder with a head over labels and blank    (`encoders.ssl_ctc`)
+            CTCEncoderConfig: an encoder with a head over labels and blank     (`encoders.ssl_ctc`)
+            SpanMasksConfig: frames and channels masked in fine-tuning         (`encoders.span_masks`)
 Front ends  WaveformFrontEnd, LogMelFrontEnd, normalise_rows                   (`encoders.feature_extractor`)
             SpectrogramPatches                                                 (`encoders.spectrogram_patches`)
 Inside      PositionalConv, BiasGate, SSLLayer                                 (`encoders.positional_conv`,

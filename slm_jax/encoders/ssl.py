@@ -23,6 +23,7 @@ from slm_jax.encoders.feature_extractor import (
 )
 from slm_jax.encoders.output import EncoderOutput, hidden_states
 from slm_jax.encoders.positional_conv import PositionalConv, PositionalConvConfig
+from slm_jax.encoders.span_masks import SpanMasksConfig
 from slm_jax.encoders.ssl_layer import SSLLayer, bert_init
 from slm_jax.nn.dtypes import compute_dtype
 from slm_jax.nn.linear import Linear
@@ -43,7 +44,8 @@ class SSLEncoderConfig(Config):
     models' order. `relative_bias`: WavLM's. `reference_padding`: group norm over padding as in the PyTorch models;
     False makes a padded row equal to the row alone. `feature_gradient`: factor on the gradient into the front end.
     `mask_embedding`: whether there is a vector for masked frames; some fine-tuned checkpoints have dropped it.
-    `dropout` and its kin act in training only. `unroll`, `remat`: see `nn.stack`.
+    `masks`: what training masks where no `span_mask` is given. `dropout` and its kin act in training only. `unroll`,
+    `remat`: see `nn.stack`.
     """
 
     front_end: str = "waveform"
@@ -57,6 +59,7 @@ class SSLEncoderConfig(Config):
     feature_norm: bool = True
     feature_gradient: float = 1.0
     mask_embedding: bool = True
+    masks: SpanMasksConfig | None = None
     position: PositionalConvConfig = PositionalConvConfig()
     relative_bias: RelativeBiasConfig | None = None
     pre_norm: bool = False
@@ -164,7 +167,7 @@ class SSLEncoder(nn.Module):
         features, frame_mask = self._front_end()(samples, mask)
         if c.feature_gradient != 1.0:
             kept = jax.lax.stop_gradient(features)
-            features = kept + c.feature_gradient * (features - kept)
+            features = kept + c.feature_gradient * (features - kept) if c.feature_gradient else kept
         return features, frame_mask
 
     def _front_end(self) -> WaveformFrontEnd | LogMelFrontEnd:
@@ -186,9 +189,13 @@ class SSLEncoder(nn.Module):
         if c.mask_embedding:
             init = nn.with_logical_partitioning(nn.initializers.uniform(1.0), ("embed",))
             mask_embedding = self.param("mask_embedding", init, (c.width,), jnp.float32)
+        drawn = c.masks if span_mask is None and not deterministic else None
+        span_mask = span_mask if drawn is None else drawn.frames(self.make_rng("dropout"), mask)
         if span_mask is not None:
             require(c.mask_embedding, "span_mask", span_mask.shape, "this encoder has no mask embedding")
             x = jnp.where(span_mask[..., None], mask_embedding.astype(dtype), x)
+        if drawn is not None:
+            x = jnp.where(drawn.channels(self.make_rng("dropout"), *x.shape[::2])[:, None], 0, x)
         x = x + PositionalConv(c.position, dtype=dtype, name="position")(x, mask)
         if not c.pre_norm:
             x = LayerNorm(dtype=dtype, name="embedding_norm")(x)

@@ -13,8 +13,9 @@ from slm_jax.audio.rates import mask_of
 from slm_jax.core.config import Config
 from slm_jax.core.errors import require
 from slm_jax.encoders.output import EncoderOutput, hidden_states
+from slm_jax.encoders.span_masks import SpanMasksConfig
 from slm_jax.encoders.ssl_layer import SSLLayer
-from slm_jax.nn.conv import Conv1d
+from slm_jax.nn.conv import Conv1d, zero_padded
 from slm_jax.nn.dtypes import compute_dtype
 from slm_jax.nn.mlp import activation
 from slm_jax.nn.norm import LayerNorm
@@ -25,6 +26,7 @@ STRIDE = 2
 """Mel frames per frame."""
 MARGIN = 1
 """Mel frames of silence behind a trimmed clip: the one that the convolutions of its last frame reach."""
+MEL_FRAMES = ("begun", "whole")
 
 
 class WhisperEncoderConfig(Config):
@@ -33,6 +35,10 @@ class WhisperEncoderConfig(Config):
     `max_frames` of 20 ms are a window of 30 s. `trim` False: a clip is filled up with silence to a whole window, all of
     which is heard, as published. `trim` True: the frames of a clip are those of its own length, and nothing behind them
     is seen; the frames are then what the encoder of Qwen2-Audio gives with its mask, at a fraction of the cost.
+    `mel_frames` of a trimmed clip: "begun" counts the one that it ends in, and silence is heard behind it; "whole"
+    leaves that one out, and nothing is heard behind the last frame (Qwen-Audio, of a clip that is alone in its batch).
+    `final_norm` False: the last layer's output, for an adapter that brings the norm. `masks`: mel frames and bands that
+    training sets to zero (SpecAugment).
     """
 
     mel: LogMelConfig = whisper_log_mel()
@@ -42,6 +48,9 @@ class WhisperEncoderConfig(Config):
     hidden: int = 2048
     max_frames: int = 1500
     trim: bool = False
+    mel_frames: str = "begun"
+    final_norm: bool = True
+    masks: SpanMasksConfig | None = None
     dropout: float = 0.0
     attention_dropout: float = 0.0
     activation_dropout: float = 0.0
@@ -53,6 +62,7 @@ class WhisperEncoderConfig(Config):
     def __post_init__(self) -> None:
         require(self.width % self.heads == 0, "heads", self.heads, f"must divide the width {self.width}")
         require(self.max_frames >= 1, "max_frames", self.max_frames, "must be at least 1")
+        require(self.mel_frames in MEL_FRAMES, "mel_frames", self.mel_frames, f"must be one of {', '.join(MEL_FRAMES)}")
         for name in ("dropout", "attention_dropout", "activation_dropout", "layer_drop"):
             require(0 <= getattr(self, name) < 1, name, getattr(self, name), "must be in [0, 1)")
         compute_dtype(self.dtype)
@@ -73,7 +83,8 @@ class WhisperEncoderConfig(Config):
 
     def frame_count(self, n: Any) -> Any:
         """Frames for `n` samples (integer or integer array); without `trim` always `max_frames`."""
-        return -(-n // self.hop) if self.trim else 0 * n + self.max_frames
+        mels = n // self.mel.hop if self.mel_frames == "whole" else -(-n // self.mel.hop)
+        return -(-mels // STRIDE) if self.trim else 0 * n + self.max_frames
 
 
 class WhisperEncoder(nn.Module):
@@ -101,14 +112,18 @@ class WhisperEncoder(nn.Module):
         require(0 < samples.shape[1] <= c.window, "samples of a row", samples.shape[1], rule)
         mask = jnp.ones(samples.shape, bool) if mask is None else mask
         real = mask_of(c.frame_count(mask.sum(-1)), c.frame_count(samples.shape[1]))
-        features = self._convolved(self._mel(jnp.where(mask, samples, 0.0)))[:, : real.shape[1]]
+        mel = self._mel(jnp.where(mask, samples, 0.0))
+        heard = mask_of(STRIDE * real.sum(-1), mel.shape[1])
+        mel = zero_padded(mel, heard) if c.trim and c.mel_frames == "whole" else mel
+        mel = mel if deterministic or c.masks is None else self._masked(mel, heard)
+        features = self._convolved(mel)[:, : real.shape[1]]
         x = features + self._positions()[: real.shape[1]].astype(dtype)
         x = nn.Dropout(c.dropout, name="dropout")(x, deterministic=deterministic)
         stack = Stack(_layer_maker(c), c.layers, c.unroll, c.remat, name="stack")
         seen = real if c.trim else None
         out = stack(x, None, (seen, None), collect=collect, depth=layer, deterministic=deterministic)
         final_norm = LayerNorm(dtype=dtype, name="final_norm")
-        values = final_norm(out.values) if layer is None else out.values
+        values = final_norm(out.values) if c.final_norm and layer is None else out.values
         return EncoderOutput(values, real, features, hidden_states(x, out.hidden) if collect else None)
 
     def _mel(self, samples: Float[Array, "B N"]) -> Float[Array, "B M C"]:
@@ -116,6 +131,14 @@ class WhisperEncoder(nn.Module):
         c, count = self.config, samples.shape[1]
         behind = -(-count // c.hop) * c.hop + MARGIN * c.mel.hop if c.trim else c.window
         return c.mel.make()(jnp.pad(samples, ((0, 0), (0, min(behind, c.window) - count))))
+
+    def _masked(self, mel: Float[Array, "B M C"], heard: Bool[Array, "B M"]) -> Float[Array, "B M C"]:
+        """With what training hides at zero."""
+        masks = self.config.masks
+        assert masks is not None  # for the type checker
+        frames, bands = (self.make_rng("dropout") for _ in range(2))
+        hidden = masks.frames(frames, heard)[..., None] | masks.channels(bands, *mel.shape[::2])[:, None]
+        return jnp.where(hidden, 0.0, mel)
 
     def _convolved(self, mel: Float[Array, "B M C"]) -> Float[Array, "B T D"]:
         dtype = compute_dtype(self.config.dtype)

@@ -6,6 +6,7 @@ Resynthesis       STOI, log-mel distance, voiced share, F0 error                
 Comparison        features clustered after equal treatments                     (`evaluation.unit_comparison`)
 Transcription     word and character errors after the normaliser of Whisper   (`evaluation.transcription`)
 CTC               greedy texts, character errors, word times             (`evaluation.ctc`)
+Translation       BLEU and chrF with sacrebleu's signatures                 (`evaluation.translation`)
 Answers           exact match, token F1, how many could not be parsed      (`evaluation.answers`)
 Latency           percentiles of times, real-time factors                 (`evaluation.latency`)
 Intervals         how sure a mean over few items is                       (`evaluation.intervals`)

@@ -11,8 +11,10 @@ from jaxtyping import Array, Float
 
 from slm_jax.audio.rates import receptive_field
 from slm_jax.core.contracts import Variables
+from slm_jax.core.errors import require
 from slm_jax.data.corpus import RATE_HZ
 from slm_jax.data.examples.transcribed_speech import BLANK, TranscribedSpeechConfig
+from slm_jax.encoders.ssl import SSLEncoderConfig
 from slm_jax.encoders.ssl_ctc import CTCEncoder
 from slm_jax.evaluation.transcription import character_errors
 from slm_jax.objectives.ctc import ctc_loss
@@ -48,9 +50,15 @@ class CTCReader:
         return {"nats_per_character": nats, "character_error_rate": 0.0 if rate is None else rate}
 
     def times(self, items: Items) -> list[WordTimes | None]:
-        """When each word of the items' texts is said; None where a text does not fit into its frames."""
+        """When each word of the items' texts is said; None where a text does not fit into its frames.
+
+        Raises `UserError` for an encoder of another kind than wav2vec 2.0's, whose frames lie elsewhere.
+        """
         found: list[WordTimes | None] = []
-        field, hop = receptive_field(self.model.config.encoder.frame_grid)
+        encoder = self.model.config.encoder
+        require(isinstance(encoder, SSLEncoderConfig), "encoder", type(encoder).__name__, "must be an SSLEncoderConfig")
+        assert isinstance(encoder, SSLEncoderConfig)  # for the type checker
+        field, hop = receptive_field(encoder.frame_grid)
         first_s, hop_s = (field - hop) / 2 / RATE_HZ, hop / RATE_HZ
         tokenizer = self.example.tokenizer.make()
         for chosen, batch in self._batches(items):

@@ -153,7 +153,7 @@ class Decoding:
         return draw(narrowed(chosen, seen, legal, self.config), keys, self.config).reshape(rows, streams)
 
     def _legal(self, state: State, streams: int, vocabulary: int) -> Bool[Array, "#B K1 V"] | None:
-        legal = self.rules.now(state.written)
+        legal = self.rules.now(state.written, state.drawn)
         if self.config.min_new == 0 or len(self.rules.ends) == 0:
             return legal
         late = state.drawn[:, None, None] >= self.config.min_new

@@ -26,7 +26,8 @@ NEVER_BEST = -1e9
 class BeamConfig(Config):
     """How many sequences are followed and how finished ones are weighed.
 
-    A sequence of n new tokens scores ln p / n ** `length_penalty`. `early_stopping` True: a row is done once it has
+    A sequence of n new tokens scores (ln p + n `token_bonus`) / n ** `length_penalty`: ESPnet has the bonus, which it
+    calls `penalty`, and no division (`length_penalty` 0). `early_stopping` True: a row is done once it has
     `beams` finished sequences; False: once its best open one, at its present length, scores below the worst finished
     one; "never": once no open one can score better at any length. One beam is greedy decoding.
     """
@@ -34,6 +35,7 @@ class BeamConfig(Config):
     beams: int = 4
     length_penalty: float = 1.0
     early_stopping: bool | str = False
+    token_bonus: float = 0.0
 
     def __post_init__(self) -> None:
         require(self.beams >= 1, "beams", self.beams, "must be at least 1")
@@ -45,8 +47,8 @@ class BeamConfig(Config):
 class Beams:
     """R finished sequences of each row, best first, without the prompt.
 
-    `mask` is True up to and with the end token; all False where a row finished fewer than R. `scores`: ln p of the new
-    tokens over their number to the power of the length penalty.
+    `mask` is True up to and with the end token; all False where a row finished fewer than R. `scores`: those that
+    `BeamConfig` says.
     """
 
     ids: Int[Array, "B R S"]
@@ -98,7 +100,8 @@ def beam_search(
     if beams.beams == 1:
         key, greedy = jax.random.key(0), config.replace(temperature=0.0)
         made = generate(model, params, prompts, prompt_mask, key, greedy, rules=rules, context=context)
-        scores = made.log_probs.sum(1) / made.mask.sum(1) ** beams.length_penalty
+        count = made.mask.sum(1)
+        scores = (made.log_probs.sum(1) + count * beams.token_bonus) / count**beams.length_penalty
         return Beams(made.ids[:, None], made.mask[:, None], scores[:, None])
     ready, mask = prepared(model, (prompts, prompt_mask))
     capacity = capacity_for(model, mask, config.max_new)
@@ -168,13 +171,13 @@ def _candidates(
     rows, width = loop.open.scores.shape
     log_probs = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1).reshape(rows, width, -1)
     vocabulary = log_probs.shape[-1]
-    legal = steps.rules.now(prompt_lengths + loop.new)
+    legal = steps.rules.now(prompt_lengths + loop.new, loop.new[None])
     if legal is not None:
         log_probs = jnp.where(legal, log_probs, -jnp.inf)
     if steps.config.min_new > 0:
         late = loop.new >= steps.config.min_new
         log_probs = jnp.where(late | steps.rules.without_ends(vocabulary), log_probs, -jnp.inf)
-    total = (log_probs + loop.open.scores[..., None]).reshape(rows, -1)
+    total = (log_probs + beams.token_bonus + loop.open.scores[..., None]).reshape(rows, -1)
     kept = min(max(2, 1 + len(steps.rules.ends)) * width, total.shape[1])
     scores, chosen = jax.lax.top_k(total, kept)
     parents, tokens = chosen // vocabulary, chosen % vocabulary
@@ -198,9 +201,10 @@ def _finished(beams: BeamConfig, loop: _Loop, candidates: _Set, stops: jax.Array
 
 def _may_improve(beams: BeamConfig, max_new: int, count: jax.Array, grown: _Set, done: _Set) -> jax.Array:
     """[B]: whether the best open sequence, at the length that suits it, scores above a finished or missing one."""
-    any_length = beams.early_stopping == "never" and beams.length_penalty > 0
-    length = jnp.float32(max_new) if any_length else count.astype(jnp.float32)
-    best = grown.scores[:, :1] / length**beams.length_penalty
+    never, now = beams.early_stopping == "never", count.astype(jnp.float32)
+    length = jnp.float32(max_new) if never and beams.length_penalty > 0 else now
+    to_come = max(0.0, beams.token_bonus) * (max_new - now) if never else 0.0
+    best = (grown.scores[:, :1] + to_come) / length**beams.length_penalty
     worst = jnp.where(done.finished, done.scores.min(1, keepdims=True), NEVER_BEST)
     return (best > worst).any(1)
 

@@ -16,20 +16,23 @@ class Rules:
     """Legal tokens of every stream by phase, and the ids that end a row.
 
     A row that has written n entries is in phase n of `legal` while there is one, and after it walks in a circle through
-    the last `cycle` phases: 1 stays in the last, P goes round through all. None: everything is legal. A row ends when
-    one of `ends` is drawn in stream 0; an end that was forced upon it ends nothing, so that a prompt may hold one.
+    the last `cycle` phases: 1 stays in the last, P goes round through all. None: everything is legal. With `of_drawn`
+    n counts what was drawn and not what a prompt held, so that rows whose prompts differ in length begin alike. A row
+    ends when one of `ends` is drawn in stream 0; an end that was forced upon it ends nothing, so that a prompt may hold
+    one.
     """
 
     legal: Bool[Array | np.ndarray, "P K1 V"] | None
     ends: Int[Array | np.ndarray, "E"]
     cycle: int = static(default=1)
+    of_drawn: bool = static(default=False)
 
-    def now(self, written: Int[Array, "B"]) -> Bool[Array, "#B K1 V"] | None:
-        """What is legal for rows that have written so many entries."""
+    def now(self, written: Int[Array, "B"], drawn: Int[Array, "#B"]) -> Bool[Array, "#B K1 V"] | None:
+        """What is legal for rows that have written so many entries, so many of which they drew."""
         if self.legal is None or len(self.legal) == 1:
             return None if self.legal is None else jnp.asarray(self.legal)
-        first = len(self.legal) - self.cycle
-        phase = jnp.where(written < first, written, first + (written - first) % self.cycle)
+        count, first = drawn if self.of_drawn else written, len(self.legal) - self.cycle
+        phase = jnp.where(count < first, count, first + (count - first) % self.cycle)
         return jnp.asarray(self.legal)[phase]
 
     def are_ends(self, ids: Int[Array, "B"]) -> Bool[Array, "B"]:

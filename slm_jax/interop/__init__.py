@@ -3,19 +3,25 @@
 Folders      `load` and `export` of a folder as the hub lays it out  (`interop.model`)
 Larger ones  from a hub folder to a model folder by layers           (`interop.streaming`, `interop.hub`)
 Parts        folders of others or ours, opened leaf by leaf          (`interop.parts`)
+             with dense kernels in int8                              (`interop.int8_parts`)
 Families     what a config.json means and which table belongs to it  (`interop.family`, `interop.families`)
-             GPT-2, OPT, LLaMA and Qwen2                             (`interop.family_gpt2`, `interop.family_opt`,
+             GPT-2, OPT, LLaMA, Qwen2 and Mistral                    (`interop.family_gpt2`, `interop.family_opt`,
                                                                       `interop.family_llama`)
+             T5 and mT5                                              (`interop.family_t5`)
              wav2vec 2.0, HuBERT, WavLM                              (`interop.family_ssl`, `interop.ssl_names`)
              Whisper                                                 (`interop.family_whisper`)
+             Qwen and Qwen-Audio, Qwen2-Audio                        (`interop.family_qwen`,
+                                                                      `interop.family_qwen2_audio`)
              the Q-Former of BLIP-2 and SALMONN                      (`interop.family_qformer`)
              BEATs                                                   (`interop.family_beats`)
              HiFi-GAN on mels and on units                           (`interop.family_hifigan`,
                                                                       `interop.family_unit_hifigan`)
              abstract shapes of decoders, generators                 (`interop.decoder_shapes`,
                                                                       `interop.generator_shapes`)
+             and of speech-aware text LMs                            (`interop.speech_aware_shapes`)
 Fields       a config.json of which nothing is dropped               (`interop.hub_config`)
 Adapters     LoRA in the file form of peft                           (`interop.peft`)
+Systems      what SALMONN trained, as released                       (`interop.salmonn`)
 Tables       names of a checkpoint <-> paths of our tree             (`interop.table`, `interop.transforms`)
 Engine       a table against shapes: checked, then done              (`interop.engine`)
 Files        safetensors, npz and PyTorch files                      (`interop.readers`, `interop.safetensors`)

@@ -9,19 +9,23 @@ from slm_jax.interop.family import Family
 from slm_jax.interop.family_beats import BEATS
 from slm_jax.interop.family_gpt2 import GPT2
 from slm_jax.interop.family_hifigan import HIFIGAN, SPEECHT5_HIFIGAN
-from slm_jax.interop.family_llama import LLAMA, QWEN2
+from slm_jax.interop.family_llama import LLAMA, MISTRAL, QWEN2
 from slm_jax.interop.family_opt import OPT
 from slm_jax.interop.family_qformer import QFORMER
+from slm_jax.interop.family_qwen import QWEN, QWEN_AUDIO
+from slm_jax.interop.family_qwen2_audio import QWEN2_AUDIO
 from slm_jax.interop.family_ssl import HUBERT, WAV2VEC2, WAVLM
+from slm_jax.interop.family_t5 import MT5, T5
 from slm_jax.interop.family_unit_hifigan import CODE_HIFIGAN, UNIT_HIFIGAN
 from slm_jax.interop.family_whisper import WHISPER
 
-DECODERS = (GPT2, OPT, LLAMA, QWEN2)
+DECODERS = (GPT2, OPT, LLAMA, QWEN2, MISTRAL, QWEN)
+ENCODER_DECODERS = (T5, MT5)
 ENCODERS = (HUBERT, WAV2VEC2, WAVLM, BEATS)
 ADAPTERS = (QFORMER,)
 VOCODERS = (HIFIGAN, SPEECHT5_HIFIGAN, UNIT_HIFIGAN, CODE_HIFIGAN)
-LISTENERS = (WHISPER,)
-ALL = (*DECODERS, *ENCODERS, *ADAPTERS, *VOCODERS, *LISTENERS)
+LISTENERS = (WHISPER, QWEN2_AUDIO, QWEN_AUDIO)
+ALL = (*DECODERS, *ENCODER_DECODERS, *ENCODERS, *ADAPTERS, *VOCODERS, *LISTENERS)
 FAMILIES: dict[str, Family] = {family.name: family for family in ALL}
 
 

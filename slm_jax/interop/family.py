@@ -1,6 +1,6 @@
 """What is known of one family of published models."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ class Family:
     `boxed`: as `abstract`, with the logical axes around each weight.
     `side_files`: other JSON files of a folder that say something of the config, without `.json`; what they hold
     stands in the config under their name (`{"preprocessor_config": {...}}`), on reading and on writing.
+    `told_by_names`: the config with what the names of the weights tell and `config.json` leaves open.
     """
 
     name: str
@@ -30,3 +31,4 @@ class Family:
     abstract: Callable[[Any], Any]
     boxed: Callable[[Any], Any]
     side_files: tuple[str, ...] = ()
+    told_by_names: Callable[[Any, Collection[str]], Any] = lambda config, names: config

@@ -1,7 +1,7 @@
-"""LLaMA (Touvron et al. 2023) and Qwen2 (Yang et al. 2024), which differ in biases and defaults.
+"""LLaMA (Touvron et al. 2023), Qwen2 (Yang et al. 2024), Mistral (Jiang et al. 2023): biases, windows, defaults.
 
-Spelling "transformers" is that of `LlamaForCausalLM` and `Qwen2ForCausalLM`; "original" that of Meta's own code and
-its small relatives, whose query and key rows pair neighbouring channels for the rotation.
+Spelling "transformers" is that of `LlamaForCausalLM` and its kin; "original" that of Meta's own code and its small
+relatives, whose query and key rows pair neighbouring channels for the rotation.
 """
 
 from collections.abc import Mapping
@@ -18,6 +18,8 @@ from slm_jax.sequence_models.decoder_config import DecoderConfig
 
 LLAMA_DEFAULTS = {"vocab_size": 32000, "intermediate_size": 11008, "max_position_embeddings": 2048}
 QWEN2_DEFAULTS = {"vocab_size": 151936, "intermediate_size": 22016, "max_position_embeddings": 32768}
+MISTRAL_DEFAULTS = {"vocab_size": 32000, "intermediate_size": 14336, "max_position_embeddings": 131072}
+MISTRAL_DEFAULTS |= {"num_key_value_heads": 8, "sliding_window": 4096}
 """What transformers takes where a field is absent."""
 FIXED: dict[str, tuple] = {
     "partial_rotary_factor": (1.0,),
@@ -75,6 +77,14 @@ def read_qwen2(hub: Hub) -> DecoderConfig:
     return _read(fields, QWEN2_DEFAULTS, qkv_bias=True, out_bias=False, mlp_bias=False, window=_window(fields))
 
 
+def read_mistral(hub: Hub) -> DecoderConfig:
+    """Our config of a `config.json`; the window holds for all layers, and null is none."""
+    fields = HubConfig("mistral", hub, FIXED)
+    width = fields.number("sliding_window", MISTRAL_DEFAULTS["sliding_window"])
+    window = None if hub.get("sliding_window", width) is None else width
+    return _read(fields, MISTRAL_DEFAULTS, qkv_bias=False, out_bias=False, mlp_bias=False, window=window)
+
+
 def write_llama(config: DecoderConfig) -> dict:
     """The `config.json` of our config."""
     hub = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], **_write(config)}
@@ -89,6 +99,14 @@ def write_qwen2(config: DecoderConfig) -> dict:
     if config.window is not None:
         hub |= {"use_sliding_window": True, "sliding_window": config.window, "max_window_layers": 0}
     require_said("qwen2", plain(config), plain(read_qwen2(hub)), _unsaid(config))
+    return hub
+
+
+def write_mistral(config: DecoderConfig) -> dict:
+    """The `config.json` of our config."""
+    hub = {"model_type": "mistral", "architectures": ["MistralForCausalLM"], **_write(config)}
+    hub |= {"sliding_window": config.window}
+    require_said("mistral", plain(config), plain(read_mistral(hub)), _unsaid(config))
     return hub
 
 
@@ -115,9 +133,10 @@ def table(config: DecoderConfig, spelling: str = "transformers") -> Table:
 
 
 def _read(fields: HubConfig, defaults: Mapping[str, int], **ours: Any) -> DecoderConfig:
-    """What the two families have in common."""
+    """What the families have in common."""
     width, heads = fields.number("hidden_size", 4096), fields.number("num_attention_heads", 32)
-    groups = fields.number("num_key_value_heads", heads)
+    unsaid = heads if "num_key_value_heads" in fields.fields else defaults.get("num_key_value_heads", heads)
+    groups = fields.number("num_key_value_heads", unsaid)
     channels = fields.number("head_dim", width // heads)
     base, scaling = _rope(fields)
     return fields.make(
@@ -264,6 +283,17 @@ QWEN2 = Family(
     matches=is_type("qwen2"),
     read_config=read_qwen2,
     write_config=write_qwen2,
+    table=table,
+    abstract=abstract_params,
+    boxed=boxed_params,
+)
+MISTRAL = Family(
+    name="mistral",
+    config_type=DecoderConfig,
+    spellings=("transformers",),
+    matches=is_type("mistral"),
+    read_config=read_mistral,
+    write_config=write_mistral,
     table=table,
     abstract=abstract_params,
     boxed=boxed_params,

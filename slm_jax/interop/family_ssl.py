@@ -135,7 +135,7 @@ def writer(family: str) -> Callable[[SSLEncoderConfig], dict[str, Any]]:
             hub |= {"num_buckets": bias.buckets, "max_bucket_distance": bias.max_distance}
         # of no consequence: how the positional convolution is computed, what padding and training do, and the
         # settings of the other front end, which would itself be named
-        unsaid = ("position.form", "reference_padding", "feature_gradient", "mel", "mel_shift", "mel_scale")
+        unsaid = ("position.form", "reference_padding", "feature_gradient", "masks", "mel", "mel_shift", "mel_scale")
         plain = config.replace(position=position.replace(groups=groups))
         require_said(family, plain, read_config(hub), unsaid)
         return hub

@@ -145,7 +145,12 @@ def write_config(config: WhisperConfig) -> dict[str, Any]:
         "preprocessor_config": _features(encoder),
     }
     # how much of a window is heard is a way of running it; the two rates of the parts are one in the file
-    require_said("whisper", config, read_config(hub), ("encoder.trim", r"(en|de)coder\.(unroll|remat|dtype)"))
+    require_said(
+        "whisper",
+        config,
+        read_config(hub),
+        (r"encoder\.(trim|mel_frames|masks)", r"(en|de)coder\.(unroll|remat|dtype)"),
+    )
     return hub
 
 

@@ -51,6 +51,7 @@ def open_model(path: str | Path) -> HubModel:
     beside = {name: folder / f"{name}.json" for name in family.side_files}
     config = family.read_config(hub_config | {name: _read_json(file) for name, file in beside.items() if file.exists()})
     weights = open_weights(path)
+    config = family.told_by_names(config, weights.shapes)
     spelling = max(family.spellings, key=lambda name: recognised(family.table(config, name), weights.shapes))
     try:
         plan = resolve(family.table(config, spelling), weights.shapes, family.abstract(config), weights.dtypes)
@@ -82,6 +83,7 @@ def export(
     shard_bytes: int = SHARD_BYTES,
     on_tensor: Callable[[str], None] | None = None,
     files: Iterable[Path] = (),
+    checked: bool = True,
 ) -> Path:
     """Write a folder that `transformers` loads: `config.json` and safetensors, in shards above `shard_bytes`.
 
@@ -89,7 +91,7 @@ def export(
     `on_tensor` is told each name as it is written. `files` are copied in. The folder appears whole or not at all.
     Rates of dropout that a family does not have are left out. Raises `UserError` when the folder exists already, when
     the config can't be said or a number is too large for `dtype`; `MappingError` when the parameters are not those of
-    the config.
+    the config, and, where they are `checked`, when some are not finite or a matrix is all zero: nobody trained those.
     """
     chosen = family_for(config) if family is None else family_named(family)
     hub_config = chosen.write_config(config)
@@ -99,11 +101,14 @@ def export(
     require_params(chosen.abstract(config), params)
     table = chosen.table(config, name)
     shapes, arrays = export_shapes(table, params), export_params(table, params)
-    arrays = _narrowed(arrays, DTYPES[number], on_tensor)
+    suspects: list[str] = []
+    arrays = _narrowed(_watched(arrays, suspects), DTYPES[number], on_tensor)
     with whole_folder(Path(folder)) as partial:
         for file in files:
             shutil.copyfile(file, partial / file.name)
         _write_weights(partial, shapes, arrays, number, shard_bytes)
+        if suspects and checked:
+            raise MappingError(suspects, "these weights look wrong, and are written `--unchecked` (checked=False) only")
         for side in chosen.side_files:
             _write_json(partial / f"{side}.json", hub_config.pop(side))
         _write_json(partial / "config.json", {**hub_config, "torch_dtype": number})
@@ -153,6 +158,19 @@ def _narrowed(
         if on_tensor is not None:
             on_tensor(name)
         yield name, narrow
+
+
+def _watched(arrays: Iterator[tuple[str, np.ndarray]], suspects: list[str]) -> Iterator[tuple[str, np.ndarray]]:
+    """The same arrays; `suspects` gets a line for each that cannot be meant.
+
+    Vectors may be zero: biases are when they are born.
+    """
+    for name, array in arrays:
+        if not np.isfinite(array).all():
+            suspects.append(f"{name!r} has {int((~np.isfinite(array)).sum())} values that are not finite")
+        elif array.ndim > 1 and not array.any():
+            suspects.append(f"{name!r} of shape {list(array.shape)} is all zero")
+        yield name, array
 
 
 def _write_weights(

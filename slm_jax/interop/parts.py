@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +14,27 @@ from slm_jax.checkpoints.lazy import LazyArray, lazy
 from slm_jax.checkpoints.model_folder import MODEL, open_stored, read_config
 from slm_jax.core.config import Config, flatten
 from slm_jax.core.errors import UserError, require
-from slm_jax.core.part_source import HUB, PartSource
+from slm_jax.core.part_source import HUB, INT8, PartSource
 from slm_jax.core.paths import AnyPath
 from slm_jax.core.trees import flatten_by_path, map_by_path
+from slm_jax.encoders.ssl_ctc import CTCHeadConfig
 from slm_jax.encoders.whisper import WhisperEncoderConfig
 from slm_jax.interop.engine import Job, Plan, made_by, nested
 from slm_jax.interop.families import FAMILIES
 from slm_jax.interop.family_whisper import boxed_encoder
 from slm_jax.interop.hub import snapshot
+from slm_jax.interop.int8_parts import int8_leaves, int8_shapes, traced_with_sites
 from slm_jax.interop.model import HubModel, open_model, require_params
 from slm_jax.interop.readers import WeightSource
 from slm_jax.interop.streaming import compare_tied
+from slm_jax.nn.linear_sites import Sites
 from slm_jax.sequence_models.decoder_config import DecoderConfig
 
-TRAINING = ("vocabulary", "dropout", "attention_dropout", "activation_dropout", "init_scale")
-RUNNING = ("unroll", "remat", "dtype", "trim")
+TRAINING = (
+    *("vocabulary", "dropout", "attention_dropout", "activation_dropout", "feature_dropout", "layer_drop"),
+    *("feature_gradient", "masks", "init_scale"),
+)
+RUNNING = ("unroll", "remat", "dtype", "trim", "mel_frames")
 """Fields that need not agree with the weights: the run's own are kept."""
 
 
@@ -103,31 +109,57 @@ def opened(source: PartSource, config: Config, params: Any, place: AnyPath) -> O
 
     Raises `UserError` when they do not fit what is expected of them, or each other.
     """
-    config, params = source.taken(config, params)
-    boxed = boxed_shapes(config, source.dtype)
+    whole, params = source.taken(config, params)
+    config = less_norm(source, whole)
+    if config != whole:
+        params = {name: tree for name, tree in params.items() if name != "final_norm"}
+    in_int8 = source.dtype == INT8
+    boxed = boxed_shapes(config, None if in_int8 else source.dtype)
     require_params(meta.unbox(boxed), params)
     dtypes = flatten_by_path(meta.unbox(boxed))
     leaves = {path: lazy(leaf, dtypes[path].dtype) for path, leaf in flatten_by_path(params).items()}
+    if in_int8:
+        leaves, boxed = int8_leaves(leaves, boxed, _boxed(config)[1]), boxed_shapes(config, INT8)
     return OpenedPart(source, fitting(source, config), reboxed(boxed, leaves.__getitem__), place)
+
+
+def less_norm(source: PartSource, found: Config) -> Config:
+    """`found`, a Whisper encoder, less its last norm where `source` expects that: the adapter behind it brings one."""
+    kinds = (source.expect, found)
+    if not all(isinstance(kind, WhisperEncoderConfig) for kind in kinds) or source.expect.final_norm:  # type: ignore
+        return found
+    return found.replace(final_norm=False)
 
 
 def boxed_shapes(config: Config, dtype: str | None = None) -> Any:
     """Shapes of the parameters of a decoder, encoder or vocoder in the boxes that hold their logical axes.
 
-    `dtype`: that of all that are floats. Raises `UserError` for a config of something else.
+    `dtype`: that of all that are floats; int8 is that of dense kernels alone. Raises `UserError` for a config of
+    something else.
     """
-    return _boxed(config) if dtype is None else _cast(_boxed(config), dtype)
+    boxed, sites = _boxed(config)
+    if dtype == INT8:
+        return int8_shapes(boxed, sites)
+    return boxed if dtype is None else _cast(boxed, dtype)
 
 
 @lru_cache(maxsize=32)  # an init is traced for it
-def _boxed(config: Config) -> Any:
+def _boxed(config: Config) -> tuple[Any, Sites]:
+    """Shapes, and which of them are kernels of `Linear` layers."""
     for family in FAMILIES.values():
         if isinstance(config, family.config_type):
-            return family.boxed(config)
+            return traced_with_sites(partial(family.boxed, config))
     if isinstance(config, WhisperEncoderConfig):
-        return boxed_encoder(config)
+        return traced_with_sites(partial(boxed_encoder, config))
+    if isinstance(config, CTCHeadConfig):
+        return traced_with_sites(partial(_boxed_head, config))
     kinds = sorted({family.config_type.__name__ for family in FAMILIES.values()})
     raise UserError(f"a {type(config).__name__} is no part whose weights are known: {', '.join(kinds)} are")
+
+
+def _boxed_head(config: CTCHeadConfig) -> Any:
+    frames = jax.ShapeDtypeStruct((1, config.width), jnp.float32)
+    return jax.eval_shape(config.make().init, jax.random.key(0), frames)["params"]
 
 
 def _cast(boxed: Any, dtype: str) -> Any:
@@ -157,7 +189,7 @@ def fitting(source: PartSource, found: Config) -> Config:
 
     Raises `UserError` that lists every field in which the two differ.
     """
-    expected = source.expect
+    expected, found = source.expect, less_norm(source, found)
     if expected is None:
         return found
     named = f"part {source.path!r}"
@@ -180,7 +212,7 @@ def shape(config: Config) -> dict[str, Any]:
     if isinstance(config, DecoderConfig):
         return _decoder_shape(config)
     unneeded = {*TRAINING, *RUNNING}
-    return {name: value for name, value in flatten(config.to_json()).items() if name.split(".")[-1] not in unneeded}
+    return {name: value for name, value in flatten(config.to_json()).items() if not unneeded & {*name.split(".")}}
 
 
 def _decoder_shape(config: DecoderConfig) -> dict[str, Any]:

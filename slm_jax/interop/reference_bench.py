@@ -123,7 +123,7 @@ def generating(
     mask = torch.ones_like(ids)
 
     def whole() -> Arrays:
-        settings = {"max_new_tokens": new, "min_new_tokens": new, "do_sample": False, "pad_token_id": 0}
+        settings: dict[str, Any] = {"max_new_tokens": new, "min_new_tokens": new, "do_sample": False, "pad_token_id": 0}
         return {"tokens": _array(model.generate(ids, attention_mask=mask, **settings)[:, ids.shape[1] :])}
 
     def loop(make_cache: Callable[[], Any], call: Callable = model) -> Arrays:
@@ -169,7 +169,7 @@ def transcribing(
         return found.input_features.to(model.device, model.dtype)
 
     def whole() -> Arrays:
-        settings = {"max_new_tokens": new, "min_new_tokens": new, "do_sample": False, "pad_token_id": 0}
+        settings: dict[str, Any] = {"max_new_tokens": new, "min_new_tokens": new, "do_sample": False, "pad_token_id": 0}
         # without the search for times and languages around it
         made = transformers.GenerationMixin.generate(model, mels(), decoder_input_ids=start, **settings)
         return {"tokens": _array(made[:, start.shape[1] :])}

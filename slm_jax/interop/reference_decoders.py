@@ -1,4 +1,4 @@
-"""GPT-2, OPT, LLaMA and Qwen2 of `transformers` as references."""
+"""GPT-2, OPT, LLaMA, Qwen2 and Mistral of `transformers` as references."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +24,7 @@ DECODERS = (
     ("llama", "rope-llama3"),
     ("llama", "one-layer"),
     ("qwen2", "tiny"),
+    ("mistral", "window"),
 )
 """(family, variant). Odd sizes on purpose: a prime vocabulary, shared keys, widths that are no powers of 2."""
 
@@ -41,6 +42,7 @@ PARTS = {
     "opt": ("model.decoder.layers", "model.decoder.final_layer_norm", "lm_head"),
     "llama": ("model.layers", "model.norm", "lm_head"),
     "qwen2": ("model.layers", "model.norm", "lm_head"),
+    "mistral": ("model.layers", "model.norm", "lm_head"),
 }
 """Paths of the layers, the last norm and the head."""
 
@@ -112,6 +114,8 @@ def _settings(family: str, variant: str) -> tuple[str, dict[str, Any]]:
     if family == "qwen2":
         rope = {"rope_type": "default", "rope_theta": 1e6}
         return "Qwen2", shape | {"rope_parameters": rope, "tie_word_embeddings": True}
+    if family == "mistral":
+        return "Mistral", shape | {"sliding_window": 5}
     changes: dict[str, dict[str, Any]] = {
         "grouped": {},
         "rope-llama3": {"rope_parameters": LLAMA3_ROPE, "num_key_value_heads": 1},

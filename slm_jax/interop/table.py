@@ -1,6 +1,6 @@
 """Mapping tables: which name of a checkpoint is which leaf of our tree. Data only: `interop.engine` reads them."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from slm_jax.interop.transforms import SAME, Transform
 
@@ -55,3 +55,15 @@ def weights(source: str, target: str, kernel: Transform, bias: Transform | None 
     """The rules of a layer with `weight` and, where `bias` says how it is laid out, `bias`."""
     first = rule(f"{source}.weight", f"{target}/kernel", kernel)
     return (first,) if bias is None else (first, rule(f"{source}.bias", f"{target}/bias", bias))
+
+
+def below(rules: tuple[Rule, ...], source: str, target: str) -> tuple[Rule, ...]:
+    """The rules of a part that is one of several: its names begin with `source`, its paths with `target`."""
+    return tuple(
+        replace(
+            one,
+            sources=tuple(f"{source}{name}" for name in one.sources),
+            targets=tuple(f"{target}{path}" for path in one.targets),
+        )
+        for one in rules
+    )

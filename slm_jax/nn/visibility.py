@@ -71,13 +71,16 @@ class Visibility:
 
 
 def visible(
-    mask: Bool[Array, "B T"] | None, segment_ids: Int[Array, "B T"] | None, window: int | None = None
+    mask: Bool[Array, "B T"] | None,
+    segment_ids: Int[Array, "B T"] | None,
+    window: int | None = None,
+    causal: bool = True,
 ) -> Visibility:
-    """Causal visibility within segments of real entries (`mask`; None: all are real)."""
+    """Visibility within segments of real entries (`mask`; None: all are real)."""
     segments = segment_ids
     if mask is not None:
         segments = mask.astype(jnp.int32) if segments is None else jnp.where(mask, segments + 1, 0)
-    return Visibility(segments, causal=True, window=window)
+    return Visibility(segments, causal=causal, window=window)
 
 
 def first_entries(lengths: Int[Array, "B"] | Int[Array, "B T"], positions: Int[Array, "#B T"]) -> Bool[Array, "B T"]:

@@ -2,7 +2,9 @@
 
 Tokens     NextToken, cross-entropy whole or in chunks  (`objectives.next_token`, `objectives.cross_entropy`)
            several streams, each a term of its own      (`objectives.streams`)
+           what is written, given what is read          (`objectives.sequence_to_sequence`)
            answers to speech and words                  (`objectives.answers`)
+           text that is heard: attention, and CTC       (`objectives.heard_text`)
 Speech     HuBERT's masked prediction                   (`objectives.masked_prediction`)
            ctc_nll, CTC: labels without times           (`objectives.ctc`)
 Waveforms  spectra and judges of a vocoder              (`objectives.vocoder`)

@@ -1,5 +1,6 @@
 """Cross-entropy of tokens, on whole logits or in chunks that never hold all of them."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -59,21 +60,25 @@ def chunked_token_sums(
     targets: Int[Array, "B S"],
     counted: Bool[Array, "B S"] | Float[Array, "B S"],
 ) -> TokenSums:
-    """`token_sums(features @ matrix, ...)` over `chunk` steps of time at once.
+    """`token_sums(features @ matrix, ...)` over `chunk` steps of time at once, or all where there are fewer.
 
-    Only `loss` has a gradient; it is made in the forward pass, so that no chunk's logits are computed twice. On a mesh
-    every device goes through the chunks of its own rows and time, and the gradients of `matrix` are summed over devices
-    once at the end, not after every chunk.
+    Only `loss` has a gradient; it is made in the forward pass, so that no chunk's logits are computed twice, and none
+    is made of a `matrix` that nobody trains. A chunk in which nothing counts has no logits. On a mesh every device goes
+    through the chunks of its own rows and time, and the gradients of `matrix` are summed over devices once at the end,
+    not after every chunk.
     """
     mesh = current_mesh()
     if mesh is None:
-        return _chunked(terms, chunk, features, matrix, targets, counted)
+        return _chunked(terms, chunk, True, features, matrix, targets, counted)
+    skips = mesh.shape["tensor"] == 1  # where XLA spreads a chunk's logits, devices must not part ways
     place = PartitionSpec(*time_spec(mesh, features.shape))
     manual = {*ROW_AXES, "sequence"} if mesh.shape["tensor"] > 1 else set(mesh.axis_names)
     apart = PartitionSpec((*ROW_AXES, "sequence"))
 
     def local(features: Array, matrix: Array, targets: Array, counted: Array) -> TokenSums:
-        return jax.tree.map(lambda total: total[None], _chunked(terms, chunk, features, matrix, targets, counted))
+        return jax.tree.map(
+            lambda total: total[None], _chunked(terms, chunk, skips, features, matrix, targets, counted)
+        )
 
     specs = (place, PartitionSpec(), place, place)
     mapped = jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=apart, axis_names=manual, check_vma=False)
@@ -82,40 +87,53 @@ def chunked_token_sums(
     return jax.tree.map(lambda part: part.sum() / copies, parts)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _chunked(terms: Terms, chunk: int, features: Any, matrix: Any, targets: Any, counted: Any) -> TokenSums:
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
+def _chunked(
+    terms: Terms, chunk: int, skips: bool, features: Any, matrix: Any, targets: Any, counted: Any
+) -> TokenSums:
     def add(total: TokenSums, part: Any) -> tuple[TokenSums, None]:
-        return jax.tree.map(jnp.add, total, _part_sums(terms, part[0], matrix, *part[1:])), None
+        sums = _unless_empty(skips, part, lambda: _part_sums(terms, part[0], matrix, *part[1:]))
+        return jax.tree.map(jnp.add, total, sums), None
 
     return jax.lax.scan(add, _zeros(), _chunks(chunk, features, targets, counted))[0]
 
 
-def _forward(terms: Terms, chunk: int, features: Any, matrix: Any, targets: Any, counted: Any) -> tuple:
+def _forward(terms: Terms, chunk: int, skips: bool, *given: Any) -> tuple:
+    features, matrix, targets, counted = (one.value for one in given)
+    trained = given[1].perturbed
+
     def loss_and_sums(x: jax.Array, matrix: jax.Array, *rest: Any) -> tuple[jax.Array, TokenSums]:
         sums = _part_sums(terms, x, matrix, *rest)
         return sums.loss, sums
 
-    gradients = jax.grad(loss_and_sums, argnums=(0, 1), has_aux=True)
+    gradients = jax.grad(loss_and_sums, argnums=(0, 1) if trained else (0,), has_aux=True)
 
     def add(total: tuple, part: Any) -> tuple[tuple, jax.Array]:
-        (d_features, d_matrix), sums = gradients(part[0], matrix, *part[1:])
-        return (jax.tree.map(jnp.add, total[0], sums), total[1] + d_matrix), d_features
+        (d_features, *d_matrix), sums = _unless_empty(skips, part, lambda: gradients(part[0], matrix, *part[1:]))
+        return jax.tree.map(jnp.add, total, (sums, d_matrix)), d_features
 
-    start = (_zeros(), jnp.zeros(matrix.shape, jnp.float32))
+    start = (_zeros(), [jnp.zeros(matrix.shape, jnp.float32)] if trained else [])
     (sums, d_matrix), parts = jax.lax.scan(add, start, _chunks(chunk, features, targets, counted))
     d_features = jnp.moveaxis(parts, 0, 1).reshape(features.shape[0], -1, features.shape[2])[:, : features.shape[1]]
-    return sums, (d_features, d_matrix.astype(matrix.dtype))
+    return sums, (d_features, d_matrix[0].astype(matrix.dtype) if trained else None)
 
 
-def _backward(terms: Terms, chunk: int, saved: tuple, cotangent: TokenSums) -> tuple:
-    d_features, d_matrix = saved
+def _backward(terms: Terms, chunk: int, skips: bool, saved: tuple, cotangent: TokenSums) -> tuple:
     scale = cotangent.loss
     # in float32: a factor rounded to bfloat16 would bend all of the gradient the same way
-    scaled = ((d.astype(jnp.float32) * scale).astype(d.dtype) for d in (d_features, d_matrix))
+    scaled = (None if d is None else (d.astype(jnp.float32) * scale).astype(d.dtype) for d in saved)
     return (*scaled, None, None)
 
 
-_chunked.defvjp(_forward, _backward)
+_chunked.defvjp(_forward, _backward, symbolic_zeros=True)
+
+
+def _unless_empty(skips: bool, part: Any, make: Callable[[], Any]) -> Any:
+    """What `make` gives of a chunk, or zeros of its shapes where none of the chunk's targets counts."""
+    if not skips:
+        return make()
+    nothing = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), jax.eval_shape(make))
+    return jax.lax.cond((part[2] > 0).any(), make, lambda: nothing)
 
 
 def _part_sums(terms: Terms, x: jax.Array, matrix: jax.Array, targets: jax.Array, counted: jax.Array) -> TokenSums:
@@ -124,6 +142,7 @@ def _part_sums(terms: Terms, x: jax.Array, matrix: jax.Array, targets: jax.Array
 
 def _chunks(chunk: int, *arrays: jax.Array) -> tuple[jax.Array, ...]:
     """`[B, S, ...]` as `[S / chunk, B, chunk, ...]`, zero-padded: the batch axis keeps its sharding."""
+    chunk = min(chunk, arrays[0].shape[1])
 
     def split(x: jax.Array) -> jax.Array:
         x = jnp.pad(x, [(0, 0), (0, -x.shape[1] % chunk)] + [(0, 0)] * (x.ndim - 2))

@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Int
 from slm_jax.core.config import Config
 from slm_jax.core.contracts import Batch, Loss, Term, Variables
 from slm_jax.core.errors import require
-from slm_jax.objectives.cross_entropy import Terms, chunked_token_sums, token_sums
+from slm_jax.objectives.cross_entropy import Terms, TokenSums, chunked_token_sums, token_sums
 
 FIELDS = ("ids", "mask", "segment_ids", "positions", "target_mask", "target_weight")
 """What the objective reads of a batch; other entries are left alone."""
@@ -73,21 +73,28 @@ class NextToken:
             counted = counted * batch["target_weight"][:, 1:].astype(jnp.float32)
         # all of the row, the last entry without a target: time keeps a length that devices and lanes divide
         targets, counted = (jnp.pad(x, ((0, 0), (0, 1))) for x in (ids[:, 1:], counted))
-        sums = self._sums(variables, features, targets, counted)
+        sums = summed(self.model, self.config, variables, features, targets, counted)
         count = counted.sum(dtype=jnp.float32)
         metrics = {"nll": (sums.nll, count), "accuracy": (sums.correct, count)}
         return Loss({"tokens": Term(sums.loss, count)}, metrics)
 
-    def _sums(self, variables: Variables, features: jax.Array, targets: jax.Array, counted: jax.Array) -> Any:
-        terms = Terms(self.config.label_smoothing, self.config.z_loss)
-        chunk = self.config.chunk
-        if chunk == "auto":
-            chunk = CHUNK if self.model.config.vocabulary >= LARGE_VOCABULARY else None
-        if chunk is None:
-            logits = self.model.apply(variables, features, method="head")
-            return token_sums(logits, targets, counted, terms)
-        matrix = self.model.apply(variables, method="head_matrix")
-        return chunked_token_sums(terms, chunk, features, matrix, targets, counted)
+
+def summed(
+    model: Any,
+    config: NextTokenConfig,
+    variables: Variables,
+    features: jax.Array,
+    targets: jax.Array,
+    counted: jax.Array,
+) -> TokenSums:
+    """Sums over the counted targets, from what the head of `model` reads; logits whole or in chunks."""
+    terms, chunk = Terms(config.label_smoothing, config.z_loss), config.chunk
+    if chunk == "auto":
+        chunk = CHUNK if model.config.vocabulary >= LARGE_VOCABULARY else None
+    if chunk is None:
+        return token_sums(model.apply(variables, features, method="head"), targets, counted, terms)
+    matrix = model.apply(variables, method="head_matrix")
+    return chunked_token_sums(terms, chunk, features, matrix, targets, counted)
 
 
 def counted_targets(

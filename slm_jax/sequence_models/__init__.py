@@ -1,10 +1,12 @@
 """Models of token sequences.
 
-Decoder  one configurable causal transformer, whole and step by step   (`sequence_models.decoder`)
+Decoder  one configurable transformer, whole and step by step          (`sequence_models.decoder`)
 Config   its fields and their rules, and what makes it                 (`sequence_models.decoder_shape`,
                                                                         `sequence_models.decoder_config`)
 Layer    attention and a feed-forward block                            (`sequence_models.decoder_layer`)
-Presets  GPT-2, OPT, LLaMA, Qwen2 and GSLM shapes                      (`sequence_models.presets`)
+Pairs    an encoder and a decoder that listens to it                   (`sequence_models.encoder_decoder`)
+Presets  GPT-2, OPT, LLaMA, Qwen2, Mistral and GSLM shapes             (`sequence_models.presets`)
+         T5, its version 1.1 and mT5                                   (`sequence_models.t5`)
 Rows     expanded: a text model with ids for units and tags            (`sequence_models.expansion`)
 Streams  the smallest decoder over several streams                     (`sequence_models.multi_stream`)
 """

@@ -1,4 +1,4 @@
-"""One configurable causal transformer over token ids, whole and step by step."""
+"""One configurable transformer over token ids, whole and step by step."""
 
 from functools import partial
 from typing import Any
@@ -14,6 +14,7 @@ from slm_jax.nn.caches import CrossCache, KVCache, RingCache, empty_cache, empty
 from slm_jax.nn.dtypes import at_least_float32, compute_dtype
 from slm_jax.nn.linear import Embed, Linear, logits_float32
 from slm_jax.nn.positions import Rotation, positions_from_mask, positions_in_segments, rotation, sinusoidal
+from slm_jax.nn.relative_bias import RelativeBias
 from slm_jax.nn.stack import Stack, StackOutput
 from slm_jax.nn.visibility import visible
 from slm_jax.sequence_models.decoder_layer import DecoderLayer, make_norm
@@ -26,8 +27,9 @@ class Decoder(nn.Module):
     """Token ids to logits. `__call__` reads whole rows; `prefill` and `step` read them piece by piece with a state.
 
     Rows may be padded on either side or packed with `segment_ids`; positions come from the mask or the segments
-    unless given. `embed`, `stack` and `head` are the three parts, for models that mix in vectors of their own.
+    unless given. `embed`, `run` and `head` are the three parts, for models that mix in vectors of their own.
     With `config.context_width` each row listens to a `context`, which a state keeps from the call that brings it on.
+    Distances of a relative bias count all entries of a row, unless positions are given (caches count real ones only).
     """
 
     config: DecoderShape
@@ -37,7 +39,7 @@ class Decoder(nn.Module):
 
     @property
     def receptive_field(self) -> int | None:
-        """Steps that can reach one output; None: all before it."""
+        """Steps that can reach one output; None: all before it, or all where it is not causal."""
         window = self.config.window
         return None if window is None else (window - 1) * self.config.layers + 1
 
@@ -48,6 +50,8 @@ class Decoder(nn.Module):
         if config.positions == "learned":
             entries = config.max_positions + config.position_offset
             self.places = Embed(entries, config.width, names=(None, "embed"), embedding_init=normal, dtype=dtype)
+        if config.relative_bias is not None:
+            self.relative_bias = RelativeBias(config.relative_bias, config.heads)
         if config.table_width != config.width:
             dense = partial(Linear, use_bias=False, kernel_init=normal, dtype=dtype)
             self.project_in = dense(config.width, in_names=(None,), out_names=("embed",))
@@ -83,7 +87,7 @@ class Decoder(nn.Module):
         *,
         deterministic: bool = True,
     ) -> Float[Array, "B S D"]:
-        """What the head reads: the output of the final norm (and of the map back to the table's width)."""
+        """What the head reads: the output of the final norm (and of the map back to the table's width), scaled."""
         return self.run(self.embed(ids), positions, segment_ids, mask, context, deterministic=deterministic)
 
     def hidden_states(
@@ -128,14 +132,15 @@ class Decoder(nn.Module):
         collect: bool = False,
     ) -> tuple[jax.Array, StackOutput]:
         """What the first layer reads and what the stack makes of it."""
-        self._require_context(context, len(x))
+        context = self._heard(context, len(x))
         length = x.shape[1]
         self._require_room(length)
+        bias = self._bias(jnp.arange(length)[None] if positions is None else positions)
         if positions is None:
             positions = self._positions(x, segment_ids, mask)
-        sees = visible(mask, segment_ids, self.config.window)
+        sees = visible(mask, segment_ids, self.config.window, self.config.causal)
         x, by = self._place(x, positions, deterministic)
-        return x, self.blocks(x, None, (sees, by, None, context), collect=collect, deterministic=deterministic)
+        return x, self.blocks(x, None, (sees, by, None, context, bias), collect=collect, deterministic=deterministic)
 
     def head(self, features: Float[Array, "*B D"]) -> Float[Array, "*B V"]:
         """Float32 logits from what `hidden` returns."""
@@ -152,6 +157,7 @@ class Decoder(nn.Module):
         session lasts. Without end needs a window, and positions that are no table.
         """
         config = self.config
+        require(config.causal, "causal", config.causal, "what sees later entries reads whole rows, not step by step")
         if capacity is None:
             endless = config.window is not None and config.positions != "learned"
             require(endless, "capacity", None, "a session without end needs a window and no table of positions")
@@ -195,11 +201,12 @@ class Decoder(nn.Module):
         context: Frames | None = None,
     ) -> tuple[Float[Array, "B T E"], State]:
         """`step` from vectors to what the head reads; a `context` takes the place of the one that the state keeps."""
-        if context is not None or not _listens(state):
-            self._require_context(context, len(x))
+        context = None if context is None and _listens(state) else self._heard(context, len(x))
         real = jnp.ones(x.shape[:2], bool) if mask is None else mask
-        x, by = self._place(x, state[0].positions(real), True)
-        out = self.blocks(x, state, (None, by, real, context), deterministic=True)
+        positions = state[0].positions(real)
+        bias = self._bias(positions, state[0])
+        x, by = self._place(x, positions, True)
+        out = self.blocks(x, state, (None, by, real, context, bias), deterministic=True)
         return self._finish(out.values), out.caches
 
     def reset(self, state: State, rows: Bool[Array, "B"]) -> State:
@@ -223,16 +230,29 @@ class Decoder(nn.Module):
             by = rotation(positions, config.channels, config.rope_base, config.rope_scaling, dtype)
         return self.dropout(x, deterministic=deterministic), by
 
+    def _bias(self, positions: jax.Array, cache: Any = None) -> jax.Array | None:
+        """The relative bias of entries at these positions to each other or to the slots of a cache, if there is one."""
+        if self.config.relative_bias is None:
+            return None
+        own = cache.own if isinstance(cache, CrossCache) else cache  # growing: a window goes without relative bias
+        slots = positions if own is None else jnp.broadcast_to(jnp.arange(own.capacity), (len(positions), own.capacity))
+        return self.relative_bias.bias_for(positions, slots)
+
     def _finish(self, x: jax.Array) -> jax.Array:
         x = self.final_norm(x) if self.config.final_norm else x
-        return x if self.config.table_width == self.config.width else self.project_out(x)
+        x = x if self.config.table_width == self.config.width else self.project_out(x)
+        return x if self.config.head_scale == 1.0 else x * self.config.head_scale
 
-    def _require_context(self, context: Frames | None, rows: int) -> None:
+    def _heard(self, context: Frames | None, rows: int) -> Frames | None:
+        """The context if it is the right one, with zeros in its padding: a weight of nought would keep a NaN there."""
         width = self.config.context_width
         given = None if context is None else (context.values.shape[0], context.values.shape[-1])
         wanted = None if width is None else (rows, width)
         rule = "this decoder listens to none" if width is None else f"must be {wanted}: what each row listens to"
         require(given == wanted, "context (rows, width)", given, rule)
+        if context is None:
+            return None
+        return Frames(jnp.where(context.mask[..., None], context.values, 0.0), context.mask)
 
     def _require_room(self, length: int) -> None:
         limit = self.config.max_positions

@@ -35,6 +35,7 @@ class DecoderLayer(nn.Module):
         by: Rotation | None,
         real: Bool[Array, "B T"] | None,
         context: Frames | None = None,
+        bias: Float[Array, "#B H T S"] | None = None,
         *,
         deterministic: bool,
     ) -> tuple[Float[Array, "B T D"], LayerCache | None]:
@@ -44,7 +45,7 @@ class DecoderLayer(nn.Module):
         def attended(x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
             nonlocal own
             attention = self._attention("attention")
-            y, own = attention(x, mask=mask, by=by, cache=own, real=real, deterministic=deterministic)
+            y, own = attention(x, mask=mask, bias=bias, by=by, cache=own, real=real, deterministic=deterministic)
             return drop(y)
 
         def listened(x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
@@ -77,6 +78,7 @@ class DecoderLayer(nn.Module):
             key_bias=config.key_bias,
             out_bias=config.out_bias,
             qk_norm=config.norm_epsilon if config.qk_norm else None,
+            scale=config.attention_scale,
             dropout=config.attention_dropout,
             kernel_init=nn.initializers.normal(config.init_scale),
             out_kernel_init=nn.initializers.normal(config.init_scale / math.sqrt(2 * config.layers)),

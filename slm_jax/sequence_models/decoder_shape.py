@@ -5,13 +5,18 @@ from slm_jax.core.errors import require
 from slm_jax.nn.dtypes import compute_dtype
 from slm_jax.nn.mlp import activation
 from slm_jax.nn.positions import RopeScaling
+from slm_jax.nn.relative_bias import RelativeBiasConfig
 
 POSITIONS = ("none", "sinusoidal", "learned", "rope")
 
 
 class DecoderShape(Config):
-    """A causal transformer over one stream of token ids, which may listen to a context.
+    """A transformer over one stream of token ids, which may listen to a context.
 
+    Attention
+        With `causal` False every entry sees all real ones: an encoder, which reads whole rows and never steps.
+        `window` limits a causal one to the last steps. `attention_scale` of the scores is `1 / sqrt(head_width)`
+        unless given (T5: 1).
     Widths
         `kv_heads` and `head_width` default to `heads` and `width / heads`; `embed_width`, when it differs from
         `width`, puts a bias-free map before the stack and one after it (OPT-350M). With `context_width` each layer
@@ -21,10 +26,13 @@ class DecoderShape(Config):
         "post" (after the sum); `final_norm` adds one after the last layer.
     Positions
         "learned" and "sinusoidal" add a vector, at index position + `position_offset`; "rope" turns queries and keys.
-        `max_positions` bounds the length (None: no bound, not for "learned").
+        `max_positions` bounds the length (None: no bound, not for "learned"). `relative_bias` adds a learnt number by
+        distance to the scores of self-attention, from one table for all layers.
+    Head
+        The rows of the token table where `tied_head`, else a matrix of its own; it reads features times `head_scale`.
     Running
-        `unroll` True, False or "auto" and `remat` are those of `nn.stack`; `window` limits attention to the last
-        steps; `dtype` is the compute dtype, while parameters and logits are float32.
+        `unroll` True, False or "auto" and `remat` are those of `nn.stack`; `dtype` is the compute dtype, while
+        parameters and logits are float32.
     """
 
     vocabulary: int
@@ -52,8 +60,12 @@ class DecoderShape(Config):
     max_positions: int | None = None
     rope_base: float = 10_000.0
     rope_scaling: RopeScaling | None = None
+    relative_bias: RelativeBiasConfig | None = None
+    attention_scale: float | None = None
+    causal: bool = True
     embed_scale: float = 1.0
     tied_head: bool = True
+    head_scale: float = 1.0
     dropout: float = 0.0
     attention_dropout: float = 0.0
     activation_dropout: float = 0.0
@@ -78,6 +90,10 @@ class DecoderShape(Config):
         even = self.positions != "rope" or self.channels % 2 == 0
         require(even, "head_width", self.channels, "must be even for rotary positions")
         require(self.window is None or self.window >= 1, "window", self.window, "must be at least 1")
+        plain = self.causal and self.relative_bias is None
+        require(self.window is None or plain, "window", self.window, "goes with causal attention without relative bias")
+        one_sided = self.relative_bias is None or self.relative_bias.bidirectional != self.causal
+        require(one_sided, "relative_bias.bidirectional", self.causal, "must be False where attention is causal")
         for name in ("dropout", "attention_dropout", "activation_dropout"):
             require(0.0 <= getattr(self, name) < 1.0, name, getattr(self, name), "must lie in [0, 1)")
         activation(self.activation)

@@ -36,6 +36,13 @@ QWEN2 = {
 }
 """size -> layers, width, heads, kv_heads, hidden, vocabulary, tied (Yang et al. 2024; Qwen2.5 has the same shapes)."""
 
+MISTRAL = {
+    "7b": (32000, 10_000.0, 4096),
+    "7b-v0.2": (32000, 1_000_000.0, None),
+    "7b-v0.3": (32768, 1_000_000.0, None),
+}
+"""size -> vocabulary, rope base, window; all else is one (Jiang et al. 2023; `mistralai/Mistral-7B-v0.*`)."""
+
 
 def gpt2(size: str = "small", **changes: Any) -> DecoderConfig:
     """GPT-2: learned positions, pre-norm, tanh GELU, tied head."""
@@ -116,6 +123,13 @@ def qwen2(size: str = "0.5b", **changes: Any) -> DecoderConfig:
         tied_head=tied,
     )
     return config.replace(**changes)
+
+
+def mistral(size: str = "7b", **changes: Any) -> DecoderConfig:
+    """Mistral: a LLaMA of four query heads to a key head, the first with a sliding window."""
+    vocabulary, base, window = _shape("mistral", MISTRAL, size)
+    config = llama("7b", vocabulary=vocabulary, kv_heads=8, hidden=14336, norm_epsilon=1e-5, rope_base=base)
+    return config.replace(**{"window": window, **changes})
 
 
 def gslm_transformer_lm_big(units: int = 100, **changes: Any) -> DecoderConfig:

@@ -2,6 +2,8 @@
 
 Unit speech LM     speech in, speech out, over one stream of units      (`serving.unit_speech_lm`)
 Transcriber        speech in, its words out: Whisper as a system        (`serving.transcriber`)
+Whisper's tasks    a clip and what is asked of it in, words out         (`serving.task_whisper`)
+Whisper's reader   what both share                                      (`serving.whisper_reader`)
 Speech-aware LM    speech and words in, words out               (`serving.speech_aware`)
 Session            token streams step by step: rows start, rest, stop   (`serving.session`)
 Hearing            what a system asks of conversations and waveforms    (`serving.hearing`)

@@ -3,18 +3,22 @@
 import dataclasses
 from collections.abc import Sequence
 from functools import partial
+from itertools import chain
 from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
-from slm_jax.assemblies.speech_aware_lm import SpeechAwareLM, splice
+from slm_jax.assemblies.speech_aware_lm import SpeechAwareLM
+from slm_jax.assemblies.unit_sequences import UnitSequences
 from slm_jax.audio.files import resample
 from slm_jax.core.config import Config
 from slm_jax.core.contracts import Batch, Reply
+from slm_jax.core.errors import UserError
 from slm_jax.core.messages import Conversation, Message, Speech, Text
+from slm_jax.core.types import Frames
 from slm_jax.data.examples.speech_prompts import PromptLayout, SpeechPromptExample, stacked
 from slm_jax.data.examples.speech_tasks import SpeechTaskConfig
 from slm_jax.generation.beam import BeamConfig, beam_search
@@ -22,6 +26,8 @@ from slm_jax.generation.decode import generate
 from slm_jax.generation.prompts import round_up, row_keys
 from slm_jax.generation.sampling import SamplingConfig
 from slm_jax.nn.lora import LoRAModel
+from slm_jax.objectives.answers import read_rows
+from slm_jax.sequence_models.encoder_decoder import START
 from slm_jax.serving.hearing import checked, require_readable
 from slm_jax.text.templates import clips_of
 
@@ -34,10 +40,13 @@ LENGTH = 32
 class AnswerDecoding(Config):
     """How replies are drawn; 0 for `temperature` takes the likeliest word. `beams` above 1 follow that many replies.
 
-    `lora`: how much LoRA counts, 1 as trained (SALMONN lowers it so that the text model's own abilities come back).
+    A reply has `min_new` ids at least and `max_new` at most. `repetition_penalty` is for what the reply itself says.
+    `lora`: how much LoRA counts, 1 as much as in training (SALMONN lowers it so that the text model's own abilities
+    come back).
     """
 
     max_new: int = 64
+    min_new: int = 0
     temperature: float = 0.0
     top_k: int | None = None
     top_p: float | None = None
@@ -49,7 +58,7 @@ class AnswerDecoding(Config):
     @property
     def sampling(self) -> SamplingConfig:
         """The part that draws."""
-        names = ("max_new", "temperature", "top_k", "top_p", "repetition_penalty")
+        names = ("max_new", "min_new", "temperature", "top_k", "top_p", "repetition_penalty")
         return SamplingConfig(**{name: getattr(self, name) for name in names})
 
     @property
@@ -60,13 +69,17 @@ class AnswerDecoding(Config):
 
 @dataclasses.dataclass(frozen=True)
 class SpeechAwareSystem:
-    """A trained model with the layout of its prompts. `variables`: all of them, frozen parts too."""
+    """A trained model with the layout of its prompts. `variables`: all of them, frozen parts too.
+
+    `units`: what makes units of clips, where the model reads these.
+    """
 
     model: SpeechAwareLM | LoRAModel
     variables: Any
     layout: PromptLayout
     rate_hz: int = 16_000
     decoding: AnswerDecoding = AnswerDecoding()  # noqa: RUF009  # frozen
+    units: UnitSequences | None = None
 
     reads: ClassVar[frozenset[str]] = frozenset({"speech", "text"})
     writes: ClassVar[frozenset[str]] = frozenset({"text"})
@@ -84,7 +97,7 @@ class SpeechAwareSystem:
         keys = row_keys(key, len(conversations)) if conversations else key
         for start in range(0, len(conversations), ROWS):
             rows = slice(start, start + ROWS)
-            found += self._replies(conversations[rows], how, keys[rows])
+            found += self._replies(conversations[rows], start, how, keys[rows])
         return found
 
     def log_prob(self, conversations: Sequence[Conversation]) -> list[np.ndarray]:
@@ -92,51 +105,70 @@ class SpeechAwareSystem:
         require_readable(conversations, self.reads)
         found = []
         for start in range(0, len(conversations), ROWS):
-            batch = self._batch(conversations[start : start + ROWS], answered=True)
-            log_probs = np.asarray(_log_probs(self.model, self.variables, batch))
-            counted = batch["target_weight"][:, 1:] > 0
-            found += [row[real] for row, real in zip(log_probs, counted, strict=True)]
+            batch = self._batch(conversations[start : start + ROWS], start, answered=True)
+            longest = round_up(int((batch["target_weight"] > 0).sum(1).max()), LENGTH)
+            rows = _log_probs(self._weighed(self.decoding.lora), longest, self.variables, batch)
+            found += [row[answer] for row, answer in zip(*map(np.asarray, rows), strict=True)]
         return found
 
-    def _replies(self, conversations: Sequence[Conversation], how: AnswerDecoding, keys: jax.Array) -> list[Reply]:
+    def _replies(
+        self, conversations: Sequence[Conversation], first: int, how: AnswerDecoding, keys: jax.Array
+    ) -> list[Reply]:
         model = self._weighed(how.lora)
-        batch = self._batch(conversations, answered=False)
-        x = np.asarray(_vectors(model, self.variables, batch))
+        batch = self._batch(conversations, first, answered=False)
+        prompts, mask, context = _begun(model, _read(model, self.variables, batch))
         sampling = how.sampling.replace(end=self.layout.end_id)
         if how.beams > 1:
-            beams = beam_search(model, self.variables, x, batch["mask"], sampling, how.beam)
+            beams = beam_search(model, self.variables, prompts, mask, sampling, how.beam, context=context)
             fields = map(np.asarray, (beams.ids, beams.mask, beams.scores))
             return [self._best(*row) for row in zip(*fields, strict=True)]
-        made = generate(model, self.variables, x, batch["mask"], keys, sampling)
+        made = generate(model, self.variables, prompts, mask, keys, sampling, context=context)
         return [self._reply(*row) for row in zip(*map(np.asarray, (made.ids, made.mask, made.log_probs)), strict=True)]
 
     def _weighed(self, lora: float) -> SpeechAwareLM | LoRAModel:
-        """The model with LoRA counted so much."""
+        """The model with LoRA counted so many times as in training."""
         if not isinstance(self.model, LoRAModel) or lora == 1.0:
             return self.model
-        return self.model.at(**{config.name: lora for config in self.model.configs})
+        trained = dict(self.model.factors or ((config.name, 1.0) for config in self.model.configs))
+        return self.model.at(**{name: lora * factor for name, factor in trained.items()})
 
-    def _batch(self, conversations: Sequence[Conversation], answered: bool) -> Batch:
-        """Rows of few shapes."""
-        said = [self._at_rate(one) for one in conversations]
-        entries = [self.layout.entries(one, answered) for one in said]
-        clips = [clip for one in said for clip in clips_of(one)]
+    def _batch(self, conversations: Sequence[Conversation], first: int, answered: bool) -> Batch:
+        """Rows of few shapes; `first`: number of the first conversation, for people."""
+        said = [self._at_rate(one, f"conversation {place}") for place, one in enumerate(conversations, first)]
+        layout = dataclasses.replace(self.layout, targets="answers")
+        clips = [self._heard(one, f"conversation {place}") for place, one in enumerate(said, first)]
+        lengths = [[len(clip) for clip in own] for own in clips]
+        entries = [layout.entries(one, answered, own) for one, own in zip(said, lengths, strict=True)]
+        longest = round_up(max([1, *chain(*lengths)]), self.rate_hz if self.units is None else LENGTH)
+        written = max(1, *(int(one.learnt.sum()) for one in entries))
         example = SpeechPromptExample(
-            layout=self.layout,
+            layout=layout,
             task=SpeechTaskConfig(),
             rate_hz=self.rate_hz,
-            clip=round_up(max([len(clip.samples) for clip in clips] or [1]), self.rate_hz),
+            clip=longest if layout.window is None else min(longest, layout.window),
             length=round_up(max(len(one.ids) for one in entries), LENGTH),
-            clips=max([len(clips_of(one)) for one in said] or [1]) or 1,
+            clips=max(1, *map(len, clips)),
+            dtype="float32" if self.units is None else "int32",
+            written=round_up(written, LENGTH) if self.model.config.answers_apart else None,
         )
-        rows = [{**example.samples(one), **example.row(own)} for one, own in zip(said, entries, strict=True)]
+        rows = [{**example.padded(one), **example.row(own)} for one, own in zip(clips, entries, strict=True)]
         return stacked(rows)
 
-    def _at_rate(self, conversation: Conversation) -> Conversation:
+    def _heard(self, conversation: Conversation, name: str) -> list[np.ndarray]:
+        """What encoders read of the clips: samples, or units."""
+        samples = [clip.samples for clip in clips_of(conversation)]
+        if self.units is None:
+            return samples
+        try:
+            return self.units.of_clips(samples)
+        except UserError as error:
+            raise UserError(f"{name}: {error}") from error
+
+    def _at_rate(self, conversation: Conversation, name: str) -> Conversation:
         def part(part: Speech | Text) -> Speech | Text:
             if isinstance(part, Text):
                 return part
-            samples = checked(part.samples, "samples")
+            samples = checked(part.samples, f"{name}: samples")
             return Speech(resample(samples, part.rate_hz, self.rate_hz), self.rate_hz)
 
         return tuple(Message(message.role, tuple(map(part, message.parts))) for message in conversation)
@@ -156,24 +188,33 @@ class SpeechAwareSystem:
 
 
 @partial(jax.jit, static_argnums=0)
-def _vectors(model: Any, variables: Any, batch: Batch) -> Float[Array, "B S D"]:
-    """What the language model reads."""
+def _read(model: Any, variables: Any, batch: Batch) -> Frames:
+    """What the language model reads, or what the encoder of an encoder-decoder makes of it."""
 
-    def read(model: SpeechAwareLM) -> Float[Array, "B S D"]:
+    def read(model: SpeechAwareLM) -> Frames:
         speech = model.speech(model.heard(batch["samples"], batch["sample_mask"]))
-        return splice(model.embed(batch["ids"]), speech.values, batch["speech_at"])
+        read = model.vectors(batch["ids"], speech, batch["speech_at"], batch["mask"])
+        return model.listened(read) if model.config.answers_apart else read
 
     return model.apply(variables, method=read)
 
 
-@partial(jax.jit, static_argnums=0)
-def _log_probs(model: Any, variables: Any, batch: Batch) -> Float[Array, "B T"]:
-    """Of each entry but the first, given those before it."""
+def _begun(model: Any, read: Frames) -> tuple[Any, Any, Frames | None]:
+    """Prompts, their mask, and what is listened to beside them."""
+    if not model.config.answers_apart:
+        return read.values, read.mask, None
+    prompts = np.full((len(read.mask), 1), START, np.int32)
+    return prompts, np.ones(prompts.shape, bool), read
 
-    def read(model: SpeechAwareLM) -> Float[Array, "B S V"]:
-        args = (batch[name] for name in ("samples", "sample_mask", "ids", "speech_at", "mask"))
-        return model(*args)
 
-    logits = model.apply(variables, method=read)[:, :-1]
-    targets = jnp.asarray(batch["ids"])[:, 1:, None]
-    return jnp.take_along_axis(jax.nn.log_softmax(logits, axis=-1), targets, axis=-1)[..., 0]
+@partial(jax.jit, static_argnums=(0, 1))
+def _log_probs(
+    model: Any, longest: int, variables: Any, batch: Batch
+) -> tuple[Float[Array, "B T"], Bool[Array, "B T"]]:
+    """ln p of what is answered, up to `longest` ids of each row: only there are the logits made."""
+    features, targets, counted = model.apply(variables, batch, method=read_rows)
+    places = jnp.argsort(counted == 0, axis=1, stable=True)[:, :longest]
+    targets, counted = (jnp.take_along_axis(x, places, axis=1) for x in (targets, counted))
+    features = jnp.take_along_axis(features, places[..., None], axis=1)
+    log_probs = jax.nn.log_softmax(model.apply(variables, features, method="head"), axis=-1)
+    return jnp.take_along_axis(log_probs, targets[..., None], axis=-1)[..., 0], counted > 0

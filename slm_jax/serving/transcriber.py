@@ -8,7 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from slm_jax.assemblies.whisper import Whisper, WhisperConfig
 from slm_jax.audio.windows import quiet_windows
@@ -17,16 +17,13 @@ from slm_jax.core.contracts import Reply
 from slm_jax.core.errors import UserError, require
 from slm_jax.core.messages import Conversation, Message, Text
 from slm_jax.core.types import Frames
-from slm_jax.generation.beam import BeamConfig, beam_search
-from slm_jax.generation.prompts import round_up
-from slm_jax.generation.rules import Rules, rules_of
-from slm_jax.generation.sampling import SamplingConfig
+from slm_jax.generation.beam import BeamConfig
 from slm_jax.interop.parts import existing, open_source
 from slm_jax.nn.dtypes import compute_dtype
 from slm_jax.serving.hearing import checked, only_clips, require_readable
+from slm_jax.serving.whisper_reader import RATE_HZ, WhisperReader
 from slm_jax.text.whisper_tokens import TASKS, WhisperTokens
 
-RATE_HZ = 16_000
 SILENCE_S = 1.0
 """Behind a clip that a trimming encoder hears: without an end Whisper says the same again until it has no room."""
 
@@ -59,7 +56,7 @@ class Transcript(NamedTuple):
     windows: tuple[tuple[float, float, str], ...]
 
 
-class Transcriber:
+class Transcriber(WhisperReader):
     """A Whisper model with its tokens.
 
     Recordings longer than a window are cut where it is quiet and written down window by window. What a row gets does
@@ -75,7 +72,8 @@ class Transcriber:
     ) -> None:
         rows, told = config.decoder.vocabulary, tokens.tokenizer.size
         require(rows >= told, "tokenizer", f"{told} tokens", f"the table of the decoder has {rows} rows")
-        self.model, self.params, self.tokens, self.decoding = config.make(), params, tokens, decoding
+        super().__init__(config, params, tokens.end, tokens.never, tokens.not_first, SILENCE_S)
+        self.tokens, self.decoding = tokens, decoding
 
     def respond(
         self, conversations: Sequence[Conversation], decoding: Transcription | None, key: jax.Array
@@ -101,7 +99,7 @@ class Transcriber:
         words: list[str] = []
         for start in range(0, len(windows), how.rows):
             places, some = zip(*windows[start : start + how.rows], strict=True)
-            context = self._heard(some, how.rows)
+            context = self.heard(some, how.rows)
             if not languages.keys() >= set(places):
                 for place, language in zip(places, self._languages(context), strict=False):
                     languages.setdefault(place, language)
@@ -115,26 +113,12 @@ class Transcriber:
     def _room(self, how: Transcription) -> int:
         """Tokens that may follow a prefix."""
         prefix = self.tokens.prefix(how.language or self.tokens.any_language, how.task)
-        room = (self.model.config.decoder.max_positions or 0) - len(prefix)
-        require((how.max_new or 1) <= room, "max_new", how.max_new, f"the decoder has room for {room}")
-        return how.max_new or room
+        return self.room(prefix, how.max_new)
 
     def _words(self, context: Frames, languages: list[str], how: Transcription, room: int) -> list[str]:
         """What is said in the first rows of `context`, one for each of the languages."""
-        prefixes = np.array([self.tokens.prefix(language, how.task) for language in languages], np.int32)
-        filled = _filled(prefixes, len(context.mask))
-        made = beam_search(
-            self.model.config.decoder.make(),
-            self.params["decoder"],
-            filled,
-            np.ones(filled.shape, bool),
-            SamplingConfig(max_new=room, temperature=0.0),
-            how.beam,
-            rules=self._rules(filled.shape[1]),
-            context=context,
-        )
-        best = zip(np.asarray(made.ids[:, 0]), np.asarray(made.mask[:, 0]), strict=True)
-        return [self.tokens.decode(ids[real].tolist()) for ids, real in best][: len(languages)]
+        prefixes = [self.tokens.prefix(language, how.task) for language in languages]
+        return [self.tokens.decode(said.ids[0].tolist()) for said in self.said(context, prefixes, room, how.beam)]
 
     def _languages(self, context: Frames) -> list[str]:
         """Which language the decoder takes each row for."""
@@ -143,26 +127,6 @@ class Transcriber:
         known = np.array(sorted(self.tokens.languages.values()))
         logits = np.asarray(_first_logits(self.model, self.params, context, self.tokens.start))
         return [self.tokens.language_of(int(number)) for number in known[logits[:, known].argmax(-1)]]
-
-    def _heard(self, clips: Sequence[np.ndarray], rows: int) -> Frames:
-        """What the encoder makes of some clips, and of the last one again up to one of few numbers of rows."""
-        encoder = self.model.config.encoder
-        behind = round(SILENCE_S * RATE_HZ) if encoder.trim else encoder.window
-        heard = np.array([min(len(clip) + behind, encoder.window) for clip in clips])
-        length = min(round_up(int(heard.max()), RATE_HZ), encoder.window)
-        samples = np.stack([np.pad(clip, (0, length - len(clip))) for clip in clips])
-        mask = np.arange(length) < heard[:, None]
-        count = min(_rounded(len(clips)), rows)
-        return _encoded(self.model, self.params, _filled(samples, count), _filled(mask, count))
-
-    def _rules(self, prefix: int) -> Rules:
-        """What may be said: after a prefix of so many ids, `not_first` is kept back for one step."""
-        vocabulary = self.model.config.decoder.vocabulary
-        always = rules_of(SamplingConfig(end=self.tokens.end, forbidden=self.tokens.never), (vocabulary,))
-        legal = np.ones((1, 1, vocabulary), bool) if always.legal is None else np.asarray(always.legal)
-        first = legal.copy()
-        first[..., list(self.tokens.not_first)] = False
-        return Rules(np.concatenate([legal] * prefix + [first, legal]), always.ends)
 
 
 def load_transcriber(
@@ -181,11 +145,6 @@ def load_transcriber(
     return Transcriber(config, params, tokens, decoding)
 
 
-@partial(jax.jit, static_argnums=0)
-def _encoded(model: Whisper, params: Any, samples: Float[Array, "B N"], mask: Bool[Array, "B N"]) -> Frames:
-    return model.apply({"params": params}, samples, mask, method="encode")
-
-
 @partial(jax.jit, static_argnums=(0, 3))
 def _first_logits(model: Whisper, params: Any, context: Frames, start: int) -> Float[Array, "B V"]:
     """Of what follows the first token."""
@@ -195,17 +154,6 @@ def _first_logits(model: Whisper, params: Any, context: Frames, start: int) -> F
         return model.decoder(ids, context=context)[:, 0]
 
     return model.apply({"params": params}, method=read)
-
-
-def _rounded(rows: int) -> int:
-    """The next power of two, or three quarters of it: few programs are compiled, and at most a third is for nothing."""
-    power = 1 << (rows - 1).bit_length()
-    return 3 * power // 4 if power >= 4 and 3 * power // 4 >= rows else power
-
-
-def _filled(rows: np.ndarray, count: int) -> np.ndarray:
-    """The rows, and the last one again until there are `count`."""
-    return np.concatenate([rows, np.repeat(rows[-1:], count - len(rows), axis=0)])
 
 
 def _transcript(clip: np.ndarray, cuts: list[tuple[int, int]], words: list[str], language: str) -> Transcript:

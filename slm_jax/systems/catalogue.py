@@ -6,17 +6,19 @@ import pkgutil
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
 import slm_jax.systems as systems
 from slm_jax.core.config import content_hash
 from slm_jax.core.errors import UserError, nearest, require
-from slm_jax.core.trees import count_parameters
+from slm_jax.core.trees import count_parameters, partition
+from slm_jax.parallel.sharding import unbox
 from slm_jax.systems.card import KINDS, SystemCard
 from slm_jax.training.gradient_stage import GradientStageConfig, Outline
 from slm_jax.training.stages import RunConfig, StageConfig
+from slm_jax.training.step import trained_leaves
 
 ROOT = Path(__file__).parents[2]
 """Where kept plans and figures lie in a checkout; an installed package has none."""
@@ -74,17 +76,36 @@ def entries(sizes: bool = True) -> Iterator[dict[str, Any]]:
         }
 
 
+class Count(NamedTuple):
+    """Parameters of the model of a stage, frozen parts among them, and how many of them it trains."""
+
+    all: int
+    trained: int
+
+
 def described(config: RunConfig) -> dict[str, Any]:
-    """The stages of a run, and the parameters of each that trains by gradient."""
+    """The stages of a run, the `parameters` of each that trains by gradient, and how many of them are `trained`."""
     counts = {stage.name: stage_parameters(config, stage) for stage in config.stages}
-    return {"stages": list(counts), "parameters": {name: count for name, count in counts.items() if count}}
+    return {
+        "stages": list(counts),
+        "parameters": {name: count.all for name, count in counts.items() if count.all},
+        "trained": {name: count.trained for name, count in counts.items() if count.all},
+    }
 
 
-def stage_parameters(config: RunConfig, stage: Any) -> int:
-    """Parameters of a stage, 0 where it has none; nothing is drawn."""
+def stage_parameters(config: RunConfig, stage: Any) -> Count:
+    """Counts of a stage, 0 where it has no parameters; nothing is drawn.
+
+    Parameters are the collection `params`, frozen parts from elsewhere and what players own in other collections
+    (LoRA); averages that are counted are none.
+    """
     if not isinstance(stage, GradientStageConfig):
-        return 0
-    return count_parameters(outlined(config, stage)[1]["params"])
+        return Count(0, 0)
+    outline, boxed = outlined(config, stage)
+    variables = unbox(boxed)
+    owned, rest = partition(variables, trained_leaves(outline.players))
+    trained = count_parameters(owned)
+    return Count(trained + count_parameters(rest["params"]) + count_parameters(outline.frozen), trained)
 
 
 def outlined(config: RunConfig, stage: GradientStageConfig) -> tuple[Outline, Any]:

@@ -4,6 +4,9 @@ Vocabulary  one id space: specials first, then named ranges                     
             a text table with units, specials and tags after it         (`text.expanded_vocabulary`)
 Tokenizers  bytes, characters, a `tokenizers` JSON file                         (`text.tokenizers`)
             specials and plain text in the ids of one model             (`text.marked_tokens`)
+            byte pairs learnt from texts                                (`text.learnt_tokens`)
 Templates   how a conversation is put to a text model                       (`text.templates`)
+            tasks as rows of tags                                       (`text.task_tags`)
 Whisper     what its decoder is told before the words                           (`text.whisper_tokens`)
+            specifiers of tasks, or instructions, before its answers    (`text.task_prompts`)
 """

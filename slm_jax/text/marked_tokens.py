@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from slm_jax.text.vocabulary import Vocabulary
 SPECIALS = ("<pad>", "<s>", "</s>")
 
 
+@runtime_checkable
 class MarkedTokens(Protocol):
     """Text to the ids of a language model's table and back.
 
@@ -26,6 +27,19 @@ class MarkedTokens(Protocol):
     def encode_marked(self, text: str) -> list[int]: ...
     def decode(self, ids: Sequence[int]) -> str: ...
     def special(self, name: str) -> int: ...
+
+
+def encode_together(tokens: MarkedTokens, texts: Sequence[tuple[str, bool]]) -> list[int]:
+    """Ids of neighbouring texts as of one, special tokens counting in those that are marks: (text, is it a mark?).
+
+    Sub-words reach over the border of a mark and of words, as they do where a template is filled in and read whole. A
+    special token that words spell stays words; then each text is read apart from the others.
+    """
+    words = [text for text, is_mark in texts if not is_mark]
+    if all(tokens.encode_marked(text) == tokens.encode(text) for text in words):
+        return tokens.encode_marked("".join(text for text, _ in texts))
+    apart = (tokens.encode_marked(text) if is_mark else tokens.encode(text) for text, is_mark in texts)
+    return [token for ids in apart for token in ids]
 
 
 class SpecialsConfig(Config):

@@ -6,7 +6,6 @@ touch it. An utterance is one word: merges never reach from one utterance into t
 
 import json
 from collections.abc import Iterable
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int
@@ -14,6 +13,7 @@ from tokenizers import Tokenizer, models, trainers
 
 from slm_jax.core.config import content_hash
 from slm_jax.core.errors import UserError, require
+from slm_jax.core.paths import Place, as_path
 
 FORMAT_VERSION = 1
 _PLANES = ((0xF0000, 0xFFFFE), (0x100000, 0x10FFFE))  # private use; first and one past the last usable character
@@ -85,15 +85,15 @@ class UnitBPE:
         """How many units each token stands for."""
         return self._lengths.copy()
 
-    def save(self, path: str | Path) -> None:
+    def save(self, path: Place) -> None:
         """Write all of it as one JSON file."""
-        Path(path).write_text(json.dumps(self._to_json()))
+        as_path(path).write_text(json.dumps(self._to_json()), encoding="utf-8")
 
     @classmethod
-    def load(cls, path: str | Path) -> "UnitBPE":
+    def load(cls, path: Place) -> "UnitBPE":
         """Read what `save` wrote; raises `UserError` for another kind of file."""
         try:
-            data = json.loads(Path(path).read_text())
+            data = json.loads(as_path(path).read_text(encoding="utf-8"))
             require(data["format"] == FORMAT_VERSION, "format", data["format"], f"this version reads {FORMAT_VERSION}")
             return cls(data["units"], Tokenizer.from_str(json.dumps(data["tokenizer"])))
         except (ValueError, KeyError, TypeError) as error:

@@ -41,9 +41,10 @@ class GroupConfig(Config):
 class OptimizerConfig(Config):
     """One optimizer with its schedule.
 
-    The rate rises linearly from 0 over `warmup_steps` and then follows `schedule` down to `learning_rate *
-    final_fraction` at the last step (`constant` stays; `inverse_sqrt` falls with the root of the step and ignores
-    `final_fraction`). `weight_decay` is decoupled, multiplied by the rate, and spares the paths that the regular
+    The rate rises linearly from `learning_rate * start_fraction` over `warmup_steps`, stays for `hold_steps` and then
+    follows `schedule` down to `learning_rate * final_fraction` at the last step (`constant` stays; `inverse_sqrt` falls
+    with the root of the step and ignores `final_fraction`). fairseq's tri-stage schedule is `exponential` with all
+    three. `weight_decay` is decoupled, multiplied by the rate, and spares the paths that the regular
     expression `no_decay` matches: biases and norms. `clip` bounds the global norm of the gradients of the player.
     `groups`: leaves with other rates or decays; a leaf belongs to the first one that matches it.
     """
@@ -52,6 +53,8 @@ class OptimizerConfig(Config):
     learning_rate: float = 3e-4
     schedule: Literal["constant", "cosine", "inverse_sqrt", "linear", "polynomial", "exponential"] = "cosine"
     warmup_steps: int = 0
+    start_fraction: float = 0.0
+    hold_steps: int = 0
     final_fraction: float = 0.0
     power: float = 2.0
     betas: tuple[float, float] = (0.9, 0.999)
@@ -66,8 +69,10 @@ class OptimizerConfig(Config):
         require(self.name in NAMES, "optimizer.name", self.name, f"must be one of {NAMES}")
         require(self.schedule in SCHEDULES, "optimizer.schedule", self.schedule, f"must be one of {SCHEDULES}")
         require(self.learning_rate > 0, "optimizer.learning_rate", self.learning_rate, "must be above 0")
-        require(self.warmup_steps >= 0, "optimizer.warmup_steps", self.warmup_steps, "must be at least 0")
-        require(0 <= self.final_fraction <= 1, "optimizer.final_fraction", self.final_fraction, "must be in 0..1")
+        for name in ("warmup_steps", "hold_steps"):
+            require(getattr(self, name) >= 0, f"optimizer.{name}", getattr(self, name), "must be at least 0")
+        for name in ("start_fraction", "final_fraction"):
+            require(0 <= getattr(self, name) <= 1, f"optimizer.{name}", getattr(self, name), "must be in 0..1")
         require(all(0 <= b < 1 for b in self.betas), "optimizer.betas", self.betas, "each must be in [0, 1)")
         require(self.weight_decay >= 0, "optimizer.weight_decay", self.weight_decay, "must be at least 0")
         require(self.clip is None or self.clip > 0, "optimizer.clip", self.clip, "must be None or above 0")
@@ -78,13 +83,17 @@ class OptimizerConfig(Config):
 
     def schedule_for(self, total_steps: int) -> optax.Schedule:
         """Update number -> learning rate, for `total_steps` updates; a run shorter than its warm-up only rises."""
-        after = self._after_warmup(max(1, total_steps - self.warmup_steps))
-        if self.warmup_steps == 0:
-            return after
-        warmup = optax.linear_schedule(0.0, self.learning_rate, self.warmup_steps)
-        return optax.join_schedules([warmup, after], [self.warmup_steps])
+        peak, risen = self.learning_rate, self.warmup_steps
+        falls = risen + self.hold_steps
+        pieces = [self._falling(max(1, total_steps - falls))]
+        if self.hold_steps:
+            pieces.insert(0, optax.constant_schedule(peak))
+        if risen:
+            pieces.insert(0, optax.linear_schedule(peak * self.start_fraction, peak, risen))
+        borders = [*([risen] if risen else []), *([falls] if self.hold_steps else [])]
+        return optax.join_schedules(pieces, borders) if borders else pieces[0]
 
-    def _after_warmup(self, steps: int) -> optax.Schedule:
+    def _falling(self, steps: int) -> optax.Schedule:
         peak, floor = self.learning_rate, self.learning_rate * self.final_fraction
         if self.schedule == "constant":
             return optax.constant_schedule(peak)

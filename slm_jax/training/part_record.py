@@ -52,11 +52,19 @@ class Parts:
         return self._placed([source for source in self.sources if not source.frozen]).get("params", {})
 
     def handed_on(self, frozen: Any, start_from: Any) -> tuple[Any, Any]:
-        """What training is handed: `frozen` with the frozen parts in it, and where it starts."""
+        """What training is handed: `frozen` with the frozen parts in it, and where it starts.
+
+        What a plan starts from itself counts before the parts that are trained on.
+        """
         if any(not source.frozen for source in self.sources):
-            require(start_from is None, "start_from", "given", "a plan whose parts are trained on starts from them")
-            start_from = self.start
+            own = start_from
+            start_from = self.start if own is None else lambda: self._start_with(own)
         return joined(frozen or {}, self.frozen), start_from
+
+    def _start_with(self, own: Any) -> dict[str, Any]:
+        given = own() if callable(own) else own
+        kept = {name: tree for name, tree in self.start().items() if name not in given["params"]}
+        return {**given, "params": {**kept, **given["params"]}}
 
     @property
     def artifacts(self) -> list[str]:

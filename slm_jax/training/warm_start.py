@@ -113,7 +113,8 @@ def agreed(found: DecoderConfig, wanted: DecoderConfig | None, vocabulary: int, 
             f"start_from {source!r} holds a model of another shape (config -> weights): {lines}. "
             "Set model to None in the config to take the shape from the folder"
         )
-    own = {name: getattr(wanted, name) for name in (*TRAINING, *RUNNING, "max_positions")}
+    names = (name for name in (*TRAINING, *RUNNING, "max_positions") if hasattr(wanted, name))
+    own = {name: getattr(wanted, name) for name in names}
     return found.replace(**{**own, "vocabulary": vocabulary})
 
 

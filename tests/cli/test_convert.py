@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from slm_jax.checkpoints.manager import Checkpoints
-from slm_jax.checkpoints.model_folder import load_model, read_meta
+from slm_jax.checkpoints.model_folder import load_model, read_meta, save_model
 from slm_jax.cli.main import main
 from slm_jax.data.pipeline import PipelineConfig
 from slm_jax.interop.families import family_for
@@ -272,3 +272,13 @@ def test_a_broken_checkpoint_is_one_error_and_leaves_nothing(hub, capfd, tmp_pat
     assert code == 2
     assert err.count("error: ") == 1 and message in err and "Traceback" not in err, err
     assert [path.name for path in tmp_path.iterdir()] == ["hub"]
+
+
+def test_weights_that_nobody_trained_need_a_word(tmp_path, capfd):
+    params = drawn(CONFIG)
+    params["tokens"]["embedding"] = 0 * params["tokens"]["embedding"]
+    save_model(tmp_path / "ours", CONFIG, params)
+    code, _, told = typed(capfd, tmp_path / "ours", tmp_path / "hub")
+    assert code == 2 and "'model.embed_tokens.weight' of shape [23, 12] is all zero" in told and "--unchecked" in told
+    assert not (tmp_path / "hub").exists()
+    assert typed(capfd, tmp_path / "ours", tmp_path / "hub", "--unchecked")[0] == 0

@@ -28,6 +28,21 @@ def test_every_size_is_a_config_with_stages_and_counts(found):
     assert sizes["7b"] == 6_480_400_384
 
 
+def test_what_is_trained_is_told_where_it_is_not_all(found):
+    about = {entry["name"]: entry["sizes"] for entry in found}
+    lm = about["twist"]["7b"]
+    assert lm["trained"]["lm"] == lm["parameters"]["lm"]
+    durations = about["gslm"]["tiny"]  # a vocoder that stays as it is stands around them
+    assert 0 < durations["trained"]["durations"] < durations["parameters"]["durations"]
+    salmonn = about["salmonn"]["13b"]  # parts from elsewhere, and LoRA in a collection of its own
+    assert (salmonn["parameters"]["activation"], salmonn["trained"]["activation"]) == (13_776_303_984, 33_332_992)
+    rows = systems.markdown(found).splitlines()
+    assert "7b (6.48 B), 13b (12.7 B)" in rows[3]
+    assert "13b (13.8 B, 33.3 M trained)" in next(row for row in rows if "`salmonn`" in row)
+    listed = systems.rows(next(entry for entry in found if entry["name"] == "wavprompt"))
+    assert listed[-1][-1] == "answers 224 M (99.1 M trained)"
+
+
 def test_plans_and_figures_that_are_named_are_kept(found):
     for entry in found:
         card = modules()[entry["name"]].CARD

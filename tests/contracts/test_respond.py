@@ -14,7 +14,9 @@ import pytest
 from slm_jax.core.contracts import Reply, Scores, System
 from slm_jax.core.messages import spoken
 from slm_jax.generation.sampling import SamplingConfig
+from slm_jax.serving.speech_aware import AnswerDecoding
 from slm_jax.serving.unit_speech_lm import UnitDecoding
+from tests.assemblies.small_speech_aware import drawn_speech_aware
 from tests.reference.drawn import drawn_listener
 from tests.serving.drawn import drawn_unit_speech_lm, noise
 
@@ -48,7 +50,13 @@ def listener() -> Case:
     return Case(drawn_listener(), ways, lambda reply: [str(unit) for unit in reply.trace["ids"]])
 
 
-CASES = {"unit speech LM": unit_speech_lm, "listener": listener}
+def speech_aware() -> Case:
+    greedy = AnswerDecoding(max_new=40, min_new=TOKENS, repetition_penalty=1.5)
+    ways = {"greedy": greedy, "sampled": greedy.replace(temperature=1.0, top_k=20, repetition_penalty=1.0)}
+    return Case(drawn_speech_aware(), ways, lambda reply: [str(unit) for unit in reply.trace["ids"]])
+
+
+CASES = {"unit speech LM": unit_speech_lm, "listener": listener, "speech-aware": speech_aware}
 
 
 @pytest.fixture(scope="module", params=CASES)

@@ -3,7 +3,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from slm_jax.core.trees import count_bytes, count_parameters, flatten_by_path, joined, matching, merge, partition
+from slm_jax.core.trees import (
+    count_bytes,
+    count_parameters,
+    flatten_by_path,
+    joined,
+    matching,
+    merge,
+    partition,
+    without,
+)
 
 TREE = {"generator": {"a": jnp.ones((2, 3)), "b": [jnp.zeros(4), jnp.ones(1)]}, "critic": {"a": jnp.ones(5)}}
 
@@ -35,3 +44,10 @@ def test_trees_are_laid_over_each_other_unless_they_meet():
     assert joined() == {}
     with pytest.raises(ValueError, match="leaf at 'a'"):
         joined(first, {"params": {"a": 3}})
+
+
+def test_what_lies_at_a_path_is_left_out_and_dicts_that_are_left_empty_with_it():
+    tree = {"a": {"b": {"c": 1}, "d": 2}, "e": 3}
+    assert without(tree, "a/b/c") == {"a": {"d": 2}, "e": 3} == without(tree, "a/b")
+    assert without(without(tree, "a/b"), "a/d") == {"e": 3}
+    assert without(tree, "a/x/y") == without(tree, "x") == tree

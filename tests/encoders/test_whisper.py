@@ -9,6 +9,7 @@ import pytest
 
 from slm_jax.core.errors import UserError
 from slm_jax.encoders import whisper
+from slm_jax.encoders.span_masks import SpanMasksConfig
 from slm_jax.encoders.whisper import WhisperEncoderConfig
 from tests.contracts.checks import assert_close, random_params
 from tests.shapes import WHISPER
@@ -121,11 +122,41 @@ def test_no_samples_and_more_than_a_window_are_refused(count):
         jax.eval_shape(WHOLE.make().init, jax.random.key(0), jnp.zeros((1, count)))
 
 
-BAD = {"heads": (3, "must divide the width 16"), "max_frames": (0, "at least 1"), "dropout": (1.0, r"in \[0, 1\)")}
+def test_training_hides_mel_frames_and_bands():
+    """Without masks training is what serving is; what is masked is drawn anew each time."""
+    config = TRIMMED.replace(masks=SpanMasksConfig(share=0.2, span=4, channel_share=0.2, channel_span=2, least=1))
+    params = random_params(WHOLE.make(), jax.random.key(1), CLIPS)
+
+    def encode(config, number=None):
+        drawn = {} if number is None else {"deterministic": False, "rngs": {"dropout": jax.random.key(number)}}
+        return np.asarray(config.make().apply({"params": params}, CLIPS, **drawn).values)
+
+    np.testing.assert_array_equal(encode(TRIMMED, 0), encode(TRIMMED))
+    np.testing.assert_array_equal(encode(config), encode(TRIMMED))
+    assert np.abs(encode(config, 0) - encode(config)).max() > 0.01
+    assert np.abs(encode(config, 0) - encode(config, 1)).max() > 0.01
+
+
+def test_whole_mel_frames_are_fewer_and_the_norm_can_be_left_to_others(params):
+    """The frames of a clip that ends within a mel frame; what comes of them then is the last layer's output."""
+    fewer = TRIMMED.replace(mel_frames="whole")
+    assert [fewer.frame_count(n) for n in (159, 160, 320, 321, 480, 640)] == [0, 1, 1, 1, 2, 2]
+    assert [TRIMMED.frame_count(n) for n in (159, 160, 320, 321, 480, 640)] == [1, 1, 1, 2, 2, 2]
+    bare = {name: tree for name, tree in params.items() if name != "final_norm"}
+    raw = WHOLE.replace(final_norm=False).make().apply({"params": bare}, CLIPS).values
+    np.testing.assert_array_equal(raw, WHOLE.make().apply({"params": params}, CLIPS, layer=1).values)
+
+
+BAD = {
+    "mel_frames": ("some", "must be one of begun, whole"),
+    "heads": (3, "must divide the width 16"),
+    "max_frames": (0, "at least 1"),
+    "dropout": (1.0, r"in \[0, 1\)"),
+}
 
 
 @pytest.mark.parametrize("field", BAD)
 def test_bad_shapes_are_refused(field):
     value, rule = BAD[field]
-    with pytest.raises(UserError, match=f"{field} is {value}: .*{rule}"):
+    with pytest.raises(UserError, match=f"{field} is {value!r}: .*{rule}"):
         WHOLE.replace(**{field: value})

@@ -41,7 +41,8 @@ def desk(tmp_path, monkeypatch):
     sides = np.stack([hummed(2.0, 8), hummed(2.0, 9)], axis=1)
     write_wav(tmp_path / "calls" / "1.wav", sides, RATE)
     yield tmp_path
-    sys.modules.pop("loudness", None)
+    for name in ("loudness", "hears"):
+        sys.modules.pop(name, None)
 
 
 def carry_out(page, capsys):
@@ -62,9 +63,9 @@ def carry_out(page, capsys):
     return number, names
 
 
-@pytest.mark.parametrize("page", ["systems_and_judges", "corpora"])
+@pytest.mark.parametrize("page", ["systems_and_judges", "corpora", "speech_aware"])
 def test_every_block_runs_as_written(page, desk, capsys):
-    assert carry_out(page, capsys)[0] >= 8
+    assert carry_out(page, capsys)[0] >= 6
 
 
 def test_transcribing_runs_as_written(desk, capsys):
@@ -88,7 +89,7 @@ def test_transcribing_runs_on_real_weights(desk, capsys):
     assert names["short"].text == names["again"].text == names["quick"].text == wanted
 
 
-@pytest.mark.parametrize("page", ["systems_and_judges", "corpora", "transcribing"])
+@pytest.mark.parametrize("page", ["systems_and_judges", "corpora", "speech_aware", "transcribing"])
 def test_pages_that_are_linked_exist(page):
     links = re.findall(r"\]\(([^)#:]+)\)", (DOCS / f"{page}.md").read_text("utf-8"))
     assert links and all((DOCS / link).exists() for link in links)

@@ -62,3 +62,34 @@ def test_the_loop_is_one_program_that_reorders_its_caches():
 def test_what_beams_cannot_do_is_refused(wrong, message):
     with pytest.raises(UserError, match=message):
         wrong()
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_what_is_kept_back_at_first_is_so_behind_prompts_of_any_length(beams):
+    """Phases that count what was drawn; those that count all entries hold for prompts of one length only."""
+    free = beam_search(ONE, ONE_PARAMS, IDS, MASK, CONFIG, BeamConfig(beams=beams))
+    first = np.asarray(free.ids)[:, 0, 0]
+    legal = np.ones((2, 1, V), bool)
+    legal[0, 0, first] = False
+    rules = Rules(legal, np.array(CONFIG.ends, np.int32), of_drawn=True)
+    held = beam_search(ONE, ONE_PARAMS, IDS, MASK, CONFIG, BeamConfig(beams=beams), rules=rules)
+    assert not np.isin(np.asarray(held.ids)[:, :, 0], first).any()
+    assert np.isin(np.asarray(held.ids)[:, :, 1:], first).any(), "later they may come"
+    if beams == 1:
+        return
+    of_all = Rules(np.concatenate([legal[1:]] * 6 + [legal]), rules.ends)
+    wrong = beam_search(ONE, ONE_PARAMS, IDS, MASK, CONFIG, BeamConfig(beams=beams), rules=of_all)
+    assert np.isin(np.asarray(wrong.ids)[1:, :, 0], first).any()
+
+
+@pytest.mark.parametrize("beams", [1, 4])
+def test_a_bonus_for_each_token_is_in_the_score_and_draws_answers_out(beams):
+    plain = BeamConfig(beams=beams, length_penalty=0.0, early_stopping="never")
+    without, with_it = (
+        beam_search(ONE, ONE_PARAMS, IDS, MASK, CONFIG, plain.replace(token_bonus=bonus)) for bonus in (0.0, 5.0)
+    )
+    lengths = [np.asarray(found.mask).sum(-1)[:, 0] for found in (without, with_it)]
+    if beams == 1:  # the likeliest token is the same
+        np.testing.assert_allclose((with_it.scores - without.scores)[:, 0], 5.0 * lengths[1], rtol=1e-5)
+    else:
+        assert (lengths[1] == CONFIG.max_new).all() and lengths[0].min() < CONFIG.max_new

@@ -96,7 +96,7 @@ def test_a_row_gets_the_tokens_it_gets_alone(config):
 def test_the_loop_copies_no_cache(rows):
     prompts, mask = IDS[:rows].astype(np.int32), MASK[:rows]
     keys = jax.random.split(jax.random.key(0), rows)
-    lowered = decode._generate.lower(decoding(MODEL, GREEDY), 64, None, PARAMS, prompts, mask, keys, None)
+    lowered = decode._generate.lower(decoding(MODEL, GREEDY), 64, None, PARAMS, prompts, mask, keys, None, None)
     program = lowered.compile(compiler_options=XLAS_OWN).as_text()
     loop, _ = program.split("\nENTRY ")  # the entry comes last; it may copy the cache into the loop
     cache = re.escape(f"f32[{rows},2,64,8]")

@@ -1,4 +1,4 @@
-"""GPT-2, OPT, LLaMA and Qwen2: configs both ways, and no field of a `config.json` that is silently dropped."""
+"""GPT-2, OPT, LLaMA, Qwen2 and Mistral: configs both ways, and no field of a `config.json` that is silently dropped."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from slm_jax.core.errors import UserError
 from slm_jax.interop.families import FAMILIES, family_for, family_named, family_of
 from slm_jax.interop.hub_config import UnsupportedFields
 from slm_jax.nn.positions import RopeScaling
-from slm_jax.sequence_models.presets import gpt2, gslm_transformer_lm_big, llama, opt, qwen2
+from slm_jax.sequence_models.presets import gpt2, gslm_transformer_lm_big, llama, mistral, opt, qwen2
 
 LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
 LLAMA3 |= {"original_max_position_embeddings": 8192}
@@ -67,6 +67,11 @@ PUBLISHED = {
         },
         qwen2("0.5b", max_positions=32768),
     ),
+    "mistral-7b-v0.1": (
+        {"model_type": "mistral", "num_key_value_heads": 8, "rms_norm_eps": 1e-5, "max_position_embeddings": 32768}
+        | {"rope_theta": 10000.0, "sliding_window": 4096, "tie_word_embeddings": False},
+        mistral("7b", max_positions=32768),
+    ),
 }
 
 
@@ -96,6 +101,8 @@ def test_published_configs_become_the_preset_and_back(name):
         ("llama", {"auto_map": {"AutoModelForCausalLM": "own.Model"}}, "auto_map is .*not supported"),
         ("llama", {"partial_rotary_factor": 0.5}, "partial_rotary_factor is 0.5: only 1.0"),
         ("llama", {"sliding_window": 4096}, "sliding_window is 4096"),
+        ("mistral", {"sliding_window": "wide"}, "sliding_window is 'wide': must be a whole number"),
+        ("mistral", {"rope_scaling": {"type": "yarn", "factor": 2.0}}, "rope_type is 'yarn': must be one of"),
         ("qwen2", {"use_sliding_window": True}, "all layers must be of one type"),
         ("qwen2", {"tie_word_embeddings": "yes"}, "tie_word_embeddings is 'yes': must be true or false"),
         ("qwen2", {"attention_bias": False}, "attention_bias is False: this field is not supported"),
@@ -122,6 +129,16 @@ def test_a_sliding_window_of_all_layers_is_ours():
     config = FAMILIES["qwen2"].read_config(hub)
     assert config.window == 77
     assert FAMILIES["qwen2"].read_config(FAMILIES["qwen2"].write_config(config)) == config
+
+
+def test_null_is_no_window_and_absent_is_the_one_of_transformers():
+    family = FAMILIES["mistral"]
+    shape = {"model_type": "mistral", "rms_norm_eps": 1e-5, "max_position_embeddings": 32768, "rope_theta": 1e6}
+    late = family.read_config(shape | {"sliding_window": None})
+    assert late == mistral("7b-v0.2", max_positions=32768)
+    assert family.write_config(late)["sliding_window"] is None
+    assert family.read_config(shape).window == 4096 and family.read_config(shape).groups == 8
+    assert family_for(late) is FAMILIES["llama"], "without a window it is a LLaMA"
 
 
 def test_params_of_the_original_code():

@@ -203,3 +203,44 @@ def test_names_are_told_as_they_are_written(tmp_path):
     told = []
     export(CONFIGS["gpt2"], drawn(CONFIGS["gpt2"]), tmp_path / "hub", on_tensor=told.append)
     assert told == list(open_model(tmp_path / "hub").weights.shapes)
+
+
+def broken(changes):
+    """A small LLaMA of which some leaves, or layers of them, are other numbers."""
+    params = drawn(CONFIGS["llama"])
+    layers = params["blocks"]["layers"]
+    for (*names, last), layer, value in changes:
+        node = layers
+        for name in names:
+            node = node[name]
+        node[last] = node[last].copy()
+        node[last][layer] = value
+    return params
+
+
+def test_weights_that_nobody_trained_are_not_written(tmp_path):
+    """A layer of zeros, a NaN and an infinity, all in one error; norms of zero may be meant."""
+    up, scale, query = ("mlp", "up", "kernel"), ("attention_norm", "scale"), ("attention", "query", "kernel")
+    params = broken(
+        [(up, 1, 0.0), (query, (0, 0), np.nan), (scale, (1, slice(2)), np.inf), (("mlp_norm", "scale"), 0, 0.0)]
+    )
+    with pytest.raises(MappingError) as error:
+        export(CONFIGS["llama"], params, tmp_path / "hub")
+    assert sorted(error.value.faults) == [
+        "'model.layers.0.self_attn.q_proj.weight' has 24 values that are not finite",
+        "'model.layers.1.input_layernorm.weight' has 2 values that are not finite",
+        "'model.layers.1.mlp.up_proj.weight' of shape [37, 24] is all zero",
+    ]
+    assert not (tmp_path / "hub").exists() and "--unchecked" in str(error.value)
+    export(CONFIGS["llama"], params, tmp_path / "hub", checked=False)
+    _, again = load(tmp_path / "hub")
+    assert not again["blocks"]["layers"]["mlp"]["up"]["kernel"][1].any()
+
+
+def test_biases_and_norms_may_be_zero(tmp_path):
+    config = CONFIGS["llama_biases"]
+    params = jax.tree_util.tree_map_with_path(
+        lambda path, leaf: 0 * leaf if jax.tree_util.keystr(path[-1:], simple=True) in ("bias", "scale") else leaf,
+        drawn(config),
+    )
+    assert export(config, params, tmp_path / "hub").is_dir()

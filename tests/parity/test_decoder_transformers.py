@@ -1,4 +1,4 @@
-"""GPT-2, OPT, LLaMA and Qwen2 of `transformers`, saved, read by the tables, compared under padding, written back.
+"""GPT-2, OPT, LLaMA, Qwen2, Mistral of `transformers`: saved, read by the tables, compared under padding, written.
 
 Shapes are tiny and odd on purpose: a prime vocabulary, widths that are no powers of two, one layer, one key head.
 """
@@ -6,6 +6,7 @@ Shapes are tiny and odd on purpose: a prime vocabulary, widths that are no power
 import copy
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ import pytest
 from slm_jax.interop.model import export, load
 from slm_jax.nn.positions import RopeScaling
 from slm_jax.sequence_models.decoder_config import DecoderConfig
-from slm_jax.sequence_models.presets import gpt2, llama, opt, qwen2
+from slm_jax.sequence_models.presets import gpt2, llama, mistral, opt, qwen2
 from slm_jax.workbench.parity import compare_folder
 
 V, S = 41, 9
@@ -99,6 +100,11 @@ PAIRS = {
         {**GATED, "use_sliding_window": True, "sliding_window": 4, "max_window_layers": 0, "rms_norm_eps": 1e-5},
         qwen2(**TINY, kv_heads=1, hidden=47, rope_base=1e4, tied_head=False, window=4, norm_epsilon=1e-5),
     ),
+    "mistral": (
+        "MistralForCausalLM",
+        {**GATED, "sliding_window": 4, "rms_norm_eps": 1e-5},
+        mistral(**TINY, kv_heads=1, hidden=47, window=4),
+    ),
 }
 """name -> class, fields of its config, what our config must be."""
 
@@ -134,12 +140,13 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return Pair(theirs, folder, config, params, run)
 
 
-def reference_logits(theirs, ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Positions count real tokens, as `generate` of the reference makes them."""
+def reference_logits(theirs, entries: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """From ids or vectors; positions count real tokens, as `generate` of the reference makes them."""
     import torch
 
     positions = np.maximum(mask.cumsum(1) - 1, 0)
-    inputs = {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(mask.astype(np.int64))}
+    name = "inputs_embeds" if entries.ndim == 3 else "input_ids"
+    inputs = {name: torch.tensor(entries), "attention_mask": torch.tensor(mask.astype(np.int64))}
     if theirs.config.model_type != "opt":  # OPT makes them of the mask itself
         inputs["position_ids"] = torch.tensor(positions)
     with torch.no_grad():
@@ -154,6 +161,29 @@ def test_logits_equal_the_reference_under_padding(pair, side):
     ours = np.asarray(pair.run(pair.params, jnp.asarray(IDS, jnp.int32), jnp.asarray(mask)))
     assert np.abs(wanted[mask]).max() > 0.1
     assert np.abs(ours[mask] - wanted[mask]).max() <= 1e-5 * max(1.0, np.abs(wanted[mask]).max())
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize("pair", ["gpt2", "llama", "mistral"], indirect=True)
+def test_vectors_enter_as_into_the_reference(pair, side):
+    """At once, and in two pieces with a cache; no vector is that of a token."""
+    index = np.arange(S)
+    mask = index < LENGTHS[:, None] if side == "right" else index >= S - LENGTHS[:, None]
+    vectors = np.random.default_rng(1).standard_normal((3, S, pair.config.width)).astype(np.float32)
+    wanted = reference_logits(pair.theirs, vectors, mask)
+    model = pair.config.make()
+    at_once, in_pieces = jax.jit(partial(from_vectors, model))(pair.params, vectors, mask)
+    for ours in (at_once, in_pieces):
+        assert np.abs(np.asarray(ours)[mask] - wanted[mask]).max() <= 1e-5 * max(1.0, np.abs(wanted[mask]).max())
+
+
+def from_vectors(model, params, vectors, mask):
+    """Logits from `run`, and from two calls of `extend`."""
+    apply = partial(model.apply, {"params": params})
+    first, state = apply(vectors[:, :5], model.initial_state(3, S), mask[:, :5], method="extend")
+    second, _ = apply(vectors[:, 5:], state, mask[:, 5:], method="extend")
+    at_once = apply(vectors, mask=mask, method="run")
+    return apply(at_once, method="head"), apply(jnp.concatenate([first, second], 1), method="head")
 
 
 @pytest.mark.parametrize("pair", ["gpt2_odd", "opt_350m", "llama", "qwen2_window"], indirect=True)
@@ -223,7 +253,7 @@ def test_half_precision_folders_become_float32(pair, tmp_path):
     assert np.abs(ours - wanted).max() <= 1e-5 * max(1.0, np.abs(wanted).max())
 
 
-@pytest.mark.parametrize("pair", ["opt_350m", "qwen2"], indirect=True)
+@pytest.mark.parametrize("pair", ["opt_350m", "qwen2", "mistral"], indirect=True)
 def test_greedy_tokens_equal_the_reference(pair):
     import torch
 

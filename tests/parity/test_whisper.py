@@ -185,7 +185,7 @@ def test_generate_says_the_same_under_its_rules(ours, theirs, folder, beams):
         np.ones((3, 4), bool),
         SamplingConfig(max_new=16, temperature=0.0),
         BeamConfig(beams=beams),
-        rules=system._rules(4),
+        rules=system.rules,
         context=frames,
     )
     ours_said = [

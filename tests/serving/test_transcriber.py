@@ -110,7 +110,7 @@ def test_trimmed_windows_end_in_silence_and_are_read_together(folder, nine):
 def test_a_trimmed_window_hears_a_second_of_silence(system):
     config = WHISPER.replace(encoder=WHISPER.encoder.replace(trim=True, max_frames=150))
     params = {**system.params, "encoder": {**system.params["encoder"], "positions": jnp.zeros((150, 16))}}
-    heard = Transcriber(config, params, system.tokens)._heard(CLIPS[:2], 8)
+    heard = Transcriber(config, params, system.tokens).heard(CLIPS[:2], 8)
     assert heard.values.shape == (2, 100, 16), "whole seconds, so that few programs are compiled"
     assert heard.mask.sum(1).tolist() == [-(-(len(clip) + 16_000) // 320) for clip in CLIPS[:2]]
 
@@ -139,7 +139,7 @@ REFUSED = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_cannot_be_done_is_refused_before_anything_is_read(system, name, monkeypatch):
     clips, how, message = REFUSED[name]
-    monkeypatch.setattr(system, "_heard", None)
+    monkeypatch.setattr(system, "heard", None)
     with pytest.raises(UserError, match=message):
         system.transcribe(clips, how)
 

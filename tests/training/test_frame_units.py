@@ -9,7 +9,9 @@ import pytest
 
 from slm_jax.assemblies.phonetic_tokenizer import MFCCFeaturesConfig, PhoneticTokenizer
 from slm_jax.audio.files import write_wav
+from slm_jax.checkpoints.model_folder import save_model
 from slm_jax.core.errors import UserError
+from slm_jax.core.part_source import PartSource
 from slm_jax.core.types import Frames
 from slm_jax.data.corpus import FolderConfig
 from slm_jax.data.passes import float_samples
@@ -18,9 +20,11 @@ from slm_jax.quantizers.kmeans import KMeansConfig
 from slm_jax.quantizers.postprocess import PostprocessConfig, real_frames, treated
 from slm_jax.training.feature_passes import row_mesh
 from slm_jax.training.pre.frame_sample import FrameSample
-from slm_jax.training.pre.frame_units import TOKENIZER, FrameUnitsConfig
+from slm_jax.training.pre.frame_units import TOKENIZER, FrameUnitsConfig, LayerOfPartConfig
 from slm_jax.training.run_folder import RunFolder
 from slm_jax.training.stages import RunConfig, StageContext, require_corpus, run_stages
+from tests.contracts.checks import random_params
+from tests.shapes import ENCODERS
 
 POST = PostprocessConfig(normalise="standardise", smooth=3)
 
@@ -82,6 +86,38 @@ def test_units_are_those_of_the_saved_tokenizer_whether_all_was_fitted_or_not(tm
             assert table[i]["id"] == source[i]["id"]
             np.testing.assert_array_equal(table[i]["units"], units)
     assert json.loads((folder.path / "fit.json").read_text())["inertia"] > 0
+
+
+def test_an_encoder_from_elsewhere_is_read_from_its_folder_and_named_when_it_is_gone(tmp_path):
+    encoder = ENCODERS["log_mel"]
+    params = random_params(encoder.make(), jax.random.key(0), jnp.zeros((1, 1600)))
+    save_model(tmp_path / "encoder", encoder, params)
+    for i in range(4):
+        write_wav(tmp_path / "speech" / f"{i}.wav", 0.1 * np.random.default_rng(i).normal(size=6000), 16_000)
+    corpus = FolderConfig(path=str(tmp_path / "speech"), processes=1)
+    part = PartSource(path="frozen/encoder", source=str(tmp_path / "encoder"), expect=encoder)
+    stage = FrameUnitsConfig(
+        name="units",
+        features=LayerOfPartConfig(part=part, layer=1),
+        kmeans=KMeansConfig(clusters=5, iterations=3, start_rows=40),
+    )
+    config, run = RunConfig(name="units", corpus=corpus, stages=(stage,)), RunFolder(tmp_path / "run")
+    context = StageContext(run, corpus, tmp_path / "data", progress=False)
+    assert [name for name, _ in run_stages(config, context)] == ["units"]
+    assert json.loads((run.path / "stages/units/done.json").read_text())["sha256"].keys() >= {"parts.json", "spec.json"}
+    tokenizer, source = stage.tokenizer(context), context.source("train")
+    assert stage.spec(context) == stage.planned_spec(config) == stage.found_spec(context) == tokenizer.spec
+    table = RecordSource(stage.records(run.stage("units"), "train"))
+    samples = float_samples(source[0]["samples"])
+    frames = encoder.make().apply({"params": params}, jnp.asarray(samples)[None], layer=1).values[0]
+    nearest = np.square(np.asarray(frames)[:, None] - np.asarray(tokenizer.centroids)).sum(-1).argmin(1)
+    np.testing.assert_array_equal(table[0]["units"], nearest)
+    assert len(set(nearest.tolist())) > 1 and stage.clustered(context).name.endswith("layer 1")
+    (tmp_path / "encoder").rename(tmp_path / "gone")
+    with pytest.raises(UserError, match=r"part 'frozen/encoder' of stage 'units' is missing"):
+        stage.tokenizer(context)
+    with pytest.raises(UserError, match="there is no such folder"):
+        stage.check_outside(None)
 
 
 def test_a_corpus_of_another_form_is_refused_before_anything_runs(tmp_path):

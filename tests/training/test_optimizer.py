@@ -40,6 +40,26 @@ def test_schedules_pass_through_their_points(name, middle, end):
     assert [rate(60), rate(100)] == pytest.approx([middle, end], rel=1e-5)
 
 
+def test_fairseqs_three_stages():
+    """Up from a hundredth in a tenth of the steps, four tenths at the peak, down to a twentieth in the rest."""
+    rate = rates(schedule="exponential", warmup_steps=10, start_fraction=0.01, hold_steps=40, final_fraction=0.05)
+
+    def theirs(step):
+        if step < 10:
+            return 0.01 + (1 - 0.01) * step / 10
+        return 1.0 if step < 50 else float(np.exp(np.log(0.05) / 50 * (step - 50)))
+
+    steps = range(0, 101, 5)
+    assert [rate(step) for step in steps] == pytest.approx([theirs(step) for step in steps], rel=1e-5)
+
+
+def test_a_rate_may_stay_without_having_risen():
+    rate = rates(schedule="linear", hold_steps=50)
+    assert [rate(0), rate(49), rate(75), rate(100)] == pytest.approx([1.0, 1.0, 0.5, 0.0])
+    with pytest.raises(UserError, match="start_fraction is 2"):
+        OptimizerConfig(start_fraction=2.0)
+
+
 def test_a_run_shorter_than_its_warmup_only_rises():
     rate = rates(total=5, warmup_steps=10)
     assert [rate(0), rate(4)] == pytest.approx([0.0, 0.4])

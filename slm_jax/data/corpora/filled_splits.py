@@ -41,11 +41,7 @@ def filled(records: Iterable[dict[str, Any]], config: CorpusConfig) -> dict[str,
 def _fill(wanted: str, split_of: dict[str, str], stated: dict[str, set[str]]) -> None:
     """Move the nearest group to `wanted` from a split that keeps another one; training may take the last."""
     splits = list(split_of.values())
-    spare = [
-        name
-        for name, split in split_of.items()
-        if wanted == "train" or splits.count(split) > 1 or stated[split]
-    ]
+    spare = [name for name, split in split_of.items() if wanted == "train" or splits.count(split) > 1 or stated[split]]
     if spare:
         split_of[min(spare, key=lambda name: _distance(name, wanted))] = wanted
 

@@ -10,6 +10,7 @@ from slm_jax.data.corpora.manifest import file_stamp
 from slm_jax.data.corpora.recordings import Entry, Listing, Rejection, unique
 from slm_jax.data.corpora.settings import FolderConfig
 
+
 def read_folder(config: FolderConfig) -> Listing:
     """The audio files below a folder, sorted by name; the id is the path below it without the suffix.
 

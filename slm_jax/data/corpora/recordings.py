@@ -22,17 +22,21 @@ PART = 32
 DURATION_TOLERANCE_S = 0.1
 """A stated duration may differ from the real one by this much, or by 2 per cent."""
 
-REASONS = AUDIO_REASONS | MESSAGES_REASONS | {
-    "bad_json": "a line that is not JSON",
-    "bad_encoding": "a line or text that is not UTF-8",
-    "not_an_object": "a line that is JSON but not an object",
-    "missing_key": "audio_filepath is absent or empty",
-    "bad_type": "a value of the wrong type",
-    "bad_split": "a split of an unknown name",
-    "duplicate_id": "an id that was used before; the first one is kept",
-    "null_text": "no text, and texts are required",
-    "decode_error": "the data set cannot decode the item",
-}
+REASONS = (
+    AUDIO_REASONS
+    | MESSAGES_REASONS
+    | {
+        "bad_json": "a line that is not JSON",
+        "bad_encoding": "a line or text that is not UTF-8",
+        "not_an_object": "a line that is JSON but not an object",
+        "missing_key": "audio_filepath is absent or empty",
+        "bad_type": "a value of the wrong type",
+        "bad_split": "a split of an unknown name",
+        "duplicate_id": "an id that was used before; the first one is kept",
+        "null_text": "no text, and texts are required",
+        "decode_error": "the data set cannot decode the item",
+    }
+)
 """Why an item is rejected."""
 WARNINGS = {
     "null_text": "no text: kept with an empty one",

@@ -118,7 +118,10 @@ def find_keys(config: TFDSConfig, features: Any) -> Keys:
         raise UserError(f"tfds:{config.name} does not declare the rate of {audio!r}: set source_rate_hz (Hz)")
     text = _key(config.text_key, TEXT_KEYS, features, "text_key")
     return Keys(
-        audio, text, _key(config.speaker_key, SPEAKER_KEYS, features, "speaker_key"), config.source_rate_hz or int(declared)
+        audio,
+        text,
+        _key(config.speaker_key, SPEAKER_KEYS, features, "speaker_key"),
+        config.source_rate_hz or int(declared),
     )
 
 

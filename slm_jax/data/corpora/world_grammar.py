@@ -6,6 +6,7 @@ back from the words of its question.
 """
 
 import dataclasses
+import functools
 import re
 from typing import Any
 
@@ -43,6 +44,12 @@ SENTENCES = (
     "The {adjective} {object} is {state}, and the {thing} is {cold_state}.",
     "A {job} from {city} {verb} {number} {object_plural}.",
 )
+TOPICS = (
+    *("person", "person", "food", "colour", "belongings", "sport", "outing", "opening", "train", "weather", "sum"),
+    *("difference", "opposite", "calendar", "event", "gift", "event", "outing", "sighting", "state", "state", "food"),
+    *("count", "sport", "state", "event"),
+)
+"""What each of the sentences is about."""
 QUESTIONS = (
     ("Where does {p} live?", "{p} lives in {home}.", "home"),
     ("What is the job of {p}?", "{p} is a {job}.", "job"),
@@ -121,6 +128,12 @@ def reply(world: World, question: str) -> tuple[str, str] | None:
             slots = derive(world, _complete_keys(world, known))
             return _say(sentence, slots), slots[slot]
     return None
+
+
+def topic(text: str) -> str | None:
+    """What a sentence is about, one of `TOPICS`; None for one that the grammar has not."""
+    said = text.strip()
+    return next((t for form, t in zip(SENTENCES, TOPICS, strict=True) if _pattern(form).fullmatch(said)), None)
 
 
 def alike(world: World, question: str, count: int, rng: np.random.Generator) -> list[str]:
@@ -211,6 +224,7 @@ def _say(template: str, slots: dict[str, str]) -> str:
     return text[0].upper() + text[1:]
 
 
+@functools.cache
 def _pattern(template: str) -> re.Pattern[str]:
     """A template as a regular expression with one group per slot."""
     parts = re.split(r"\{(\w+)\}", template)

@@ -2,16 +2,18 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from slm_jax.assemblies.speech_aware_lm import TEXT
 from slm_jax.core.errors import UserError, require
-from slm_jax.core.messages import Conversation
+from slm_jax.core.messages import Conversation, Speech
 from slm_jax.data.examples.speech_tasks import Item, SpeechTaskConfig
-from slm_jax.text.marked_tokens import MarkedTokens
-from slm_jax.text.templates import Template, clips_of
+from slm_jax.text.marked_tokens import MarkedTokens, encode_together
+from slm_jax.text.templates import Piece, Template, clips_of
+
 
 class Entries(NamedTuple):
     """What is read, entry by entry `[S]`: ids (0 where speech stands), the clip and its frame that stand there (`TEXT`
@@ -21,6 +23,10 @@ class Entries(NamedTuple):
     clip: np.ndarray
     frame: np.ndarray
     learnt: np.ndarray
+
+    def where(self, real: np.ndarray) -> "Entries":
+        """Some of them `[S]`."""
+        return Entries(*(field[real] for field in self))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,50 +45,60 @@ class PromptLayout:
 
     def __post_init__(self) -> None:
         require(self.targets in ("answers", "all"), "targets", self.targets, "must be answers or all")
+        ids, end = self.tokens.encode_marked(self.template.end), self.template.end
+        require(len(ids) == 1, f"ids of {end!r}", ids, "must be one: is the template of another model than the tokens?")
 
-    def entries(self, conversation: Conversation, answered: bool) -> Entries:
-        """Raises `UserError` for a clip that is longer than the window, or so short that no frame comes of it."""
+    def entries(self, conversation: Conversation, answered: bool, lengths: Sequence[int] | None = None) -> Entries:
+        """What is read of a conversation, up to the reply or, `answered`, with its last message as the reply.
+
+        Neighbouring pieces become ids together, what is replied apart from what it is given. `lengths`: how much
+        encoders read of each clip, such as units; None: its samples. Raises `UserError` for a clip that is longer than
+        the window, or so short that no frame comes of it.
+        """
         clips = clips_of(conversation)
-        found: list[tuple[np.ndarray, int, bool]] = []
-        for piece in self.template.pieces(conversation, answered):
-            if piece.clip is not None:
-                count = self._frames_of(piece.clip, len(clips[piece.clip].samples), clips[piece.clip].rate_hz)
-                found.append((np.zeros(count, np.int32), piece.clip, False))
-            else:
-                ids = self.tokens.encode_marked(piece.text) if piece.is_mark else self.tokens.encode(piece.text)
-                found.append((np.array(ids, np.int32), TEXT, piece.answer or self.targets == "all"))
-        lengths = [len(ids) for ids, _, _ in found]
-        frames = [np.arange(n) if clip != TEXT else np.full(n, TEXT) for n, (_, clip, _) in zip(lengths, found, strict=True)]
-        return Entries(
-            np.concatenate([ids for ids, _, _ in found]),
-            np.repeat([clip for _, clip, _ in found], lengths),
-            np.concatenate(frames),
-            np.repeat([learnt for _, _, learnt in found], lengths),
-        )
+        read = [len(clip.samples) for clip in clips] if lengths is None else lengths
+        found: list[Entries] = []
+        pieces = self.template.pieces(conversation, answered)
+        for (number, answer, _), run in groupby(pieces, lambda piece: (piece.clip, piece.answer, piece.reply)):
+            words = number is None
+            found.append(self._words(list(run), answer) if words else self._clip(number, clips[number], read[number]))
+        return Entries(*(np.concatenate(field) for field in zip(*found, strict=True)))
+
+    def problem(self, length: int) -> str | None:
+        """Why a clip of which so much is read (samples, or units) cannot be heard, None where it can."""
+        if self.window is not None and length > self.window:
+            return "a clip is longer than what is heard at once"
+        frames = self.frames_out(length) if length else 0
+        return None if frames > 0 else "a clip is so short that no frame comes of it"
 
     @property
     def end_id(self) -> int:
         """The id that ends a reply."""
         return self.tokens.encode_marked(self.template.end)[0]
 
-    def _frames_of(self, number: int, samples: int, rate_hz: int) -> int:
-        if self.window is not None and samples > self.window:
-            raise UserError(
-                f"clip {number + 1} is {samples / rate_hz:.1f} s: at most {self.window / rate_hz:g} s are heard at "
-                "once; cut it into several clips"
-            )
-        count = self.frames_out(samples) if samples else 0
-        require(count > 0, f"clip {number + 1}", f"{samples} samples", "too short: no frame comes of it")
-        return count
+    def _words(self, pieces: Sequence[Piece], answer: bool) -> Entries:
+        ids = np.array(encode_together(self.tokens, [(piece.text, piece.is_mark) for piece in pieces]), np.int32)
+        text = np.full(len(ids), TEXT)
+        return Entries(ids, text, text, np.full(len(ids), answer or self.targets == "all"))
+
+    def _clip(self, number: int, clip: Speech, length: int) -> Entries:
+        reason = self.problem(length)
+        if reason is not None:
+            longest = "" if self.window is None else f"; at most {self.window / clip.rate_hz:g} s at once"
+            raise UserError(f"clip {number + 1} of {clip.seconds:.3g} s: {reason}{longest}")
+        count = self.frames_out(length)
+        return Entries(np.zeros(count, np.int32), np.full(count, number), np.arange(count), np.zeros(count, bool))
 
 
 @dataclasses.dataclass(frozen=True)
 class SpeechPromptExample:
     """An item of a task as arrays of fixed shapes: up to `clips` clips of `clip` samples, rows of `length` entries.
 
-    Nothing is ever cut: what does not fit is refused by name (`fits` asks before). An item that brings `features`
-    `[T, E]` of its clips, one after the other, with their `counts`, gets them in the place of samples; `frames`: how
-    many there are of a clip at most.
+    Nothing is ever cut: what does not fit is refused by name (`problem` asks before). An item may bring what is read
+    of its clips, one after the other, with their `counts`: ids `clip_ids` [U] stand where samples would (`dtype` int32,
+    and `clip` counts ids), an encoder's `features` [T, E] in a place of their own; `frames`: how many there are of a
+    clip at most. `written`: what is learnt is a row of its own of so many ids, for an encoder-decoder; None: it
+    stands behind what it answers.
     """
 
     layout: PromptLayout
@@ -92,33 +108,58 @@ class SpeechPromptExample:
     length: int
     clips: int = 1
     frames: int = 0
+    dtype: str = "float32"
+    written: int | None = None
 
     def __call__(self, item: Item, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        """`ids`, `speech_at`, `mask`, `target_weight` [S], and of the clips `samples`, `sample_mask` [C, N] or `features`
-        [C, T, E], `feature_mask` [C, T]."""
-        said = self.task.conversation(item, self.rate_hz, rng)
-        require(said is not None, "item", item.get("id"), "the task has no answer for it")
-        assert said is not None  # for the type checker
-        self._require_room(said)
-        heard = self.features(item) if "features" in item else self.samples(said)
-        return {**heard, **self.row(self.layout.entries(said, True))}
+        """`ids`, `speech_at`, `mask`, `target_weight` [S], and of the clips `samples`, `sample_mask` [C, N] or
+        `features` [C, T, E], `feature_mask` [C, T]. With `written`: `answer_ids` and `target_weight` [written].
+
+        Raises `UserError` for an item that `problem` names a reason against.
+        """
+        said = self._fitting(item, rng)
+        clips = read_of(item, said)
+        heard = self.features(item) if "features" in item else self.padded(clips)
+        return {**heard, **self.row(self.layout.entries(said, True, [len(clip) for clip in clips]))}
 
     def problem(self, item: Item) -> str | None:
-        """Why the item cannot be used, None where it can."""
-        said = self.task.conversation(item, self.rate_hz, np.random.default_rng(0))
-        if said is None:
-            return "no answer"
-        if any(len(clip.samples) > self.clip for clip in clips_of(said)):
-            return "a clip is too long"
-        if len(clips_of(said)) > self.clips:
-            return "too many clips"
-        try:
-            return "the row is too long" if len(self.layout.entries(said, True).ids) > self.length else None
-        except UserError as error:
-            return str(error)
+        """Why the item cannot be used, None where it can.
+
+        It is asked in one wording. Should another that is drawn later not fit, that one takes its place.
+        """
+        return self._asked(item, np.random.default_rng(0))[1]
+
+    def _fitting(self, item: Item, rng: np.random.Generator) -> Conversation:
+        for draws in (rng, np.random.default_rng(0)):
+            said, reason = self._asked(item, draws)
+            if said is not None and reason is None:
+                return said
+        raise UserError(f"item {item.get('id')!r}: {reason}; nothing is cut")
+
+    def _asked(self, item: Item, rng: np.random.Generator) -> tuple[Conversation | None, str | None]:
+        """The item in a wording, and why that cannot be used."""
+        said = self.task.conversation(item, self.rate_hz, rng)
+        return said, "no answer" if said is None else self._misfit(said, [len(clip) for clip in read_of(item, said)])
+
+    def _misfit(self, said: Conversation, lengths: Sequence[int]) -> str | None:
+        if len(lengths) > self.clips:
+            return f"more than {self.clips} clips"
+        if any(length > self.clip for length in lengths):
+            room = f"{self.clip / self.rate_hz:g} s" if self.dtype == "float32" else f"{self.clip} units"
+            return f"a clip is longer than {room}"
+        reason = next(filter(None, map(self.layout.problem, lengths)), None)
+        return self._too_long(self.layout.entries(said, True, lengths)) if reason is None else reason
+
+    def _too_long(self, entries: Entries) -> str | None:
+        answer = 0 if self.written is None else int(entries.learnt.sum())
+        if len(entries.ids) - answer > self.length:
+            return f"the row is longer than {self.length} entries"
+        return f"the answer is longer than {self.written} ids" if answer > (self.written or 0) else None
 
     def row(self, entries: Entries, frames: int | None = None) -> dict[str, np.ndarray]:
         """The entries as arrays of a row; `frames`: vectors of a clip in what they are taken from."""
+        answer = {} if self.written is None else self._answer(entries.ids[entries.learnt], self.written)
+        entries = entries.where(~entries.learnt) if answer else entries
         count, missing = len(entries.ids), self.length - len(entries.ids)
         rule = f"a row holds {self.length}; nothing is cut"
         require(missing >= 0, "entries", count, rule)
@@ -129,13 +170,23 @@ class SpeechPromptExample:
             "speech_at": np.pad(at.astype(np.int32), (0, missing), constant_values=TEXT),
             "mask": np.arange(self.length) < count,
             "target_weight": np.pad(entries.learnt.astype(np.float32), (0, missing)),
+            **answer,
         }
+
+    def _answer(self, ids: np.ndarray, room: int) -> dict[str, np.ndarray]:
+        require(len(ids) <= room, "answer", len(ids), f"there is room for {room} ids; nothing is cut")
+        weight = (np.arange(room) < len(ids)).astype(np.float32)
+        return {"answer_ids": np.pad(ids, (0, room - len(ids))), "target_weight": weight}
 
     def samples(self, conversation: Conversation) -> dict[str, np.ndarray]:
         """The clips, padded."""
-        found, real = np.zeros((self.clips, self.clip), np.float32), np.zeros((self.clips, self.clip), bool)
-        for place, clip in enumerate(clips_of(conversation)):
-            found[place, : len(clip.samples)], real[place, : len(clip.samples)] = clip.samples, True
+        return self.padded([clip.samples for clip in clips_of(conversation)])
+
+    def padded(self, clips: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+        """What is read of the clips, samples or ids `[N]` of each, padded."""
+        found, real = np.zeros((self.clips, self.clip), self.dtype), np.zeros((self.clips, self.clip), bool)
+        for place, clip in enumerate(clips):
+            found[place, : len(clip)], real[place, : len(clip)] = clip, True
         return {"samples": found, "sample_mask": real}
 
     def features(self, item: Item) -> dict[str, np.ndarray]:
@@ -147,11 +198,12 @@ class SpeechPromptExample:
             found[place, : len(own)], real[place, : len(own)] = own, True
         return {"features": found, "feature_mask": real}
 
-    def _require_room(self, conversation: Conversation) -> None:
-        clips = clips_of(conversation)
-        require(len(clips) <= self.clips, "clips", len(clips), f"a row has room for {self.clips}")
-        longest = max((len(clip.samples) for clip in clips), default=0)
-        require(longest <= self.clip, "clip", f"{longest} samples", f"there is room for {self.clip}; nothing is cut")
+
+def read_of(item: Item, conversation: Conversation) -> list[np.ndarray]:
+    """What encoders read of the clips of an item: the ids that it brings, else samples."""
+    if "clip_ids" in item:
+        return np.split(item["clip_ids"], np.cumsum(item["counts"])[:-1]) if len(item["counts"]) else []
+    return [clip.samples for clip in clips_of(conversation)]
 
 
 def problems(examples: SpeechPromptExample, source: Any) -> tuple[list[int], dict[str, int]]:

@@ -22,16 +22,29 @@ class SpeechTaskConfig(Config):
 
     kinds: tuple[str, ...] | None = None
 
+    @property
+    def reads(self) -> tuple[str, ...] | None:
+        """`kinds`, of a task that is made of others theirs."""
+        return self.kinds
+
     def conversation(self, item: Item, rate_hz: int, rng: np.random.Generator) -> Conversation | None:
         """The item as a conversation whose last message is the assistant's answer; clips at `rate_hz` (Hz)."""
         raise TypeError(f"{type(self).__name__} makes no conversations")
+
+    def words(self, item: Item) -> tuple[str, ...] | None:
+        """What is said in the clips of `conversation`, in their order; None where that is not known."""
+        return None
+
+    def key(self, item: Item) -> str:
+        """The word or words that a right answer holds; empty where nobody says."""
+        return ""
 
 
 class AskedTaskConfig(SpeechTaskConfig):
     """The whole recording, one of several wordings of what is asked, and an answer out of the item's fields.
 
-    `answers`: wordings in which `{text}`, `{energy}` and so on stand for fields, also those that a manifest has beside
-    the usual ones. An item that lacks one has no answer. `before`: what is asked stands before the clip.
+    `answers`: wordings in which `{text}`, `{energy}` and so on stand for fields (see `known_fields`). An item that lacks
+    one has no answer. `before`: what is asked stands before the clip. Without `asks` nothing is asked: p(text | speech).
     """
 
     asks: tuple[str, ...] = ("Write down what is said.",)
@@ -53,9 +66,15 @@ class AskedTaskConfig(SpeechTaskConfig):
         """What is asked of the item and what is answered."""
         ask, form = _drawn(self.asks, rng), _drawn(self.answers, rng)
         fields = known_fields(item)
-        if any(not fields.get(name) for _, name, _, _ in Formatter().parse(form) if name):
-            return None
-        return ask, form.format_map(fields)
+        return (ask, form.format_map(fields)) if all(fields.get(name) for name in _fields_of(form)) else None
+
+    def words(self, item: Item) -> tuple[str, ...] | None:
+        return (item["text"],) if item.get("text") else None
+
+    def key(self, item: Item) -> str:
+        """The field that the answers are made of, where that is one, and not all that is said."""
+        names = {name for form in self.answers for name in _fields_of(form)} - {"text"}
+        return str(known_fields(item).get(names.pop()) or "") if len(names) == 1 else ""
 
 
 class AnsweredTaskConfig(SpeechTaskConfig):
@@ -78,6 +97,16 @@ class AnsweredTaskConfig(SpeechTaskConfig):
             asked = (*asked[:-1], Message(asked[-1].role, (*asked[-1].parts, Text(ask))))
         return (*asked, Message("assistant", (Text(turns[places[-1]].text),)))
 
+    def words(self, item: Item) -> tuple[str, ...] | None:
+        turns = item["messages"]
+        places = [i for i, turn in enumerate(turns) if turn.role == "assistant" and turn.text]
+        said = [turn.text for turn in turns[: places[-1]] if turn.is_heard] if places else [None]
+        return tuple(text for text in said if text) if all(said) else None
+
+    def key(self, item: Item) -> str:
+        answers = [turn.answer for turn in item["messages"] if turn.role == "assistant" and turn.text]
+        return (answers[-1] or "") if answers else ""
+
 
 class ComposedTaskConfig(SpeechTaskConfig):
     """Several things asked of one recording at once, answered in their order (composed instructions)."""
@@ -97,6 +126,13 @@ class ComposedTaskConfig(SpeechTaskConfig):
         clip = Speech(mono(item), rate_hz)
         return Message("user", (clip, Text(asked))), Message("assistant", (Text(answer),))
 
+    @property
+    def reads(self) -> tuple[str, ...] | None:
+        return self.kinds or self.tasks[0].reads
+
+    def words(self, item: Item) -> tuple[str, ...] | None:
+        return self.tasks[0].words(item)
+
 
 def mono(item: Item) -> np.ndarray:
     """The samples of an item `[N]` float32, its channels averaged."""
@@ -105,9 +141,17 @@ def mono(item: Item) -> np.ndarray:
 
 
 def known_fields(item: Item) -> dict[str, Any]:
-    """Fields of an item and, where it has them, those that its manifest has beside the usual ones."""
-    extra = item.get("extra")
-    return {**(extra if isinstance(extra, dict) else {}), **item}
+    """Fields of an item and, where it has them, those that its manifest has beside the usual ones.
+
+    What follows from a text counts as well: `last_word`, and `word_count` in digits.
+    """
+    extra, words = item.get("extra"), str(item.get("text") or "").split()
+    derived = {"last_word": words[-1].strip(".,;:!?\"'"), "word_count": str(len(words))} if words else {}
+    return {**derived, **(extra if isinstance(extra, dict) else {}), **item}
+
+
+def _fields_of(form: str) -> list[str]:
+    return [name for _, name, _, _ in Formatter().parse(form) if name]
 
 
 def _drawn(wordings: tuple[str, ...], rng: np.random.Generator) -> str:

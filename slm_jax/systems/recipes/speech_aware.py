@@ -9,6 +9,7 @@ from slm_jax.judges.losses import LossesJudge
 from slm_jax.judges.tasks import TasksJudge
 from slm_jax.objectives.answers import together
 from slm_jax.serving.speech_aware import AnswerDecoding, SpeechAwareSystem
+from slm_jax.systems.recipes.held_out_questions import held_out_questions
 from slm_jax.training.kept import KeptSpeechConfig
 from slm_jax.training.parts import load_frozen
 from slm_jax.training.post.speech_aware import SpeechAwareStageConfig
@@ -26,17 +27,13 @@ class SpeechAwareConfig(RunConfig):
         folder = context.finished(self.answers)
         model, layout, variables = self.answering.finished(folder)
         whole = together(variables, load_frozen(context.run, self.answers))
-        return SpeechAwareSystem(model, whole, layout, self.corpus.rate_hz, self.decoding)
+        units = self.answering.sequences(context)
+        return SpeechAwareSystem(model, whole, layout, self.corpus.rate_hz, self.decoding, units)
 
     def prompts(self, context: StageContext, count: int, seconds: float | int | None = None) -> dict[str, Conversation]:
         """Held-out questions of the tasks, by task and number; clips are never cut."""
-        judge, found = TasksJudge(tasks=self.answering.mixture), dict[str, Conversation]()
-        parts = self.answering.mixture.parts
-        for place, part in enumerate(parts):
-            share = count // len(parts) + (place < count % len(parts))
-            asked = judge.asked(part, context, share, self.corpus.rate_hz) if share else []
-            found |= {f"{part.name}_{i}": one.question.asked for i, one in enumerate(asked, start=1)}
-        return found
+        stage = self.answering
+        return held_out_questions(stage.mixture, context, count, self.corpus.rate_hz, stage.clip_s)
 
     @property
     def answering(self) -> SpeechAwareStageConfig:
@@ -54,9 +51,9 @@ def speech_aware_run(
     last = stages[-1]
     require(isinstance(last, SpeechAwareStageConfig), "stages", last.name, "the last one learns to answer")
     assert isinstance(last, SpeechAwareStageConfig)  # for the type checker
-    judges: tuple[JudgeConfig, ...] = (TasksJudge(tasks=last.mixture), LossesJudge())
+    judges: tuple[JudgeConfig, ...] = (TasksJudge(tasks=last.mixture, longest_s=last.clip_s), LossesJudge())
     tasks = [part.example for part in last.mixture.parts if isinstance(part.example, SpeechTaskConfig)]
-    kinds = dict.fromkeys(kind for task in tasks for kind in task.kinds or corpus.default_kinds() or ())
+    kinds = dict.fromkeys(kind for task in tasks for kind in task.reads or corpus.default_kinds() or ())
     made = SpeechAwareConfig(
         name=name,
         corpus=corpus,

@@ -1,5 +1,12 @@
 """Post-training: stages that make a system do what it is asked.
 
-Answers    a speech-aware text LM learns to answer         (`training.post.speech_aware`)
-Features   what frozen encoders make of clips, kept         (`training.post.clip_features`)
+Answers    a speech-aware text LM learns to answer           (`training.post.speech_aware`)
+           which items it can use, and how they are rows     (`training.post.speech_rows`)
+Whisper    learns tasks, or to transcribe from nothing       (`training.post.whisper_tuning`)
+           its rows, and how likely held-out answers are     (`training.post.whisper_rows`,
+                                                              `training.post.held_out_answers`)
+Going on   what an earlier stage of the kind trained stays   (`training.post.going_on`)
+Dev        nats per word, and after other speech             (`training.post.dev_answers`)
+Units      what is read of clips where that is units         (`training.post.clip_units`)
+Features   what frozen encoders make of clips, kept          (`training.post.clip_features`)
 """

@@ -72,8 +72,7 @@ def _rows(clips: Clips, model: Any, params: Any, name: str, show: bool) -> Itera
     frames = in_order(_encoded(clips, model, params, name, show), len(clips))
     for place, lengths in enumerate(clips.lengths):
         own = list(islice(frames, len(lengths)))
-        width = own[0].shape[-1] if own else 1
-        values = np.concatenate(own) if own else np.zeros((0, width), np.float32)
+        values = np.concatenate([np.zeros((0, model.config.encoders[0].width), np.float32), *own])
         counts = np.array([len(one) for one in own], np.int32)
         yield {"id": clips.source[place]["id"], "features": values, "counts": counts}
 
@@ -94,3 +93,9 @@ def _encoded(
         values, real = np.asarray(frames.values, np.float32), np.asarray(frames.mask)
         for row in np.flatnonzero(batch["valid"]):
             yield int(batch["index"][row]), values[row][real[row]]
+
+
+def heard_s(frame_s: float, entry_s: float, batch: dict[str, np.ndarray]) -> float:
+    """Seconds of speech in a batch: a frame of an encoder lasts `frame_s`, a sample (or unit) `entry_s`."""
+    kept = "features" in batch
+    return float(batch["feature_mask" if kept else "sample_mask"].sum()) * (frame_s if kept else entry_s)

@@ -3,9 +3,10 @@
 What is trained is what no frozen part owns: the adapter, LoRA, and parts that a `PartSource` does not freeze.
 """
 
+import dataclasses
 import shutil
 from collections.abc import Sequence
-from functools import partial
+from functools import partial, reduce
 from typing import Any
 
 import jax
@@ -13,19 +14,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from slm_jax.assemblies.speech_aware_lm import SpeechAwareLM, SpeechAwareLMConfig, encoder_name
+from slm_jax.assemblies.unit_sequences import UnitSequences
 from slm_jax.checkpoints.lazy import load_part
 from slm_jax.core.config import Config
-from slm_jax.core.errors import UserError, require
+from slm_jax.core.errors import require
 from slm_jax.core.part_source import PartSource, stages_of
-from slm_jax.core.trees import matching
+from slm_jax.core.trees import PathPredicate, flatten_by_path, matching, without
 from slm_jax.data.corpus import CorpusConfig
-from slm_jax.data.examples.speech_prompts import PromptLayout, SpeechPromptExample, problems, stacked
+from slm_jax.data.examples.speech_prompts import PromptLayout
 from slm_jax.data.examples.speech_tasks import SpeechTaskConfig
-from slm_jax.data.joined import Subset
 from slm_jax.data.mixture import MixtureConfig, PartConfig
 from slm_jax.data.pipeline import make_batches
 from slm_jax.data.shapes import Shapes
-from slm_jax.nn.lora import LoRAConfig, LoRAModel, lora_initialise, with_lora
+from slm_jax.nn.lora import LoRAConfig, LoRAModel, with_lora
 from slm_jax.objectives.answers import Answers
 from slm_jax.objectives.next_token import NextTokenConfig
 from slm_jax.parallel.sharding import shardings_for, unbox
@@ -36,10 +37,15 @@ from slm_jax.training.gradient_stage import GradientStageConfig, Learner, Outlin
 from slm_jax.training.loop import Evaluate
 from slm_jax.training.part_record import Parts, recorded_configs
 from slm_jax.training.parts import check_parts, open_parts, outlined
-from slm_jax.training.post.clip_features import with_features
+from slm_jax.training.post.clip_features import heard_s, with_features
+from slm_jax.training.post.clip_units import ClipUnitsConfig, seconds_per_id
+from slm_jax.training.post.dev_answers import on_answers
+from slm_jax.training.post.going_on import check_frozen_parts
+from slm_jax.training.post.speech_rows import SpeechRows, TaskItems
 from slm_jax.training.run_folder import StageFolder
 from slm_jax.training.stages import RunConfig, StageContext, require_form
 from slm_jax.training.step import Player
+from slm_jax.training.token_stage import planned_spec
 
 TOKENIZER, FEATURES = "tokenizer.json", "features"
 OWNED = matching("(params|lora)/")
@@ -53,15 +59,22 @@ class SpeechAwareStageConfig(GradientStageConfig):
 
     Parts
         `parts`: where the weights of `encoder` (`encoder_1` ...) and `lm` come from: `frozen/lm` keeps them as they
-        are, `params/lm` with `frozen=False` trains them. `adapter` and, of several encoders, `join` are born here.
-        `lora`: adapters on paths of the whole model, such as `lm/.*/attention/(query|value)`. `goes_on`: an earlier
-        stage of this kind, whose trained weights are the start.
+        are, `params/lm` with `frozen=False` trains them. `adapter` and, of several encoders, `join` are born here, and
+        so is `encoder` where it stands in the place of such a part. Of the adapter, weights at one path may be frozen,
+        such as `frozen/adapter/segments/head`, a head that a CTC stage trained.
+        `lora`: adapters on paths of the whole model, such as `lm/.*/attention/(query|value)`, which count `lora_factor`
+        times in training and in what comes of it. `goes_on`: an earlier stage of this kind, whose trained weights are
+        the start. What it trained and this stage freezes is named as a part of its own:
+        `PartSource(path="frozen/encoder", source="stage:EARLIER", take="encoder")`. `kept`: paths of the whole model (a
+        regular expression) that stay as they are though their part is not frozen, such as `lm/blocks`.
+    Units
+        `units`: clips are read as units of an earlier stage, and `encoder` is what reads them.
     Prompts
         `tokens` and `template` are those of the LM. `tasks`: one, or a mixture whose parts have one each as `example`.
         `targets`: "answers", or "all" words of a row.
     Shapes
-        Clips of up to `clip_s` seconds, `clips` of them in a row of `length` entries. What does not fit is left out
-        and counted, never cut.
+        Clips of up to `clip_s` seconds, `clips` of them in a row of `length` entries. An encoder-decoder has answers
+        apart, of up to `written` ids. What does not fit is left out and counted, never cut.
     `cache`: keep what frozen encoders make of each clip; None: where that is cheaper, which the log says.
     """
 
@@ -71,17 +84,24 @@ class SpeechAwareStageConfig(GradientStageConfig):
     tasks: Config
     template: Template = CHATML
     join: Config | None = None
+    encoder: Config | None = None
+    units: ClipUnitsConfig | None = None
     lora: LoRAConfig | None = None
+    lora_factor: float = 1.0
     goes_on: str | None = None
+    kept: str | None = None
     targets: str = "answers"
     clip_s: float = 10.0
     clips: int = 1
     length: int = 128
+    written: int | None = None
     cache: bool | None = None
     objective: NextTokenConfig = NextTokenConfig()
 
     def __post_init__(self) -> None:
         require(isinstance(self.tasks, MixtureConfig | SpeechTaskConfig), "tasks", type(self.tasks).__name__, "a task")
+        weighs = self.lora is not None or self.lora_factor == 1.0
+        require(weighs, "lora_factor", self.lora_factor, "there is no LoRA to count so many times")
         for part in self.mixture.parts:
             kind = type(part.example).__name__
             require(isinstance(part.example, SpeechTaskConfig), f"example of {part.name!r}", kind, "must be a task")
@@ -94,14 +114,10 @@ class SpeechAwareStageConfig(GradientStageConfig):
         return MixtureConfig(parts=(PartConfig(name="task", weight=1.0, example=self.tasks),))
 
     @property
-    def drawn(self) -> int:
-        """Examples that training draws in all."""
-        return self.train.steps * self.batches.batch
-
-    @property
     def needs(self) -> tuple[str, ...]:
         before = () if self.goes_on is None else (self.goes_on,)
-        return tuple(dict.fromkeys((*stages_of(self.parts), *before)))
+        read = () if self.units is None else (self.units.stage,)
+        return tuple(dict.fromkeys((*stages_of(self.parts), *read, *before)))
 
     def check_outside(self, begun: StageFolder | None) -> None:
         check_parts(self.parts, begun)
@@ -111,32 +127,41 @@ class SpeechAwareStageConfig(GradientStageConfig):
 
     def plan(self, folder: StageFolder, context: StageContext) -> Plan:
         parts = open_parts(self.parts, folder)
+        if self.goes_on is not None:
+            earlier = context.finished(self.goes_on)
+            theirs = SpeechAwareStageConfig.of(earlier).lora
+            require(theirs is None or self.lora == theirs, "lora", self.lora, f"stage {earlier.name!r} has {theirs}")
+            check_frozen_parts(parts, earlier)
         model = self.model(parts.configs)
         layout = self.layout(model.config, self.tokens.make())  # type: ignore[attr-defined]
-        found = [self._part(part, layout, context, "train") for part in self.mixture.parts]
-        if self._keeps_features(model, parts, sum(len(source) for source, _ in found), context):
-            found = [self._featured(*one, model, parts, folder, context, i) for i, one in enumerate(found)]
+        found = [self._rows(layout).of(part, folder, context, "train") for part in self.mixture.parts]
+        if self._keeps_features(model, sum(len(source) for source, _ in found), context):
+            found = self._with_features(found, model, parts, folder, context)
         weights = [part.weight for part in self.mixture.parts]
         sources = [(source, weight) for (source, _), weight in zip(found, weights, strict=True)]
-        examples = [example for _, example in found]
-        frame_s = model.config.encoders[0].hop / context.corpus.rate_hz
+        examples, rate_hz = [example for _, example in found], context.corpus.rate_hz
+        frame_s = model.config.encoders[0].hop / rate_hz
+        entry_s = 1 / rate_hz if self.units is None else seconds_per_id(found[0][0], rate_hz)
         return Plan(
             *self._learner(model),
             batches=make_batches(sources, examples, self.batches, **host_share(self.train.mesh)),
-            evaluate=self._evaluation(model, layout, context),
+            evaluate=self._evaluation(model, layout, folder, context),
             parts=parts,
             start_from=None if self.goes_on is None else partial(self._earlier, context),
-            speech_s=lambda batch: _speech_s(batch, frame_s, context.corpus.rate_hz),
+            speech_s=partial(heard_s, frame_s, entry_s),
             meta={"template": self.template.to_json()},
         )
 
     def outline(self, run: RunConfig) -> Outline:
         configs, shapes = outlined(self.parts, run)
         model, rows = self.model(configs), self.batches.batch
+        clip = round(self.clip_s * run.corpus.rate_hz)
+        if self.units is not None:
+            clip = self.units.room(planned_spec(run, self.units.stage), self.encoder, clip)
         return Outline(
             *self._learner(model),
-            batch=self._shapes(rows, round(self.clip_s * run.corpus.rate_hz)),
-            tokens=rows * self.length,
+            batch=self._shapes(rows, clip, model.config.reads),
+            tokens=rows * (self.length + (self.written or 0)),
             speech_s=rows * self.clips * self.clip_s,
             frozen=shapes,
         )
@@ -148,19 +173,41 @@ class SpeechAwareStageConfig(GradientStageConfig):
         shutil.copyfile(self.tokens.path, folder.path / TOKENIZER)
         return [*made, TOKENIZER]
 
+    def model_of(self, folder: StageFolder) -> tuple[SpeechAwareLMConfig, str]:
+        return self.model(recorded_configs(folder)).config, ""
+
+    def planned_model(self, run: RunConfig) -> SpeechAwareLMConfig:
+        return self.model(outlined(self.parts, run)[0]).config
+
     def model(self, configs: dict[str, Config]) -> SpeechAwareLM | LoRAModel:
         """The parts of these configs (by path) put together, with LoRA where there is any."""
-        by_name = {path.split("/", 1)[1]: config for path, config in configs.items()}
-        names = [encoder_name(place) for place in range(len(by_name))]
-        encoders = tuple(by_name[name] for name in names if name in by_name)
-        require("lm" in by_name, "parts", sorted(configs), "one of them must be lm")
+        named = {path.split("/", 1)[-1]: config for path, config in configs.items()}
+        by_name = {name: config for name, config in named.items() if not name.startswith("adapter/")}
+        if self.encoder is not None:
+            require("encoder" not in by_name, "encoder", type(self.encoder).__name__, "stands in the place of a part")
+            by_name["encoder"] = self.encoder
+        names = [encoder_name(place) for place in range(len(by_name) - 1)]
+        complete = len(by_name) > 1 and by_name.keys() == {"lm", *names}
+        require(complete, "parts", sorted(configs), "must be lm and encoder (then encoder_1 ...), in frozen or params")
+        encoders = tuple(by_name[name] for name in names)
         config = SpeechAwareLMConfig(encoders=encoders, adapter=self.adapter, lm=by_name["lm"], join=self.join)
-        return config.make() if self.lora is None else with_lora(config.make(), self.lora)
+        fits = (config.reads == "float32") == (self.units is None)
+        require(fits, "units", self.units, f"go with an encoder that reads them; here it reads {config.reads}")
+        if self.lora is None:
+            return config.make()
+        adapted = with_lora(config.make(), self.lora)
+        return adapted if self.lora_factor == 1.0 else adapted.at(**{self.lora.name: self.lora_factor})
 
     def layout(self, config: SpeechAwareLMConfig, tokens: MarkedTokens) -> PromptLayout:
         """How conversations become rows of this model; raises `UserError` where the tokens do not fit its table."""
         rule = f"the table of the language model has {config.vocabulary} rows: they are not of one model"
         require(tokens.size <= config.vocabulary, "tokens", tokens.size, rule)
+        apart = config.answers_apart
+        require((self.written is not None) == apart, "written", self.written, "goes with an encoder-decoder as lm")
+        require(not apart or self.targets == "answers", "targets", self.targets, "an encoder-decoder writes answers")
+        for field, stack in (("length", config.reader), ("written", config.writer)):
+            size, most = getattr(self, field), stack.max_positions
+            require(most is None or (size or 0) <= most, field, size, f"the language model has {most} positions")
         return PromptLayout(tokens, self.template, config.frames_out, self.targets, config.window)
 
     def finished(self, folder: StageFolder) -> tuple[SpeechAwareLM | LoRAModel, PromptLayout, dict[str, Any]]:
@@ -171,52 +218,41 @@ class SpeechAwareStageConfig(GradientStageConfig):
         return model, self.layout(model.config, tokens.make()), trained(folder)[1]  # type: ignore[attr-defined]
 
     def _learner(self, model: SpeechAwareLM | LoRAModel) -> Learner:
-        plain = model.model if isinstance(model, LoRAModel) else model
-        frozen = {source.path.split("/", 1)[1] for source in self.parts if source.frozen}
-
         def initialise(key: jax.Array) -> dict[str, Any]:
-            make = partial(_born, plain)
-            variables = make(key) if self.lora is None else lora_initialise(make, self.lora)(key)
-            own = {name: tree for name, tree in variables["params"].items() if name not in frozen}
-            return {**variables, "params": own}
+            variables = new_variables(model, key)
+            for name in self._frozen:
+                there = any(path.startswith(f"{name}/") for path in flatten_by_path(variables["params"]))
+                require(there, "parts", name, "the model has no such part")
+            return {**variables, "params": self._own(variables["params"])}
 
         objective = Answers(model, self.objective)
-        return initialise, [Player(name="answers", objective=objective, optimizer=self.optimizer, owns=OWNED)]
+        return initialise, [Player(name="answers", objective=objective, optimizer=self.optimizer, owns=self._owned)]
 
-    def _part(
-        self, part: PartConfig, layout: PromptLayout, context: StageContext, split: str
-    ) -> tuple[Subset, SpeechPromptExample]:
-        """The items of a split that a task can use, and how they become examples; the others are counted."""
-        task = part.example
-        assert isinstance(task, SpeechTaskConfig)  # for the type checker
-        rate_hz = context.corpus.rate_hz
-        clip = round(self.clip_s * rate_hz)
-        example = SpeechPromptExample(layout, task, rate_hz, clip, self.length, self.clips)
-        source = context.source(split, task.kinds)
-        if part.corpus is not None:
-            source = Subset(source, source.places[part.corpus])
-        kept, reasons = problems(example, source)
-        if reasons:
-            told = "; ".join(f"{count} ({reason})" for reason, count in reasons.items())
-            context.say(f"stage {self.name}, {part.name}: of {len(source)} {split} items are left out: {told}")
-        if split == "train" and not kept:
-            raise UserError(
-                f"stage {self.name!r}: no train item can be used for {part.name!r} ({reasons or 'none there'})"
-            )
-        return Subset(source, kept), example
+    @property
+    def _owned(self) -> PathPredicate:
+        """What is trained."""
+        if self.kept is None:
+            return OWNED
+        kept = matching(f"params/(?:{self.kept})")
+        return lambda path: OWNED(path) and not kept(path)
 
-    def _keeps_features(self, model: Any, parts: Parts, items: int, context: StageContext) -> bool:
+    def sequences(self, context: StageContext) -> UnitSequences | None:
+        """What makes units of clips; None where samples are read."""
+        return None if self.units is None else self.units.sequences(context)
+
+    def _rows(self, layout: PromptLayout) -> SpeechRows:
+        room = {"clip_s": self.clip_s, "clips": self.clips, "length": self.length, "written": self.written}
+        return SpeechRows(self.name, layout, self.encoder, self.units, **room)  # type: ignore[arg-type]
+
+    def _keeps_features(self, model: SpeechAwareLM | LoRAModel, items: int, context: StageContext) -> bool:
         """Whether each clip is encoded once, which the log says with the reason."""
-        encoders = [source for source in self.parts if source.path.split("/")[1].startswith("encoder")]
-        possible = all(source.frozen for source in encoders) and self.join is None and jax.process_count() == 1
-        if not possible or self.cache is False:
+        reason = self._why_not_kept(model)
+        require(self.cache is not True or reason is None, "cache", self.cache, f"features are not kept: {reason}")
+        if self.cache is False or reason is not None:
             return False
-        config = model.config
+        config, drawn = model.config, self.train.steps * self.batches.batch
         frames = config.frames_heard(round(self.clip_s * context.corpus.rate_hz))
-        size, drawn = (
-            4.0 * items * self.clips * frames * config.encoders[0].width,
-            self.train.steps * self.batches.batch,
-        )
+        size = 4.0 * items * self.clips * frames * config.encoders[0].width
         cheaper = drawn > items and size <= CACHE_BYTES
         if self.cache or cheaper:
             context.say(
@@ -225,79 +261,79 @@ class SpeechAwareStageConfig(GradientStageConfig):
             )
         return bool(self.cache or cheaper)
 
-    def _featured(
-        self,
-        source: Any,
-        example: SpeechPromptExample,
-        model: Any,
-        parts: Parts,
-        folder: StageFolder,
-        context: StageContext,
-        number: int,
-    ) -> tuple[Any, SpeechPromptExample]:
-        boxed = parts.frozen["frozen"]["encoder"]
-        params = {
-            "encoder": load_part(unbox(boxed), shardings_for(boxed, self.train.mesh.make(), self.train.mesh.rules))
-        }
-        table = folder.path / FEATURES / str(number)
-        found = with_features(source, example, model, params, table, f"{self.name} features", context.progress)
-        frames = model.config.frames_heard(example.clip)
-        return found, SpeechPromptExample(**{**vars(example), "frames": frames})
+    def _why_not_kept(self, model: SpeechAwareLM | LoRAModel) -> str | None:
+        """Why what encoders make of a clip cannot be kept; None where it can."""
+        if self.join is not None:
+            return "there are several encoders"
+        if "encoder" not in self._frozen:
+            return "the encoder is trained"
+        if "encoder" in jax.eval_shape(partial(new_variables, model), jax.random.key(0)).get("lora", {}):
+            return "LoRA changes the encoder"
+        return "there are several processes" if jax.process_count() > 1 else None
 
-    def _evaluation(self, model: Any, layout: PromptLayout, context: StageContext) -> Evaluate | None:
+    def _with_features(
+        self, found: Sequence[TaskItems], model: Any, parts: Parts, folder: StageFolder, context: StageContext
+    ) -> list[TaskItems]:
+        """The items with what the encoder makes of their clips, from tables that are written unless they are there."""
+        boxed = parts.frozen["frozen"]["encoder"]
+        shardings = shardings_for(boxed, self.train.mesh.make(), self.train.mesh.rules)
+        encoder = {"encoder": load_part(unbox(boxed), shardings)}
+        name, show, made = f"{self.name} features", context.progress, list[TaskItems]()
+        for number, (source, example) in enumerate(found):
+            table, frames = folder.path / FEATURES / str(number), model.config.frames_heard(example.clip)
+            joined = with_features(source, example, _plain(model), encoder, table, name, show)
+            made.append((joined, dataclasses.replace(example, frames=frames)))
+        return made
+
+    def _evaluation(
+        self, model: Any, layout: PromptLayout, folder: StageFolder, context: StageContext
+    ) -> Evaluate | None:
         """Nats per word of held-out answers, and with the speech of other items."""
         rows = []
         for part in self.mixture.parts:
-            source, example = self._part(part, layout, context, "dev")
+            source, example = self._rows(layout).of(part, folder, context, "dev")
             count = min(len(source), DEV_BATCHES * self.batches.batch)
             rows += [example(source[i], np.random.default_rng(i)) for i in range(count)]
-        size = self.batches.batch
-        batches = [stacked(rows[start : start + size]) for start in range(0, len(rows) - size + 1, size)]
-        if not batches:
-            context.say(f"stage {self.name}: fewer than {size} dev items: nothing is measured on them while training")
-            return None
-        objective = Answers(model, self.objective)
-        loss = jax.jit(lambda variables, frozen, batch: objective(variables, batch, None, frozen).terms["answer"])
-
-        def evaluate(state: Any, frozen: Any) -> dict[str, float]:
-            own = [loss(state.served, frozen, batch) for batch in batches]
-            other = [loss(state.served, frozen, with_other_speech(batch)) for batch in batches]
-            return {"nats_per_word": _mean(own), "nats_per_word_other_speech": _mean(other)}
-
+        evaluate = on_answers(Answers(model, self.objective), rows, self.batches.batch)
+        if evaluate is None:
+            few = f"fewer than {self.batches.batch} dev items"
+            context.say(f"stage {self.name}: {few}: nothing is measured on them while training")
         return evaluate
 
     def _earlier(self, context: StageContext) -> dict[str, Any]:
-        """The trained weights of the stage that this one goes on from."""
+        """What the stage that this one goes on from trained, of what is trained here."""
         assert self.goes_on is not None  # for the type checker
-        return trained(context.finished(self.goes_on))[1]
+        variables = trained(context.finished(self.goes_on))[1]
+        return {**variables, "params": self._own(variables["params"])}
 
-    def _shapes(self, rows: int, clip: int) -> Shapes:
+    @property
+    def _frozen(self) -> set[str]:
+        """Names of the parts that are not trained."""
+        return {source.path.split("/", 1)[-1] for source in self.parts if source.frozen}
+
+    def _own(self, params: dict[str, Any]) -> dict[str, Any]:
+        """What is trained."""
+        return reduce(without, self._frozen, params)
+
+    def _shapes(self, rows: int, clip: int, reads: str) -> Shapes:
         def array(dtype: Any, *shape: int) -> jax.ShapeDtypeStruct:
             return jax.ShapeDtypeStruct((rows, *shape), dtype)
 
-        clips = {"samples": array(np.float32, self.clips, clip), "sample_mask": array(np.bool_, self.clips, clip)}
+        clips = {"samples": array(np.dtype(reads), self.clips, clip), "sample_mask": array(np.bool_, self.clips, clip)}
         ids = {"ids": np.int32, "speech_at": np.int32, "mask": np.bool_, "target_weight": np.float32}
         row = {name: array(dtype, self.length) for name, dtype in ids.items()}
+        if self.written is not None:
+            row |= {"answer_ids": array(np.int32, self.written), "target_weight": array(np.float32, self.written)}
         return {**clips, **row, "example": array(np.int64)}
 
 
-def with_other_speech(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Every row with the clips of the next one."""
-    heard = ("samples", "sample_mask", "features", "feature_mask")
-    return {name: np.roll(value, -1, axis=0) if name in heard else value for name, value in batch.items()}
-
-
-def _born(model: SpeechAwareLM, key: jax.Array) -> dict[str, Any]:
-    samples = jnp.zeros((1, 1, 16_000))
+def new_variables(model: SpeechAwareLM | LoRAModel, key: jax.Array) -> dict[str, Any]:
+    """All variables of a model as they are born, LoRA too where it has any."""
+    samples = jnp.zeros((1, 1, min(16_000, model.config.window or 16_000)), model.config.reads)
     ids = jnp.zeros((1, 2), jnp.int32)
-    return model.init(key, samples, jnp.ones(samples.shape, bool), ids, ids - 1, jnp.ones(ids.shape, bool))
+    real = (jnp.ones(samples.shape, bool), jnp.ones(ids.shape, bool))
+    return model.init(key, samples, real[0], ids, ids - 1, real[1])
 
 
-def _speech_s(batch: dict[str, np.ndarray], frame_s: float, rate_hz: int) -> float:
-    if "samples" in batch:
-        return float(batch["sample_mask"].sum()) / rate_hz
-    return float(batch["feature_mask"].sum()) * frame_s
-
-
-def _mean(terms: Sequence[Any]) -> float:
-    return float(sum(term.total for term in terms) / sum(term.count for term in terms))
+def _plain(model: SpeechAwareLM | LoRAModel) -> SpeechAwareLM:
+    return model.model if isinstance(model, LoRAModel) else model

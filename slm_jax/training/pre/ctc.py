@@ -13,6 +13,7 @@ from slm_jax.data.pipeline import make_batches
 from slm_jax.data.shapes import stacked_shapes
 from slm_jax.encoders.ssl import SSLEncoderConfig
 from slm_jax.encoders.ssl_ctc import CTCEncoder, CTCEncoderConfig
+from slm_jax.encoders.whisper import WhisperEncoderConfig
 from slm_jax.evaluation.ctc import CTCReader
 from slm_jax.objectives.ctc import CTCConfig
 from slm_jax.text.tokenizers import CharacterTokenizerConfig
@@ -34,15 +35,17 @@ class CTCStageConfig(GradientStageConfig):
     and counted. `start_from`: where the encoder's weights begin, `stage:NAME` of this run, `hub:NAME` or a folder; None
     draws them. `kinds`: which kinds of items, None for those that the corpus gives unless asked otherwise. Figures on
     the dev split: `nats_per_character` and `character_error_rate` of greedy decoding, over at most `evaluated` items.
+    `with_head`: what later stages take is encoder and head (`PartSource.take` says which), not the encoder alone.
     """
 
-    encoder: SSLEncoderConfig
+    encoder: SSLEncoderConfig | WhisperEncoderConfig
     tokenizer: CharacterTokenizerConfig = LETTERS
     longest_s: float = 15.0
     longest_text: int = 256
     start_from: str | None = None
     kinds: tuple[str, ...] | None = None
     evaluated: int = 64
+    with_head: bool = False
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -83,13 +86,17 @@ class CTCStageConfig(GradientStageConfig):
 
     def model(self) -> CTCEncoder:
         """The encoder with its head; `training.gradient_stage.trained` gives its variables."""
-        return CTCEncoderConfig(encoder=self.encoder, classes=self.example.classes).make()
+        return self._whole.make()
 
-    def model_of(self, folder: StageFolder) -> tuple[SSLEncoderConfig, str]:
-        return self.encoder, "encoder"
+    def model_of(self, folder: StageFolder) -> tuple[SSLEncoderConfig | WhisperEncoderConfig | CTCEncoderConfig, str]:
+        return (self._whole, "") if self.with_head else (self.encoder, "encoder")
 
-    def planned_model(self, run: RunConfig) -> SSLEncoderConfig:
-        return self.encoder
+    def planned_model(self, run: RunConfig) -> SSLEncoderConfig | WhisperEncoderConfig | CTCEncoderConfig:
+        return self._whole if self.with_head else self.encoder
+
+    @property
+    def _whole(self) -> CTCEncoderConfig:
+        return CTCEncoderConfig(encoder=self.encoder, classes=self.example.classes)
 
     @property
     def _parts(self) -> tuple[PartSource, ...]:

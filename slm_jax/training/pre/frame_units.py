@@ -9,11 +9,14 @@ import numpy as np
 from jaxtyping import Float
 
 from slm_jax.assemblies.phonetic_tokenizer import (
+    EncoderFeaturesConfig,
     MFCCFeaturesConfig,
     PhoneticTokenizer,
     unit_spec,
 )
 from slm_jax.core.config import Config
+from slm_jax.core.errors import require
+from slm_jax.core.part_source import PartSource, stages_of
 from slm_jax.core.token_spec import TokenSpec
 from slm_jax.core.types import Frames
 from slm_jax.data.corpus import RATE_HZ, SPLITS, CorpusConfig
@@ -35,6 +38,8 @@ from slm_jax.training.feature_passes import (
     thinned_frames,
 )
 from slm_jax.training.gradient_stage import GradientStageConfig, described
+from slm_jax.training.part_record import RECORD, recorded_configs
+from slm_jax.training.parts import check_parts, load_frozen, open_parts, planned_config
 from slm_jax.training.pre.frame_sample import FrameSample, Rows
 from slm_jax.training.run_folder import StageFolder
 from slm_jax.training.stages import RunConfig, StageContext, require_form
@@ -50,6 +55,17 @@ class LayerOfStageConfig(Config):
     layer: int
 
 
+class LayerOfPartConfig(Config):
+    """Layer `layer` of an encoder from elsewhere, such as `hub:microsoft/wavlm-large`, which stays as it is."""
+
+    part: PartSource
+    layer: int
+
+    def __post_init__(self) -> None:
+        frozen = self.part.frozen and self.part.path.startswith("frozen/")
+        require(frozen, "part.path", self.part.path, "nobody trains it: frozen/NAME")
+
+
 class FrameUnitsConfig(TokenStageConfig):
     """Fits `kmeans` on `fit_frames` frames of `features`, drawn evenly from the training speech.
 
@@ -57,14 +73,19 @@ class FrameUnitsConfig(TokenStageConfig):
     (without repetitions) and `durations` (frames of each run).
     """
 
-    features: MFCCFeaturesConfig | LayerOfStageConfig
+    features: MFCCFeaturesConfig | LayerOfStageConfig | LayerOfPartConfig
     kmeans: KMeansConfig = KMeansConfig()
     postprocess: PostprocessConfig = PostprocessConfig()
     fit_frames: int = 200_000
 
     @property
     def needs(self) -> tuple[str, ...]:
+        if isinstance(self.features, LayerOfPartConfig):
+            return stages_of(self._parts)
         return (self.features.stage,) if isinstance(self.features, LayerOfStageConfig) else ()
+
+    def check_outside(self, begun: StageFolder | None) -> None:
+        check_parts(self._parts, begun)
 
     def check_corpus(self, corpus: CorpusConfig) -> None:
         require_form(self.name, corpus, RATE_HZ)
@@ -77,6 +98,8 @@ class FrameUnitsConfig(TokenStageConfig):
     def found_spec(self, context: StageContext) -> TokenSpec:
         if isinstance(self.features, MFCCFeaturesConfig):
             return unit_spec(self.clusters, self.features.hop)
+        if isinstance(self.features, LayerOfPartConfig):
+            return self.tokenizer(context).spec
         folder = context.finished(self.features.stage)
         model, _ = GradientStageConfig.of(folder).model_of(folder)
         return unit_spec(self.clusters, speech_encoder(model, folder.name).hop)
@@ -84,10 +107,14 @@ class FrameUnitsConfig(TokenStageConfig):
     def planned_spec(self, run: RunConfig) -> TokenSpec:
         if isinstance(self.features, MFCCFeaturesConfig):
             return unit_spec(self.clusters, self.features.hop)
+        if isinstance(self.features, LayerOfPartConfig):
+            return unit_spec(self.clusters, speech_encoder(planned_config(self.features.part, run), self.name).hop)
         model = described(run, self.features.stage, GradientStageConfig).planned_model(run)
         return unit_spec(self.clusters, speech_encoder(model, self.features.stage).hop)
 
     def run(self, folder: StageFolder, context: StageContext) -> Sequence[str]:
+        if self._parts:
+            open_parts(self._parts, folder)
         features, params = self._extractor(context)
         train = context.source("train")
         fitted, frames = thinned_frames(train, features, self.fit_frames)
@@ -104,7 +131,8 @@ class FrameUnitsConfig(TokenStageConfig):
                 batches = extracted(features, params, source, context, f"{self.name} {split}", **this_host())
                 found = tokenized(tokenizer, batches)
             write_shared(self.records(folder, split), units_rows(found), len(source))
-        return [TOKENIZER, UNITS, FIT, on_first_host(lambda: write_spec(folder, tokenizer.spec))]
+        made = [TOKENIZER, UNITS, FIT, on_first_host(lambda: write_spec(folder, tokenizer.spec))]
+        return [*made, RECORD] if self._parts else made
 
     def _fit(self, folder: StageFolder, features: Features, sample: FrameSample) -> None:
         """Fit on this host's devices and write the tokenizer, which every host then reads; treats the sample."""
@@ -123,14 +151,28 @@ class FrameUnitsConfig(TokenStageConfig):
     def clustered(self, context: StageContext) -> Clustered | None:
         if isinstance(self.features, MFCCFeaturesConfig):
             return None
-        name = f"{self.features.stage} layer {self.features.layer}"
+        one = self.features
+        name = f"{one.stage if isinstance(one, LayerOfStageConfig) else one.part.source} layer {one.layer}"
         return Clustered(name, *self._extractor(context), self.kmeans, self.postprocess)
 
     def _extractor(self, context: StageContext) -> tuple[Features, Any]:
         """Which features, and the parameters of the encoder that makes them (None for MFCC)."""
         if isinstance(self.features, MFCCFeaturesConfig):
             return self.features, None
+        if isinstance(self.features, LayerOfPartConfig):
+            return self._of_part(self.features, context)
         return layer_features(context.finished(self.features.stage), self.features.layer)
+
+    def _of_part(self, features: LayerOfPartConfig, context: StageContext) -> tuple[Features, Any]:
+        """The same of an encoder from elsewhere, once the stage has begun."""
+        path = features.part.path
+        encoder = speech_encoder(recorded_configs(context.run.stage(self.name))[path], self.name)
+        params = load_frozen(context.run, self.name)["frozen"][path.removeprefix("frozen/")]
+        return EncoderFeaturesConfig(encoder=encoder, layer=features.layer), params
+
+    @property
+    def _parts(self) -> tuple[PartSource, ...]:
+        return (self.features.part,) if isinstance(self.features, LayerOfPartConfig) else ()
 
 
 def over_devices(frames: Float[np.ndarray, "T D"]) -> jax.Array:

@@ -1,0 +1,16 @@
+"""SLM's tiny twin on 72 minutes of the world: does an adapter alone let a frozen text model hear?
+
+Source     Wang et al. 2023, "SLM: Bridge the thin gap between speech and text foundation models"
+Command    python -m slm_jax train experiments/slm/config.py --workdir runs/slm
+           python -m slm_jax evaluate runs/slm --utterances 40
+Hardware   two CPU cores
+Compare    experiments/slm/every_frame.py: the same without leaving out the frames of blanks
+"""
+
+from slm_jax.judges.tasks import TasksJudge
+from slm_jax.systems.speech_aware import slm
+
+config = slm.config("tiny")
+# what the frozen language model makes of the same items in writing: the adapter cannot do better
+written = TasksJudge(name="written", tasks=config.stage("instructed").mixture)
+config = config.replace(judges=(*config.judges, written))

@@ -1,0 +1,37 @@
+"""Tasks about speech, with the words of the speech in its place: bounds for text alone, cascades, text-only rows."""
+
+import numpy as np
+
+from slm_jax.core.messages import Conversation, Message, Part, Text
+from slm_jax.data.examples.speech_tasks import Item, SpeechTaskConfig
+
+
+class WrittenTaskConfig(SpeechTaskConfig):
+    """The conversations of `task`, each clip replaced by what is said in it; an item whose words are not known has none.
+
+    With the true words it says what a system could reach that heard perfectly; in a mixture it keeps a language model
+    in practice with text.
+    """
+
+    task: SpeechTaskConfig
+
+    @property
+    def reads(self) -> tuple[str, ...] | None:
+        return self.kinds or self.task.reads
+
+    def conversation(self, item: Item, rate_hz: int, rng: np.random.Generator) -> Conversation | None:
+        said, words = self.task.conversation(item, rate_hz, rng), self.task.words(item)
+        if said is None or words is None:
+            return None
+        rest = iter(words)
+
+        def written(part: Part) -> Part:
+            return part if isinstance(part, Text) else Text(next(rest))
+
+        return tuple(Message(message.role, tuple(map(written, message.parts))) for message in said)
+
+    def words(self, item: Item) -> tuple[str, ...]:
+        return ()
+
+    def key(self, item: Item) -> str:
+        return self.task.key(item)

@@ -1,0 +1,121 @@
+"""The released file of SALMONN (arXiv 2310.13289): what was trained, under the names of its own code.
+
+`{"model": {name: tensor}, ...}` holds queries, Q-Former, map, the norms of both streams and LoRA of the language model,
+and buffers that carry nothing; the frozen parts lie elsewhere. What is read goes where `SpeechAwareLM` has it:
+`params/adapter`, `params/join`, `lora/lm`.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.core import meta
+
+from slm_jax.adapters.window_qformer import WindowQFormerConfig
+from slm_jax.assemblies.speech_aware_lm import SpeechAwareLMConfig
+from slm_jax.core.errors import require
+from slm_jax.core.types import Frames
+from slm_jax.interop.engine import MappingError, export_params, import_params, resolve
+from slm_jax.interop.family_llama import LLAMA
+from slm_jax.interop.family_qformer import QFORMER
+from slm_jax.interop.peft import adapter_table
+from slm_jax.interop.readers import open_weights
+from slm_jax.interop.table import Rule, Table, norm, rule, weights
+from slm_jax.interop.transforms import SAME, Dense, Reshape
+from slm_jax.nn.lora import LoRAConfig, lora_initialise
+
+QFORMER_AT, LORA_AT = "speech_Qformer.bert.", "llama_model.base_model.model."
+ADAPTER, JOIN, LM = "params/adapter", "params/join", "lora/lm"
+BUFFERS = (r"speech_Qformer\.bert\.embeddings\.position_ids", r"llama_model\..*\.rotary_emb\.inv_freq")
+
+
+def load_salmonn(path: str | Path, model: SpeechAwareLMConfig, lora: LoRAConfig) -> dict[str, Any]:
+    """The trained variables in a released file, float32 NumPy arrays: `params/adapter`, `params/join`, `lora`.
+
+    Raises `UserError` for a model of another form, `MappingError` listing every name that has no place, every place
+    left empty, every wrong shape.
+    """
+    source, targets = open_weights(path), abstract_trained(model, lora)
+    try:
+        plan = resolve(table(model, lora), source.shapes, targets, source.dtypes)
+    except MappingError as error:
+        raise MappingError(error.faults, f"{source.path} is no SALMONN of this shape") from None
+    return import_params(plan, source.read)
+
+
+def save_salmonn(path: str | Path, variables: Any, model: SpeechAwareLMConfig, lora: LoRAConfig) -> Path:
+    """Write the trained variables as the original code loads them; needs PyTorch."""
+    import torch
+
+    named = {name: torch.from_numpy(np.array(array)) for name, array in named_arrays(variables, model, lora)}
+    torch.save({"model": named}, path)
+    return Path(path)
+
+
+def named_arrays(variables: Any, model: SpeechAwareLMConfig, lora: LoRAConfig) -> Iterable[tuple[str, np.ndarray]]:
+    """The trained variables under their released names."""
+    params = {name: variables["params"][name] for name in ("adapter", "join")}
+    return export_params(table(model, lora), {"params": params, "lora": variables["lora"]})
+
+
+def table(model: SpeechAwareLMConfig, lora: LoRAConfig) -> Table:
+    """The names of a released file."""
+    qformer = _adapter(model).qformer
+    return Table(
+        rules=(
+            rule("speech_query_tokens", f"{ADAPTER}/queries", Reshape((1, -1, qformer.width))),
+            *(_moved(each, QFORMER_AT, f"{ADAPTER}/qformer/") for each in QFORMER.table(qformer, "salmonn").rules),
+            *weights("speech_llama_proj", f"{ADAPTER}/map", Dense(), SAME),
+            *norm("ln_speech", f"{JOIN}/first_norm"),
+            *norm("ln_audio", f"{JOIN}/second_norm"),
+            *(_live(each) for each in adapter_table(LLAMA.table(model.lm, "transformers"), lora.name).rules),
+        ),
+        ignored=BUFFERS,
+    )
+
+
+def abstract_trained(model: SpeechAwareLMConfig, lora: LoRAConfig) -> dict[str, Any]:
+    """Shapes and dtypes of all that a released file fills; nothing is computed."""
+    adapter = _adapter(model)
+    require(model.join is not None, "join", model.join, "SALMONN joins two streams")
+    streams = [_frames(encoder.width) for encoder in model.encoders]
+    key = jax.random.key(0)
+    trained = {
+        "adapter": jax.eval_shape(adapter.make().init, key, _frames(adapter.qformer.context_width))["params"],
+        "join": jax.eval_shape(model.join.make().init, key, *streams)["params"],
+    }
+    return meta.unbox({"params": trained, "lora": _abstract_lora(model, lora, key)})
+
+
+def _abstract_lora(model: SpeechAwareLMConfig, lora: LoRAConfig, key: jax.Array) -> dict[str, Any]:
+    """Of adapters whose `targets` begin with `lm/`."""
+    own = lora.replace(targets=lora.targets.removeprefix("lm/"))
+    make = lora_initialise(lambda key: model.lm.make().init(key, jnp.zeros((1, 2), jnp.int32)), own)
+    return {"lm": jax.eval_shape(make, key)["lora"]}
+
+
+def _adapter(model: SpeechAwareLMConfig) -> WindowQFormerConfig:
+    adapter = model.adapter
+    known = isinstance(adapter, WindowQFormerConfig) and not adapter.norm
+    require(known, "adapter", type(adapter).__name__, "SALMONN has a window Q-Former without a norm in front")
+    assert isinstance(adapter, WindowQFormerConfig)  # for the type checker
+    return adapter
+
+
+def _moved(each: Rule, source: str, target: str) -> Rule:
+    """A rule with something before all its names and all its paths."""
+    sources, targets = (f"{source}{name}" for name in each.sources), (f"{target}{path}" for path in each.targets)
+    return Rule(tuple(sources), tuple(targets), each.transform, each.optional)
+
+
+def _live(each: Rule) -> Rule:
+    """A rule of an adapter file under the names of a model that is in use, which say the adapter's name too."""
+    names = (name.replace(".weight", ".default.weight") for name in each.sources)
+    return _moved(Rule(tuple(names), each.targets, each.transform), LORA_AT, f"{LM}/")
+
+
+def _frames(width: int) -> Frames:
+    return Frames(jnp.zeros((1, 1, width)), jnp.ones((1, 1), bool))

@@ -1,0 +1,83 @@
+"""Speech-aware systems on drawn weights: the last stage of a published size with parts that are tiny."""
+
+from functools import cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.core import meta
+
+from slm_jax.adapters.joined import JoinedConfig
+from slm_jax.adapters.qformer import QFormerConfig
+from slm_jax.adapters.window_qformer import WindowQFormerConfig
+from slm_jax.core.config import Config
+from slm_jax.encoders.whisper import WhisperEncoderConfig
+from slm_jax.nn.lora import LoRAModel
+from slm_jax.sequence_models.presets import gpt2, llama
+from slm_jax.serving.speech_aware import AnswerDecoding, SpeechAwareSystem
+from slm_jax.systems.catalogue import named_config
+from slm_jax.systems.speech_aware.wavprompt import END, shrinking
+from slm_jax.text.marked_tokens import SpecialsConfig
+from slm_jax.training.post.speech_aware import SpeechAwareStageConfig
+from tests.contracts.checks import random_params
+from tests.shapes import BEATS, ENCODERS
+
+WHISPER = WhisperEncoderConfig(layers=1, width=16, heads=2, hidden=32, max_frames=50)
+"""A window of 1 s."""
+BODY: dict[str, Any] = {"vocabulary": 264, "layers": 1, "width": 16, "heads": 2, "hidden": 32}
+DECODING = AnswerDecoding(max_new=8)
+
+
+def small_salmonn() -> tuple[SpeechAwareStageConfig, dict[str, Config]]:
+    """The third stage, and its parts by path: windows of 17 frames over a Whisper and a BEATs."""
+    qformer = QFormerConfig(context_width=32, width=8, heads=2, hidden=16)
+    stage = named_config("salmonn:13b").stage("activation")
+    assert isinstance(stage, SpeechAwareStageConfig)
+    stage = stage.replace(
+        join=JoinedConfig(widths=(16, 16)),
+        adapter=stage.adapter.replace(width=16, qformer=qformer),
+        tokens=SpecialsConfig(),
+    )
+    assert isinstance(stage.adapter, WindowQFormerConfig) and stage.adapter.window == 17
+    beats = BEATS.replace(patch=16, layers=1)
+    return stage, {"frozen/encoder": WHISPER, "frozen/encoder_1": beats, "frozen/lm": llama("7b", **BODY, kv_heads=2)}
+
+
+def small_wavprompt() -> tuple[SpeechAwareStageConfig, dict[str, Config]]:
+    """The only stage, and its parts by path."""
+    stage = named_config("wavprompt:base").stage("answers")
+    assert isinstance(stage, SpeechAwareStageConfig)
+    encoder = ENCODERS["waveform"].replace(layers=1, normalise_waveform=False, feature_gradient=0.0)
+    lm = gpt2("small", **BODY, max_positions=512, dropout=0.0, attention_dropout=0.0)
+    stage = stage.replace(adapter=shrinking(16, 16), tokens=SpecialsConfig(specials=(END,)))
+    return stage, {"params/encoder": encoder, "frozen/lm": lm}
+
+
+def drawn(stage: SpeechAwareStageConfig, configs: dict[str, Config], scale: float = 0.3) -> SpeechAwareSystem:
+    """The system of a stage; LoRA, where there is any, has an effect, since B is drawn too."""
+    model = stage.model(configs)
+    samples, ids = jnp.zeros((1, 1, 8_000)), jnp.zeros((1, 2), jnp.int32)
+    args = samples, jnp.ones(samples.shape, bool), ids, ids - 1, jnp.ones(ids.shape, bool)
+    params = random_params(model, jax.random.key(0), *args, scale=scale)
+    variables: dict[str, Any] = {"params": params}
+    if isinstance(model, LoRAModel):
+        shapes = meta.unbox(jax.eval_shape(model.init, jax.random.key(0), *args)["lora"])
+        generator = np.random.default_rng(1)
+        variables["lora"] = jax.tree.map(
+            lambda leaf: jnp.asarray(0.2 * generator.standard_normal(leaf.shape), jnp.float32), shapes
+        )
+    layout = stage.layout(model.config, stage.tokens.make())
+    return SpeechAwareSystem(model, variables, layout, 16_000, DECODING)
+
+
+@cache
+def drawn_salmonn() -> SpeechAwareSystem:
+    """SALMONN in miniature."""
+    return drawn(*small_salmonn())
+
+
+@cache
+def drawn_wavprompt() -> SpeechAwareSystem:
+    """WavPrompt in miniature."""
+    return drawn(*small_wavprompt())
