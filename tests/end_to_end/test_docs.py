@@ -71,9 +71,9 @@ def test_every_block_runs_as_written(page, desk, capsys):
 def test_transcribing_runs_as_written(desk, capsys):
     """With a small Whisper on drawn weights in the place of a real one."""
     write_whisper(desk / "whisper-base", WHISPER.replace(decoder=WHISPER.decoder.replace(max_positions=104)))
-    write_wav(desk / "interview.wav", hummed(1.2, 10), RATE)
+    write_wav(desk / "interview.wav", hummed(0.8, 10), RATE)
     number, names = carry_out("transcribing", capsys)
-    assert number >= 8 and len(names["said"].windows) > 3 and len(names["found"]) == 6
+    assert number >= 8 and len(names["said"].windows) == 3 and len(names["found"]) == 6
 
 
 @pytest.mark.slow(seconds=120)
