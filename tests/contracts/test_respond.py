@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from slm_jax.core.contracts import Reply, Scores, System
-from slm_jax.core.messages import spoken
+from slm_jax.core.messages import Message, Text, spoken
 from slm_jax.generation.sampling import SamplingConfig
 from slm_jax.serving.speech_aware import AnswerDecoding
 from slm_jax.serving.unit_speech_lm import UnitDecoding
@@ -35,6 +35,8 @@ class Case:
     system: Any
     ways: dict[str, Any]
     tokens: Callable[[Reply], list[str]]
+    answer: tuple[Message, ...] = ()
+    """What is scored, where that is an answer and not the prompt itself."""
 
 
 def unit_speech_lm() -> Case:
@@ -53,7 +55,8 @@ def listener() -> Case:
 def speech_aware() -> Case:
     greedy = AnswerDecoding(max_new=40, min_new=TOKENS, repetition_penalty=1.5)
     ways = {"greedy": greedy, "sampled": greedy.replace(temperature=1.0, top_k=20, repetition_penalty=1.0)}
-    return Case(drawn_speech_aware(), ways, lambda reply: [str(unit) for unit in reply.trace["ids"]])
+    answer = (Message("assistant", (Text("Nobody knows that."),)),)
+    return Case(drawn_speech_aware(), ways, lambda reply: [str(unit) for unit in reply.trace["ids"]], answer)
 
 
 CASES = {"unit speech LM": unit_speech_lm, "listener": listener, "speech-aware": speech_aware}
@@ -111,7 +114,7 @@ def test_other_keys_other_replies(case, conversations):
 def test_likelihood_does_not_depend_on_neighbours(case, conversations):
     if not isinstance(case.system, Scores):
         pytest.skip("this system does not score")
-    few = conversations[:3]
+    few = [(*one, *case.answer) for one in conversations[:3]]
     together = case.system.log_prob(few)
     for row, one in enumerate(few):
         np.testing.assert_allclose(together[row], case.system.log_prob([one])[0], atol=1e-4)

@@ -65,7 +65,7 @@ def carry_out(page, capsys):
 
 @pytest.mark.parametrize("page", ["systems_and_judges", "corpora", "speech_aware"])
 def test_every_block_runs_as_written(page, desk, capsys):
-    assert carry_out(page, capsys)[0] >= 6
+    assert carry_out(page, capsys)[0] >= 5
 
 
 def test_transcribing_runs_as_written(desk, capsys):

@@ -28,7 +28,7 @@ def test_a_size_is_whisper_with_rows_for_the_specifiers_and_ctc(size):
     config = universlu.config(size)
     width = {"base": 512, "medium": 1024}[size]
     for stage in config.stages:
-        assert stage_parameters(config, stage) == WEIGHTS[size] + 6 * width + 29 * (width + 1)
+        assert stage_parameters(config, stage).all == WEIGHTS[size] + 6 * width + 29 * (width + 1)
 
 
 # What the config.json of openai/whisper-medium says, as far as it bears on the shape.
