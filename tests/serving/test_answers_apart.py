@@ -75,7 +75,7 @@ def test_beams_follow_what_is_heard(system, alone):
 
 def test_words_alone_are_read_too(system):
     (reply,) = system.respond([asked("Hello.")], None, KEY)
-    assert len(reply.trace["ids"]) >= 1
+    assert len(reply.trace["ids"]) >= 1 and np.isfinite(reply.trace["log_probs"]).all()
 
 
 def example(system, length=96, written=16):
