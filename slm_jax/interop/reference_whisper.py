@@ -66,16 +66,20 @@ def _reference(variant: str, model: Any, hub_config: dict, dtype: str, tiny: boo
     return Reference("whisper", variant, "transformers", hub_config, weights, run, tiny)
 
 
-def log_mels(samples: np.ndarray, config: Any, dtype: Any) -> Any:
-    """[B, N] -> [B, M, frames]: what the feature extractor makes of a window, in the precision of the model."""
+def log_mels(samples: np.ndarray, config: Any) -> Any:
+    """[B, N] -> [B, M, frames]: what the feature extractor makes of a window, in float64.
+
+    In float32 PyTorch is off by 1e-4 where a filter hears next to nothing, which released weights enlarge twentyfold.
+    """
     import torch
     from transformers import WhisperFeatureExtractor
 
     window = config.max_source_positions * SAMPLES_OF_A_FRAME
-    filled = torch.from_numpy(np.pad(samples, ((0, 0), (0, window - samples.shape[1])))).to(dtype)
-    filters = torch.from_numpy(WhisperFeatureExtractor(feature_size=config.num_mel_bins).mel_filters).to(dtype)
-    spectra = torch.stft(filled, N_FFT, HOP, window=torch.hann_window(N_FFT, dtype=dtype), return_complex=True)
-    levels = torch.clamp(filters.T @ spectra[..., :-1].abs() ** 2, min=1e-10).log10()
+    filled = torch.from_numpy(np.pad(samples, ((0, 0), (0, window - samples.shape[1])))).double()
+    filters = torch.from_numpy(WhisperFeatureExtractor(feature_size=config.num_mel_bins).mel_filters)
+    hann = torch.hann_window(N_FFT, dtype=torch.float64)
+    spectra = torch.stft(filled, N_FFT, HOP, window=hann, return_complex=True)
+    levels = torch.clamp(filters.T.double() @ spectra[..., :-1].abs() ** 2, min=1e-10).log10()
     return (torch.maximum(levels, levels.amax((1, 2), keepdim=True) - 8.0) + 4.0) / 4.0
 
 
@@ -88,7 +92,7 @@ def _activations(model: Any, inputs: Mapping[str, np.ndarray | None]) -> Arrays:
     if mask is not None:
         given["decoder_attention_mask"] = torch.tensor(mask.astype(np.int64))
         given["decoder_position_ids"] = torch.tensor(np.maximum(mask.cumsum(1) - 1, 0))
-    mels = log_mels(np.asarray(inputs["samples"]), model.config, model.dtype)
+    mels = log_mels(np.asarray(inputs["samples"]), model.config).to(model.dtype)
     found = recorded(model, _places(model), lambda: model(mels, **given))
     gelu = torch.nn.functional.gelu(torch.from_numpy(found["features"]))
     return found | {"features": gelu.transpose(1, 2).numpy()}

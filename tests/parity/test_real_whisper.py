@@ -15,6 +15,7 @@ from slm_jax.audio.files import read_audio
 from slm_jax.evaluation.transcription import word_errors
 from slm_jax.generation.beam import BeamConfig
 from slm_jax.serving.transcriber import RATE_HZ, Transcriber, Transcription, load_transcriber
+from slm_jax.workbench.parity import compare_folder
 
 WEIGHTS, SPEECH = (os.environ.get(f"SLM_JAX_REAL_{name}", "") for name in ("WEIGHTS", "SPEECH"))
 FOLDER, BOOK = Path(WEIGHTS) / "whisper-base", Path(SPEECH) / "librivox"
@@ -145,3 +146,9 @@ def test_more_than_a_minute_is_cut_in_its_pauses(system, clips, texts, found):
     errors = word_errors([" ".join(texts * 3)], [whole.text])
     print(f"WER {errors.rate:.3f} of {errors.reference} words, windows {[(a, b) for a, b, _ in whole.windows]}")
     assert errors.rate < 0.03
+
+
+@pytest.mark.slow(seconds=60)
+def test_every_layer_is_that_of_the_reference():
+    found = list(compare_folder(FOLDER, 0, "float32"))
+    assert len(found) == 5 and all(row.ok for one in found for row in one.rows)
