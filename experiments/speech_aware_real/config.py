@@ -3,9 +3,11 @@
     python experiments/fetch/real_weights.py weights whisper-base smollm2-135m-instruct
     python -m slm_jax train experiments/speech_aware_real/config.py --workdir runs/real
     python -m slm_jax evaluate runs/real
+    python experiments/speech_aware_real/compare.py runs/real
 
 `SLM_JAX_REAL_WEIGHTS` names the folder of the weights, `weights` unless it is set. Speakers, sentences and questions of
-the test split are heard in no other split.
+the test split are heard in no other split. The stage `written` tunes the same language model with as much LoRA on the
+same tasks in writing: what the cascade and the bound of `compare.py` answer with.
 """
 
 import os
@@ -15,16 +17,18 @@ from slm_jax.adapters.mlp import MLPAdapterConfig
 from slm_jax.core.part_source import PartSource
 from slm_jax.data.corpus import WorldConfig
 from slm_jax.data.examples.open_book import OpenBookTaskConfig
-from slm_jax.data.examples.speech_tasks import AnsweredTaskConfig, AskedTaskConfig
+from slm_jax.data.examples.speech_tasks import AnsweredTaskConfig, AskedTaskConfig, SpeechTaskConfig
+from slm_jax.data.examples.written_tasks import WrittenTaskConfig
 from slm_jax.data.mixture import MixtureConfig, PartConfig
 from slm_jax.data.pipeline import PipelineConfig
 from slm_jax.encoders.whisper import WhisperEncoderConfig
 from slm_jax.nn.lora import LoRAConfig
+from slm_jax.serving.speech_aware import AnswerDecoding
+from slm_jax.systems.recipes.speech_aware import speech_aware_run
 from slm_jax.text.tokenizers import TokenizerFileConfig
 from slm_jax.training.loop import TrainConfig
 from slm_jax.training.optimizer import OptimizerConfig
 from slm_jax.training.post.speech_aware import SpeechAwareStageConfig
-from slm_jax.training.stages import RunConfig
 
 WEIGHTS = Path(os.environ.get("SLM_JAX_REAL_WEIGHTS", "weights"))
 LM = WEIGHTS / "smollm2-135m-instruct"
@@ -39,7 +43,12 @@ TASKS = MixtureConfig(
         PartConfig(name="instructions", weight=0.25, example=AnsweredTaskConfig(kinds=("instruction",))),
     )
 )
-stage = SpeechAwareStageConfig(
+written_tasks = tuple(
+    part.replace(example=WrittenTaskConfig(task=part.example))
+    for part in TASKS.parts
+    if isinstance(part.example, SpeechTaskConfig)
+)
+answers = SpeechAwareStageConfig(
     name="answers",
     parts=(
         PartSource(
@@ -60,7 +69,15 @@ stage = SpeechAwareStageConfig(
     batches=PipelineConfig(batch=8),
     optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=30, betas=(0.9, 0.98)),
 )
+written = answers.replace(
+    name="written",
+    tasks=MixtureConfig(parts=written_tasks),
+    clip_s=0.5,  # nothing is heard
+    cache=False,
+    train=answers.train.replace(steps=300),
+)
 corpus = WorldConfig(
     hours=1.0, question_hours=0.5, instruction_hours=0.5, speakers=12, split_by="speaker", test_share=0.2, dev_share=0.1
 )
-config = RunConfig(name="speech_aware_real", corpus=corpus, stages=(stage,))
+decoding = AnswerDecoding(max_new=48)
+config = speech_aware_run("speech_aware_real", corpus, (written, answers), decoding=decoding)

@@ -46,6 +46,11 @@ def joined(*trees: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+def together(variables: dict[str, Any], frozen: Any) -> dict[str, Any]:
+    """All variables of a model whose frozen parts are kept apart, in `frozen["frozen"]`, under the same names."""
+    return {**variables, "params": joined(variables["params"], (frozen or {}).get("frozen", {}))}
+
+
 def without(tree: dict[str, Any], path: str) -> dict[str, Any]:
     """A nested dict without what lies at `a/b/c`, and without dicts that are left empty."""
     name, _, rest = path.partition("/")

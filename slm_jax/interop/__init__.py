@@ -31,5 +31,6 @@ References   the PyTorch models that ours are held to                (`interop.r
              vocoders                                                (`interop.reference_vocoders`,
                                                                       `interop.reference_hifigan`)
              Whisper                                                 (`interop.reference_whisper`)
-             what is timed                                           (`interop.reference_bench`)
+             what is timed                                           (`interop.reference_bench`,
+                                                                      `interop.reference_speech_aware`)
 """

@@ -43,12 +43,12 @@ def encoding(hub_config: Mapping[str, Any], samples: np.ndarray, compiled: bool,
     """Frames of `samples` [B, N] through a HuBERT of `transformers`."""
     from transformers import HubertConfig, HubertModel
 
-    model = _drawn(HubertModel, HubertConfig(**hub_config))
+    model = drawn_model(HubertModel, HubertConfig(**hub_config))
     weights = state_arrays(model)
-    model, inputs = _placed(model, dtype), _tensor(samples, dtype)
+    model, inputs = placed(model, dtype), as_tensor(samples, dtype)
 
     def run(call: Callable = model) -> Arrays:
-        return {"frames": _array(call(inputs).last_hidden_state)}
+        return {"frames": as_array(call(inputs).last_hidden_state)}
 
     return TorchJob(
         "hubert", "transformers", config_json(model), weights, _inferring(run, model, compiled), counted(run)
@@ -62,10 +62,10 @@ def vocoding(hub_config: Mapping[str, Any], features: np.ndarray, compiled: bool
     torch.set_num_threads(cores())
     model = draw_weights(original_generator(hub_config, normed=False), seed=0, gain=GAIN)
     weights = state_arrays(model)
-    model, inputs = _placed(model, dtype), _tensor(features.transpose(0, 2, 1), dtype)
+    model, inputs = placed(model, dtype), as_tensor(features.transpose(0, 2, 1), dtype)
 
     def run(call: Callable = model) -> Arrays:
-        return {"samples": _array(call(inputs)[:, 0])}
+        return {"samples": as_array(call(inputs)[:, 0])}
 
     return TorchJob("hifigan", "original", dict(hub_config), weights, _inferring(run, model, compiled), counted(run))
 
@@ -83,7 +83,7 @@ def training(
 
     first = _decoder(family, hub_config)
     hub, weights = config_json(first), {name: value.copy() for name, value in state_arrays(first).items()}
-    tokens, device = _tensor(ids), _device()
+    tokens, device = as_tensor(ids), _device()
 
     def loss(call: Callable) -> Any:
         with torch.autocast(device, torch.bfloat16, enabled=dtype == "bfloat16"):
@@ -97,7 +97,7 @@ def training(
             value = loss(call)
             value.backward()
             adamw.step()
-            return {"loss": _array(value)}
+            return {"loss": as_array(value)}
 
         return step
 
@@ -119,12 +119,12 @@ def generating(
 
     model = _decoder(family, hub_config)
     hub, weights = config_json(model), state_arrays(model)
-    model, ids = _placed(model, dtype), _tensor(prompt)
+    model, ids = placed(model, dtype), as_tensor(prompt)
     mask = torch.ones_like(ids)
 
     def whole() -> Arrays:
         settings: dict[str, Any] = {"max_new_tokens": new, "min_new_tokens": new, "do_sample": False, "pad_token_id": 0}
-        return {"tokens": _array(model.generate(ids, attention_mask=mask, **settings)[:, ids.shape[1] :])}
+        return {"tokens": as_array(model.generate(ids, attention_mask=mask, **settings)[:, ids.shape[1] :])}
 
     def loop(make_cache: Callable[[], Any], call: Callable = model) -> Arrays:
         cache, current, tokens = make_cache(), ids, []
@@ -132,7 +132,7 @@ def generating(
             out = call(input_ids=current, past_key_values=cache, use_cache=True, logits_to_keep=1)
             current = out.logits[:, -1:].argmax(-1)
             tokens.append(current)
-        return {"tokens": _array(torch.cat(tokens, 1))}
+        return {"tokens": as_array(torch.cat(tokens, 1))}
 
     static = partial(transformers.StaticCache, config=model.config, max_cache_len=ids.shape[1] + new)
     ways: dict[str, Way] = {
@@ -143,7 +143,7 @@ def generating(
     if compiled:
         ways["loop, StaticCache, torch.compile"] = partial(loop, static, torch.compile(model))
     flops = counted(ways["loop, DynamicCache"])
-    return TorchJob(family, "transformers", hub, weights, {n: _inference(w) for n, w in ways.items()}, flops)
+    return TorchJob(family, "transformers", hub, weights, {n: inference(w) for n, w in ways.items()}, flops)
 
 
 def transcribing(
@@ -158,9 +158,9 @@ def transcribing(
     import torch
     import transformers
 
-    model = _drawn(transformers.WhisperForConditionalGeneration, transformers.WhisperConfig(**hub_config))
+    model = drawn_model(transformers.WhisperForConditionalGeneration, transformers.WhisperConfig(**hub_config))
     hub, weights = config_json(model), state_arrays(model)
-    model, start = _placed(model, dtype), _tensor(np.tile(prefix, (len(samples), 1)))
+    model, start = placed(model, dtype), as_tensor(np.tile(prefix, (len(samples), 1)))
     seconds = samples.shape[1] // RATE_HZ
     extractor = transformers.WhisperFeatureExtractor(feature_size=hub["num_mel_bins"], chunk_length=seconds)
 
@@ -172,7 +172,7 @@ def transcribing(
         settings: dict[str, Any] = {"max_new_tokens": new, "min_new_tokens": new, "do_sample": False, "pad_token_id": 0}
         # without the search for times and languages around it
         made = transformers.GenerationMixin.generate(model, mels(), decoder_input_ids=start, **settings)
-        return {"tokens": _array(made[:, start.shape[1] :])}
+        return {"tokens": as_array(made[:, start.shape[1] :])}
 
     def loop(call: Callable = model) -> Arrays:
         heard, tokens, current = model.model.encoder(mels()), [], start
@@ -181,13 +181,13 @@ def transcribing(
             out = call(encoder_outputs=heard, decoder_input_ids=current, past_key_values=cache, use_cache=True)
             current = out.logits[:, -1:].argmax(-1)
             tokens.append(current)
-        return {"tokens": _array(torch.cat(tokens, 1))}
+        return {"tokens": as_array(torch.cat(tokens, 1))}
 
     ways: dict[str, Way] = {"generate": whole, "loop, DynamicCache": loop}
     if compiled:
         ways["loop, DynamicCache, torch.compile"] = partial(loop, torch.compile(model))
     flops = counted(loop)
-    return TorchJob("whisper", "transformers", hub, weights, {n: _inference(w) for n, w in ways.items()}, flops)
+    return TorchJob("whisper", "transformers", hub, weights, {n: inference(w) for n, w in ways.items()}, flops)
 
 
 def faiss_search(rows: np.ndarray, centroids: np.ndarray) -> dict[str, Way]:
@@ -239,10 +239,10 @@ def _decoder(family: str, hub_config: Mapping[str, Any]) -> Any:
         "llama": transformers.LlamaForCausalLM,
         "opt": transformers.OPTForCausalLM,
     }
-    return _drawn(models[family], configs[family](**hub_config))
+    return drawn_model(models[family], configs[family](**hub_config))
 
 
-def _drawn(kind: type, config: Any) -> Any:
+def drawn_model(kind: type, config: Any) -> Any:
     """The model with its own initialisation, always the same one."""
     import torch
 
@@ -254,13 +254,13 @@ def _drawn(kind: type, config: Any) -> Any:
 def _inferring(run: Callable[..., Arrays], model: Any, compiled: bool) -> dict[str, Way]:
     import torch
 
-    ways = {"eager": _inference(run)}
+    ways = {"eager": inference(run)}
     if compiled:
-        ways["torch.compile"] = _inference(partial(run, torch.compile(model)))
+        ways["torch.compile"] = inference(partial(run, torch.compile(model)))
     return ways
 
 
-def _inference(run: Way) -> Way:
+def inference(run: Way) -> Way:
     import torch
 
     def wrapped() -> Arrays:
@@ -277,20 +277,20 @@ def _device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _placed(model: Any, dtype: str) -> Any:
+def placed(model: Any, dtype: str) -> Any:
     import torch
 
     return model.to(_device(), getattr(torch, dtype))
 
 
-def _tensor(array: np.ndarray, dtype: str | None = None) -> Any:
+def as_tensor(array: np.ndarray, dtype: str | None = None) -> Any:
     import torch
 
     tensor = torch.from_numpy(np.ascontiguousarray(array)).to(_device())
     return tensor if dtype is None else tensor.to(getattr(torch, dtype))
 
 
-def _array(tensor: Any) -> np.ndarray:
+def as_array(tensor: Any) -> np.ndarray:
     """Waits for the device."""
     tensor = tensor.detach().cpu()
     return (tensor.float() if tensor.is_floating_point() else tensor).numpy()

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from slm_jax.core.contracts import Batch, Loss, Term, Variables
-from slm_jax.core.trees import joined
+from slm_jax.core.trees import together
 from slm_jax.core.types import Frames
 from slm_jax.objectives.next_token import LARGE_VOCABULARY, NextTokenConfig, summed
 
@@ -44,12 +44,6 @@ class Answers:
     @property
     def _in_chunks(self) -> bool:
         return self.config.chunk == "auto" and self.model.config.vocabulary >= LARGE_VOCABULARY
-
-
-def together(variables: Variables, frozen: Any) -> dict[str, Any]:
-    """All variables of a model whose frozen parts are kept apart, in `frozen["frozen"]`, under the same names."""
-    parts = (frozen or {}).get("frozen", {})
-    return {**variables, "params": joined(variables["params"], parts)}
 
 
 def trains_encoders(variables: Variables) -> bool:

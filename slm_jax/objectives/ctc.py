@@ -9,6 +9,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from slm_jax.core.config import Config
 from slm_jax.core.contracts import Batch, Loss, Term, Variables
+from slm_jax.core.trees import together
 from slm_jax.token_compression.ctc_states import (
     IMPOSSIBLE,
     came_from,
@@ -68,7 +69,8 @@ class CTC:
 
     `model(samples, sample_mask)` gives logits `[B, T, V]` and their mask. The batch holds `samples` `[B, N]`,
     `sample_mask` `[B, N]`, `labels` `[B, L]` int32 and `label_mask` `[B, L]`. Rows whose labels do not fit are left
-    out of the loss and counted in the metric `unfit` (share of rows). Dropout draws from `rng`; None switches it off.
+    out of the loss and counted in the metric `unfit` (share of rows). Parts that nobody trains may lie in
+    `frozen["frozen"]`. Dropout draws from `rng`; None switches it off.
     """
 
     model: Any
@@ -78,7 +80,8 @@ class CTC:
         fields = ("samples", "sample_mask", "labels", "label_mask")
         samples, sample_mask, labels, label_mask = (jnp.asarray(batch[name]) for name in fields)
         rngs = None if rng is None else {"dropout": rng}
-        logits, mask = self.model.apply(variables, samples, sample_mask, deterministic=rng is None, rngs=rngs)
+        whole = together(variables, frozen)
+        logits, mask = self.model.apply(whole, samples, sample_mask, deterministic=rng is None, rngs=rngs)
         return ctc_loss(logits, mask, labels, label_mask, self.config.blank)
 
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from slm_jax.core.contracts import Batch, Loss, Term, Variables
-from slm_jax.objectives.answers import together
+from slm_jax.core.trees import together
 from slm_jax.objectives.cross_entropy import Terms, TokenSums, chunked_token_sums, token_sums
 from slm_jax.objectives.ctc import ctc_loss
 from slm_jax.objectives.next_token import CHUNK, LARGE_VOCABULARY, NextTokenConfig

@@ -5,6 +5,7 @@ Transcriber        speech in, its words out: Whisper as a system        (`servin
 Whisper's tasks    a clip and what is asked of it in, words out         (`serving.task_whisper`)
 Whisper's reader   what both share                                      (`serving.whisper_reader`)
 Speech-aware LM    speech and words in, words out               (`serving.speech_aware`)
+Cascade            clips written down first, words to another   (`serving.cascade`)
 Session            token streams step by step: rows start, rest, stop   (`serving.session`)
 Hearing            what a system asks of conversations and waveforms    (`serving.hearing`)
 """

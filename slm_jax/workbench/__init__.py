@@ -16,4 +16,6 @@ Compiler  its text: operations, traffic                (`workbench.hlo_text`, `w
           calls inside a traced program                (`workbench.jaxpr_calls`)
 Bench     ours and PyTorch taking turns                (`workbench.bench`, `workbench.bench_cases`,
                                                         `workbench.bench_machine`)
+          a text LM that hears; our side of a case      (`workbench.bench_speech_aware`,
+                                                        `workbench.bench_ours`)
 """

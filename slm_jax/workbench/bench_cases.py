@@ -12,25 +12,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from slm_jax.core.contracts import Batch
 from slm_jax.core.errors import UserError, nearest
 from slm_jax.core.trees import count_bytes
 from slm_jax.decoders.mel_vocoder import MelVocoderConfig
 from slm_jax.generation.decode import generate
 from slm_jax.generation.sampling import SamplingConfig
 from slm_jax.interop import reference_bench
-from slm_jax.interop.engine import import_params, resolve
-from slm_jax.interop.families import family_named
 from slm_jax.interop.reference_bench import TorchJob
 from slm_jax.objectives.next_token import NextTokenConfig
 from slm_jax.parallel.chips import Chip, chip_of
-from slm_jax.parallel.mesh import MeshConfig
 from slm_jax.quantizers.nearest import assign
 from slm_jax.training.optimizer import OptimizerConfig
-from slm_jax.training.state import TrainState
-from slm_jax.training.step import Player, make_step, optimizer_init
-from slm_jax.workbench.activations import in_dtype
+from slm_jax.training.step import Player
 from slm_jax.workbench.bench import Arrays, BenchSettings, Job, Row, measure
+from slm_jax.workbench.bench_ours import array_of, carried, normal, training_step
+from slm_jax.workbench.bench_speech_aware import adapt, answer
 
 NO_DROPOUT = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
 """Both sides would draw different masks."""
@@ -107,21 +103,21 @@ ADAMW_TRAFFIC = 9
 def hubert_base(settings: BenchSettings, batch: int) -> Job:
     """HuBERT-base on ten seconds of noise."""
     shape = QUICK["hubert"] if settings.quick else {}
-    samples = 0.1 * _normal((batch, 16_000 if settings.quick else 160_000))
+    samples = 0.1 * normal((batch, 16_000 if settings.quick else 160_000))
     torch_job = reference_bench.encoding(shape, samples, settings.compile, settings.dtype)
     model, params = carried(torch_job, settings.dtype)
     apply, inputs = jax.jit(model.apply), jnp.asarray(samples)
-    return _job(torch_job, params, lambda: {"frames": _array(apply({"params": params}, inputs).values)})
+    return _job(torch_job, params, lambda: {"frames": array_of(apply({"params": params}, inputs).values)})
 
 
 def hifigan(settings: BenchSettings) -> Job:
     """HiFi-GAN V1 on ten seconds of log-mel frames."""
     hub_config = HIFIGAN_V1 | (QUICK["hifigan"] if settings.quick else {})
-    features = _normal((1, 20 if settings.quick else 861, 80))
+    features = normal((1, 20 if settings.quick else 861, 80))
     torch_job = reference_bench.vocoding(hub_config, features, settings.compile, settings.dtype)
     model, params = carried(torch_job, settings.dtype, without_weight_norm)
     apply, inputs = jax.jit(model.apply), jnp.asarray(features)
-    return _job(torch_job, params, lambda: {"samples": _array(apply({"params": params}, inputs))})
+    return _job(torch_job, params, lambda: {"samples": array_of(apply({"params": params}, inputs))})
 
 
 def decoder_train(settings: BenchSettings, family: str, hub_config: dict[str, Any], length: int = 512) -> Job:
@@ -132,7 +128,8 @@ def decoder_train(settings: BenchSettings, family: str, hub_config: dict[str, An
     same = {"lr": 1e-4, "weight_decay": 0.01, "betas": optimizer.betas, "eps": optimizer.eps}
     torch_job = reference_bench.training(family, hub_config, ids, same, settings.compile, settings.dtype)
     model, params = carried(torch_job, settings.dtype)
-    step = _train_step(model, params, optimizer, {"ids": jnp.asarray(ids, jnp.int32)})
+    player = Player(name="lm", objective=NextTokenConfig().make(model), optimizer=optimizer)
+    step = training_step(player, {"params": params}, {"ids": jnp.asarray(ids, jnp.int32)})
     size = count_bytes(params)
     return Job(step, torch_job.ways, torch_job.flops, ADAMW_TRAFFIC * size, compared=2)
 
@@ -156,7 +153,7 @@ def decoder_generate(settings: BenchSettings, family: str, hub_config: dict[str,
 def whisper_transcribe(settings: BenchSettings, batch: int) -> Job:
     """64 tokens for windows of 30 s of noise: log-mels, encoder, decoder with a cache."""
     hub_config = WHISPER_BASE | (QUICK["whisper"] if settings.quick else {})
-    samples = 0.1 * _normal((batch, 16_000 if settings.quick else 480_000))
+    samples = 0.1 * normal((batch, 16_000 if settings.quick else 480_000))
     prefix, new = np.array([5, 6, 7, 8]), 8 if settings.quick else 64
     torch_job = reference_bench.transcribing(hub_config, samples, prefix, new, settings.compile, settings.dtype)
     model, params = carried(torch_job, settings.dtype)
@@ -180,7 +177,7 @@ def whisper_transcribe(settings: BenchSettings, batch: int) -> Job:
 def kmeans_assign(settings: BenchSettings, clusters: int) -> Job:
     """The nearest of `clusters` centroids for ten minutes of HuBERT frames, against exact search of faiss."""
     frames, width = (300, 24) if settings.quick else (30_000, 768)
-    rows, centroids = _normal((frames, width)), _normal((clusters // 10 if settings.quick else clusters, width), 1)
+    rows, centroids = normal((frames, width)), normal((clusters // 10 if settings.quick else clusters, width), 1)
     inputs = jnp.asarray(rows), jnp.asarray(centroids)
 
     def farther(ours: Arrays, theirs: Arrays) -> tuple[float, float]:
@@ -203,6 +200,8 @@ CASES: dict[str, Callable[[BenchSettings], Job]] = {
     "llama_160m_generate": lambda settings: decoder_generate(settings, "llama", LLAMA_160M),
     "whisper_base_transcribe": lambda settings: whisper_transcribe(settings, 1),
     "whisper_base_transcribe_8": lambda settings: whisper_transcribe(settings, 8),
+    "speech_aware_lora_train": adapt,
+    "speech_aware_generate": answer,
     "kmeans_assign_500": lambda settings: kmeans_assign(settings, 500),
     "kmeans_assign_2000": lambda settings: kmeans_assign(settings, 2000),
 }
@@ -241,15 +240,6 @@ def shares_of_peak(row: Row, chip: Chip | None) -> dict[str, float]:
     return {"mfu": at_best_ms / row["ours_ms"], "reference_mfu": at_best_ms / row["reference_ms"]}
 
 
-def carried(job: TorchJob, dtype: str, change: Callable[[Any], Any] = lambda config: config) -> tuple[Any, Any]:
-    """Our module and parameters with the weights of a PyTorch job; `change` may alter the config."""
-    family = family_named(job.family)
-    config = in_dtype(change(family.read_config(job.hub_config)), dtype)
-    shapes = {name: value.shape for name, value in job.weights.items()}
-    plan = resolve(family.table(config, job.spelling), shapes, family.abstract(config))
-    return config.make(), jax.tree.map(jnp.array, import_params(plan, job.weights.__getitem__))
-
-
 def without_weight_norm(config: MelVocoderConfig) -> MelVocoderConfig:
     """The vocoder with plain kernels, as the PyTorch side has them."""
     return config.replace(generator=config.generator.replace(weight_norm=False))
@@ -260,31 +250,5 @@ def _job(torch_job: TorchJob, params: Any, ours: Callable[[], Arrays]) -> Job:
     return Job(ours, torch_job.ways, torch_job.flops, count_bytes(params))
 
 
-def _train_step(model: Any, params: Any, optimizer: OptimizerConfig, batch: Batch) -> Callable[[], Arrays]:
-    """The step of `training`, whose state moves on at each call."""
-    players = (Player(name="lm", objective=NextTokenConfig().make(model), optimizer=optimizer),)
-    variables = {"params": params}
-    start = optimizer_init(players, 1)(variables)
-    state = TrainState(step=jnp.int32(0), variables=variables, opt=start, ema=None, key=jax.random.key(0))
-    step = make_step(players, 1, mesh=MeshConfig().make())
-
-    def run() -> Arrays:
-        nonlocal state
-        state, out = step(state, batch, None, ("lm",))
-        total, count = out.sums["loss"]
-        return {"loss": _array(total / count)}
-
-    return run
-
-
-def _normal(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).standard_normal(shape, np.float32)
-
-
 def _tokens(hub_config: dict[str, Any], shape: tuple[int, int]) -> np.ndarray:
     return np.random.default_rng(0).integers(4, hub_config.get("vocab_size", 50257), shape)  # no special token of OPT
-
-
-def _array(value: jax.Array) -> np.ndarray:
-    """Waits for the device."""
-    return np.asarray(value, np.float32)

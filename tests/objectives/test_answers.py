@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from slm_jax.core.trees import together
 from slm_jax.nn.lora import with_lora
-from slm_jax.objectives.answers import Answers, following, packed, together, trains_encoders
+from slm_jax.objectives.answers import Answers, following, packed, trains_encoders
 from slm_jax.objectives.next_token import NextTokenConfig
 from slm_jax.training.accumulate import accumulated
 from tests.assemblies.small_speech_aware import CONFIG, LORA, drawn, drawn_lora

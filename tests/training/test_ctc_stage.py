@@ -130,3 +130,22 @@ def test_an_encoder_of_another_shape_is_refused(folder, context):
         wider.plan(context.run.stage("wider"), context)
     with pytest.raises(UserError, match="there is no such folder"):
         STAGE.replace(start_from="nowhere").check_outside(None)
+
+
+def test_a_head_alone_learns_on_an_encoder_that_stays_as_it_is(folder, context):
+    both = STAGE.replace(name="both", with_head=True, train=TrainConfig(steps=60))
+    stage = both.replace(name="head", start_from="stage:both", take="encoder", head_only=True)
+    carry_out(both, context)
+    made = carry_out(stage, context)
+    assert trained(made)[1]["params"].keys() == {"head"}
+    losses = [line["loss"] for line in read_metrics(made.path) if "loss" in line]
+    assert losses[-1] < 0.7 * losses[0]
+    outline = jax.tree.leaves(stage.outline(RUN.replace(stages=(both, stage))).frozen)
+    kept = trained(context.run.stage("both"))[1]["params"]["encoder"]
+    assert sum(leaf.size for leaf in outline) == sum(leaf.size for leaf in jax.tree.leaves(kept))
+
+
+@pytest.mark.parametrize("field", [{"head_only": True}, {"take": "encoder"}])
+def test_what_is_kept_must_come_from_somewhere(field):
+    with pytest.raises(UserError, match="goes with start_from"):
+        STAGE.replace(**field)

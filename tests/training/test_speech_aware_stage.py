@@ -11,10 +11,10 @@ from slm_jax.adapters.joined import JoinedConfig
 from slm_jax.checkpoints.manager import Checkpoints
 from slm_jax.checkpoints.model_folder import load_model, save_model
 from slm_jax.core.errors import UserError
-from slm_jax.core.trees import flatten_by_path
+from slm_jax.core.trees import flatten_by_path, together
 from slm_jax.data.mixture import MixtureConfig, PartConfig
 from slm_jax.nn.lora import LoRAConfig
-from slm_jax.objectives.answers import Answers, together
+from slm_jax.objectives.answers import Answers
 from slm_jax.serving.speech_aware import SpeechAwareSystem
 from slm_jax.text.marked_tokens import SpecialsConfig
 from slm_jax.text.templates import CHATML

@@ -2,12 +2,12 @@
 
 from slm_jax.core.errors import require
 from slm_jax.core.messages import Conversation
+from slm_jax.core.trees import together
 from slm_jax.data.corpus import CorpusConfig
 from slm_jax.data.examples.speech_tasks import SpeechTaskConfig
 from slm_jax.evaluation.section import JudgeConfig
 from slm_jax.judges.losses import LossesJudge
 from slm_jax.judges.tasks import TasksJudge
-from slm_jax.objectives.answers import together
 from slm_jax.serving.speech_aware import AnswerDecoding, SpeechAwareSystem
 from slm_jax.systems.recipes.held_out_questions import held_out_questions
 from slm_jax.training.kept import KeptSpeechConfig

@@ -2,10 +2,13 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
+from slm_jax.core.errors import require
 from slm_jax.core.part_source import PartSource, stages_of
+from slm_jax.core.trees import together, without
 from slm_jax.data.corpus import RATE_HZ, CorpusConfig
 from slm_jax.data.examples.transcribed_speech import BLANK, LETTERS, TranscribedSpeechConfig
 from slm_jax.data.joined import Subset
@@ -19,13 +22,13 @@ from slm_jax.objectives.ctc import CTCConfig
 from slm_jax.text.tokenizers import CharacterTokenizerConfig
 from slm_jax.training.gradient_stage import GradientStageConfig, Learner, Outline, Plan, host_share
 from slm_jax.training.loop import Evaluate
-from slm_jax.training.parts import check_parts, open_parts
+from slm_jax.training.parts import check_parts, open_parts, outlined
 from slm_jax.training.run_folder import StageFolder
 from slm_jax.training.stages import RunConfig, StageContext, require_form
 from slm_jax.training.state import TrainState
 from slm_jax.training.step import Player
 
-ENCODER = "params/encoder"
+ENCODER, FROZEN = "params/encoder", "frozen/encoder"
 
 
 class CTCStageConfig(GradientStageConfig):
@@ -36,6 +39,8 @@ class CTCStageConfig(GradientStageConfig):
     draws them. `kinds`: which kinds of items, None for those that the corpus gives unless asked otherwise. Figures on
     the dev split: `nats_per_character` and `character_error_rate` of greedy decoding, over at most `evaluated` items.
     `with_head`: what later stages take is encoder and head (`PartSource.take` says which), not the encoder alone.
+    `head_only`: the encoder of `start_from` stays as it is, and the head alone learns (what adapters that compress by
+    CTC need). `take`: the part of the model in `start_from` that is meant, such as Whisper's encoder.
     """
 
     encoder: SSLEncoderConfig | WhisperEncoderConfig
@@ -46,6 +51,13 @@ class CTCStageConfig(GradientStageConfig):
     kinds: tuple[str, ...] | None = None
     evaluated: int = 64
     with_head: bool = False
+    head_only: bool = False
+    take: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("head_only", "take"):
+            value = getattr(self, name)
+            require(not value or self.start_from is not None, name, value, "goes with start_from: what is kept?")
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -76,6 +88,7 @@ class CTCStageConfig(GradientStageConfig):
             batch=stacked_shapes(example.make()(item, np.random.default_rng(0)), rows),
             tokens=rows * int(self.encoder.frame_count(example.samples)),
             speech_s=rows * example.samples / RATE_HZ,
+            frozen=outlined(self._parts, run)[1],
         )
 
     @property
@@ -102,13 +115,20 @@ class CTCStageConfig(GradientStageConfig):
     def _parts(self) -> tuple[PartSource, ...]:
         if self.start_from is None:
             return ()
-        return (PartSource(path=ENCODER, source=self.start_from, frozen=False, expect=self.encoder),)
+        path = FROZEN if self.head_only else ENCODER
+        kept = {"frozen": self.head_only, "expect": self.encoder, "take": self.take}
+        return (PartSource(path=path, source=self.start_from, **kept),)
 
     def _learner(self) -> Learner:
         model, example = self.model(), self.example
         objective = CTCConfig(blank=BLANK).make(model)
         player = Player(name="encoder", objective=objective, optimizer=self.optimizer)
-        return lambda key: model.init(key, jnp.zeros((1, example.samples))), [player]
+
+        def initialise(key: jax.Array) -> dict[str, Any]:
+            variables = model.init(key, jnp.zeros((1, example.samples)))
+            return {"params": without(variables["params"], "encoder")} if self.head_only else variables
+
+        return initialise, [player]
 
     def _fitting(self, context: StageContext, split: str) -> Subset:
         source = context.source(split, self.kinds)
@@ -126,6 +146,8 @@ class CTCStageConfig(GradientStageConfig):
         items = [dev[i] for i in range(min(len(dev), self.evaluated))]
 
         def evaluate(state: TrainState, frozen: Any) -> dict[str, float]:
-            return CTCReader(self.model(), state.served, self.example, self.batches.batch).figures(items)
+            return CTCReader(self.model(), together(state.served, frozen), self.example, self.batches.batch).figures(
+                items
+            )
 
         return evaluate

@@ -1,0 +1,126 @@
+"""What is heard against what was written down first, what was written truly, and other speech: the same held-out items.
+
+    python experiments/speech_aware_real/compare.py runs/real
+
+Four answers to each item of the test split: of the run's own system; of the cascade, where Whisper writes down the clip
+and the language model of the stage `written` answers to that; of this language model given the true words, which no
+recogniser can beat; and of the run's system when it hears another item's clip. Leaves `figures.json`, `samples.json`
+and `compared.png` beside this file, or in `--out`.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from slm_jax.audio.plots import plot_intervals
+from slm_jax.core.part_source import PartSource
+from slm_jax.data.mixture import MixtureConfig
+from slm_jax.judges.tasks import Asked, TasksJudge
+from slm_jax.serving.cascade import Cascade
+from slm_jax.serving.transcriber import Transcription, load_transcriber
+from slm_jax.systems.recipes.speech_aware import SpeechAwareConfig
+from slm_jax.training.run_folder import RunFolder
+from slm_jax.training.stages import StageContext, judging_context, read_run_config
+
+WRITTEN = "written"
+"""Name of the stage that learnt the tasks in writing."""
+SHOWN = 12
+METRICS = {"transcription": "wer", "questions": "exact", "instructions": "holds"}
+"""What a task is judged by first."""
+Figures = dict[str, dict[str, Any]]
+
+
+def options() -> argparse.Namespace:
+    """What was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="the run folder")
+    parser.add_argument("--data-dir", type=Path, default=Path("data"), help="where prepared corpora are kept")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="where the figures go")
+    parser.add_argument("--utterances", type=int, default=100, help="held-out items of each task")
+    return parser.parse_args()
+
+
+def recogniser(config: SpeechAwareConfig) -> str:
+    """The folder of the model whose encoder is heard with."""
+    (source,) = (part.source for part in config.answering.parts if _is_encoder(part))
+    return source
+
+
+def compared(config: SpeechAwareConfig, context: StageContext, count: int) -> tuple[Figures, list[dict[str, str]]]:
+    """Figures by way of answering and task, and some items with what each way said."""
+    reading = config.replace(answers=WRITTEN)
+    reader = reading.load(context)
+    cascade = Cascade(load_transcriber(recogniser(config)), reader, Transcription(language="en", max_new=64))
+    ways = {"heard": config.load(context), "cascade": cascade, "true words": reader}
+    heard = TasksJudge(tasks=config.answering.mixture, longest_s=config.answering.clip_s)
+    read = TasksJudge(tasks=reading.answering.mixture)
+    figures, samples = dict[str, dict[str, Any]](), list[dict[str, str]]()
+    for name, system in ways.items():
+        judge = read if name == "true words" else heard
+        figures[name], said = answered(judge, system, context, count, config.corpus.rate_hz)
+        samples = samples or [{key: row[key] for key in ("task", "answer")} for row in said]
+        for row, own in zip(samples, said, strict=True):
+            row[name] = own["said"]
+    return figures, samples
+
+
+def answered(
+    judge: TasksJudge, system: Any, context: StageContext, count: int, rate_hz: int
+) -> tuple[dict[str, Any], list[dict[str, str]]]:
+    """Figures of each task, and what was said to its first items."""
+    figures, said = dict[str, Any](), list[dict[str, str]]()
+    for part in judge.tasks.parts:
+        asked: Sequence[Asked] = judge.asked(part, context, count, rate_hz)
+        figures[part.name], rows = judge.scored(system, asked)
+        said += [{"task": part.name, "answer": true, "said": words} for true, words, _ in rows[:SHOWN]]
+        context.say(f"{part.name}: {figures[part.name]}")
+    return figures, said
+
+
+def bars(figures: Figures, tasks: MixtureConfig) -> dict[str, dict[str, tuple[float, Any]]]:
+    """For the plot: task -> way -> (value, interval)."""
+    found = dict[str, dict[str, tuple[float, Any]]]()
+    for part in tasks.parts:
+        metric = METRICS[part.name]
+        rows = {way: of_task[part.name] for way, of_task in figures.items()}
+        rows["heard, other speech"] = figures["heard"][part.name]["other_speech"]
+        found[f"{part.name}: {metric}"] = {way: (row[metric], row[f"{metric}_interval"]) for way, row in rows.items()}
+    return found
+
+
+def table(figures: Figures, tasks: MixtureConfig) -> list[str]:
+    """The figures as lines of Markdown."""
+    panels = bars(figures, tasks)
+    ways = list(next(iter(panels.values())))
+    lines = ["| | " + " | ".join(panels) + " |", "|---" * (len(panels) + 1) + "|"]
+    for way in ways:
+        cells = (panels[name][way] for name in panels)
+        lines.append(f"| {way} | " + " | ".join(f"{value:.3f} [{a:.3f}, {b:.3f}]" for value, (a, b) in cells) + " |")
+    return lines
+
+
+def _is_encoder(part: PartSource) -> bool:
+    return part.path.endswith("/encoder")
+
+
+def main() -> None:
+    """Ask everybody, write."""
+    asked = options()
+    run = RunFolder(asked.run)
+    config = read_run_config(run)
+    assert isinstance(config, SpeechAwareConfig), "the run is none of config.py"
+    context = judging_context(config, run, asked.data_dir, say=print)
+    figures, samples = compared(config, context, asked.utterances)
+    asked.out.mkdir(parents=True, exist_ok=True)
+    for name, value in (("figures", figures), ("samples", samples)):
+        (asked.out / f"{name}.json").write_text(
+            json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
+    plot_intervals(asked.out / "compared.png", bars(figures, config.answering.mixture))
+    print("\n".join(table(figures, config.answering.mixture)))
+
+
+if __name__ == "__main__":
+    main()
