@@ -143,6 +143,27 @@ def plot_intervals(
     return _saved(figure, path)
 
 
+def plot_points(
+    path: str | Path,
+    points: Mapping[str, tuple[float, float, tuple[float, float] | None]],
+    xlabel: str,
+    ylabel: str,
+    title: str = "",
+) -> Path:
+    """Named points in a plane, name -> (x, y, bounds of y); on a logarithmic x, since costs differ by factors."""
+    figure = _figure(7.6, 5.0)
+    axes = _clean(figure.add_subplot())
+    for (name, (x, y, bounds)), colour in zip(points.items(), _colours(len(points)), strict=True):
+        if bounds is not None:
+            axes.plot([x, x], bounds, color=colour, linewidth=2.5, alpha=0.45, solid_capstyle="round")
+        axes.plot([x], [y], "o", color=colour, ms=7)
+        axes.annotate(name, (x, y), xytext=(7, 4), textcoords="offset points", fontsize=8.5, color=INK)
+    axes.set(xscale="log", xlabel=xlabel, ylabel=ylabel, ylim=(0, None))
+    axes.margins(x=0.18)
+    axes.set_title(title, loc="left", fontsize=11, color=INK, fontweight="bold")
+    return _saved(figure, path)
+
+
 def plot_histogram(path: str | Path, groups: Mapping[str, Sequence[float]], xlabel: str = "", title: str = "") -> Path:
     """How often which value came, one panel per group, its median and 90 % marked; groups keep their own scales."""
     shown = {name: np.asarray(values, float) for name, values in groups.items() if len(values)}

@@ -62,6 +62,9 @@ def test_intervals_and_histograms(tmp_path):
     one = pixels(plots.plot_histogram(tmp_path / "h.png", {"a": [0.1, 0.2, 0.2]}, xlabel="s"))
     two = pixels(plots.plot_histogram(tmp_path / "h2.png", {"a": [0.1] * 50, "b": np.arange(90.0), "none": []}))
     assert two.shape[1] > one.shape[1]
+    points = {"a": (3.0, 0.2, (0.1, 0.3)), "b": (25.0, 0.9, None)}
+    image = pixels(plots.plot_points(tmp_path / "p.png", points, "vectors", "errors"))
+    assert has_colour(image, (0x25, 0x63, 0xEB)) and has_colour(image, (0xEA, 0x58, 0x0C))
 
 
 @pytest.mark.parametrize("label", ["0", "99", "AA", "<s>"])

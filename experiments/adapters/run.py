@@ -1,0 +1,269 @@
+"""Every adapter between the same frozen encoder and the same frozen text model, trained for as long: what is heard?
+
+    python experiments/fetch/real_weights.py weights --models whisper-base stories15m
+    python experiments/adapters/run.py runs/adapters
+
+Whisper-base's encoder, trimmed to the clip, and a LLaMA of 15 M parameters with LoRA on queries and values are held to
+transcripts of the world in one stage for each adapter, all on the same batches. A head of CTC is trained on the same
+frames once, for the adapters that compress by it. Then held-out speakers and sentences: word error rate, with the clip
+of another item too, vectors that the text model reads per second of speech, milliseconds of a step, parameters. Leaves
+`figures.json` and `adapters.png` beside this file, or in `--out`. `SLM_JAX_REAL_WEIGHTS` names the folder of the
+weights, `weights` unless it is set.
+"""
+
+import argparse
+import json
+import os
+import statistics
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from slm_jax.adapters.alignformer import AlignFormerConfig
+from slm_jax.adapters.chain import ChainConfig
+from slm_jax.adapters.conv import ConvAdapterConfig
+from slm_jax.adapters.ctc import CTCAdapterConfig, CTCSegmentsConfig
+from slm_jax.adapters.linear import LinearAdapterConfig
+from slm_jax.adapters.mlp import MLPAdapterConfig
+from slm_jax.adapters.pool import PoolAdapterConfig
+from slm_jax.adapters.qformer import QFormerAdapterConfig, QFormerConfig
+from slm_jax.adapters.transformer import TransformerAdapterConfig
+from slm_jax.adapters.window_qformer import WindowQFormerConfig
+from slm_jax.audio.plots import plot_points
+from slm_jax.core.config import Config
+from slm_jax.core.part_source import PartSource
+from slm_jax.core.trees import count_parameters
+from slm_jax.data.corpus import WorldConfig
+from slm_jax.data.examples.speech_tasks import AskedTaskConfig
+from slm_jax.data.pipeline import PipelineConfig
+from slm_jax.encoders.whisper import WhisperEncoderConfig
+from slm_jax.evaluation.section import JudgeSettings
+from slm_jax.judges.tasks import TasksJudge
+from slm_jax.nn.lora import LoRAConfig
+from slm_jax.serving.speech_aware import AnswerDecoding, SpeechAwareSystem
+from slm_jax.systems.recipes.speech_aware import SpeechAwareConfig, speech_aware_run
+from slm_jax.text.templates import Template, clips_of
+from slm_jax.text.tokenizers import TokenizerFileConfig
+from slm_jax.training.gradient_stage import GradientStageConfig, trained, without_warmup
+from slm_jax.training.loop import TrainConfig
+from slm_jax.training.metrics import read_metrics
+from slm_jax.training.optimizer import OptimizerConfig
+from slm_jax.training.post.speech_aware import FEATURES, SpeechAwareStageConfig
+from slm_jax.training.pre.ctc import CTCStageConfig
+from slm_jax.training.run_folder import RunFolder
+from slm_jax.training.stages import StageConfig, StageContext, judging_context, run_stages
+
+WEIGHTS = Path(os.environ.get("SLM_JAX_REAL_WEIGHTS", "weights"))
+ENCODER, LM = str(WEIGHTS / "whisper-base"), WEIGHTS / "stories15m"
+EARS, READ = 512, 288
+"""Channels of the encoder and of the text model."""
+CLIP_S, WORDS = 5.0, 48
+"""Of the longest clip, and entries of a row that are no speech."""
+STORY = Template(begin="<s>", user=("", "\n"), assistant=("", "</s>"))
+HEAD = CTCStageConfig(
+    name="head",
+    encoder=WhisperEncoderConfig(trim=True),
+    start_from=ENCODER,
+    take="encoder",
+    head_only=True,
+    with_head=True,
+    longest_s=CLIP_S,
+    longest_text=96,
+    train=TrainConfig(steps=300, evaluate_every=100),
+    batches=PipelineConfig(batch=8),
+    optimizer=OptimizerConfig(learning_rate=3e-3, warmup_steps=20, weight_decay=0.0),
+)
+
+
+def segments(rule: str, keep: float) -> CTCSegmentsConfig:
+    """Segments by the letters of the head."""
+    return CTCSegmentsConfig(vocabulary=HEAD.example.classes, rule=rule, keep=keep)
+
+
+def qformer(width: int = 256) -> QFormerConfig:
+    """A trunk of two layers."""
+    return QFormerConfig(
+        context_width=EARS, width=width, heads=4, hidden=1024, dropout=0.0, attention_dropout=0.0, norm_epsilon=1e-5
+    )
+
+
+def strided(activation: str, **more: Any) -> ConvAdapterConfig:
+    """Two convolutions of stride 2."""
+    return ConvAdapterConfig(layers=((EARS, 3, 2, 1),) * 2, activation=activation, projection=READ, **more)
+
+
+ADAPTERS: dict[str, Config] = {
+    "linear, 4 frames": LinearAdapterConfig(width=READ, stack=4),
+    "MLP, 5 frames": MLPAdapterConfig(width=READ, hidden=1024, stack=5, norm=True),
+    "MLP, 10 frames": MLPAdapterConfig(width=READ, hidden=1024, stack=10, norm=True),
+    "pool 4, linear": PoolAdapterConfig(width=READ, pool=4),
+    "convolutions": strided("gelu"),
+    "gated convolutions": strided("glu", bottleneck=256),
+    "4 frames, Transformer": ChainConfig(
+        parts=(
+            LinearAdapterConfig(width=READ, stack=4),
+            TransformerAdapterConfig(width=READ, layers=2, heads=4, hidden=1024, sinusoids=True, dropout=0.0),
+        )
+    ),
+    "CTC, blanks removed": CTCAdapterConfig(width=READ, segments=segments("spoken_frames", 0.6)),
+    "CTC, runs averaged": CTCAdapterConfig(width=READ, segments=segments("runs", 0.6)),
+    "Q-Former, 32 queries": QFormerAdapterConfig(width=READ, qformer=qformer(), queries=32),
+    "window Q-Former, 5 frames": WindowQFormerConfig(width=READ, qformer=qformer(), window=5, tail="pad"),
+    "window Q-Former, 17 frames": WindowQFormerConfig(width=READ, qformer=qformer(), window=17, tail="pad"),
+    "AlignFormer": AlignFormerConfig(width=READ, qformer=qformer(), segments=segments("spoken_spans", 0.4)),
+}
+
+
+def options() -> argparse.Namespace:
+    """What was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="the run folder")
+    parser.add_argument("--data-dir", type=Path, default=Path("data"), help="where prepared corpora are kept")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="where the figures go")
+    parser.add_argument("--utterances", type=int, default=100, help="held-out sentences")
+    parser.add_argument("--steps", type=int, default=800, help="steps of each adapter")
+    parser.add_argument("--adapters", nargs="*", default=list(ADAPTERS), choices=list(ADAPTERS), help="which of them")
+    parser.add_argument("--quick", action="store_true", help="a few steps on a few minutes of speech")
+    return parser.parse_args()
+
+
+def stage_of(name: str) -> str:
+    """The stage of an adapter."""
+    return "answers_" + "".join(c if c.isalnum() else "_" for c in name.lower())
+
+
+def answering(name: str, steps: int) -> SpeechAwareStageConfig:
+    """The stage that trains an adapter and LoRA beside it; everything else is the same for all."""
+    adapter: Any = ADAPTERS[name]
+    has_head = hasattr(adapter, "segments")
+    frames = HEAD.encoder.frame_count(round(CLIP_S * 16_000))
+    head = PartSource(path="frozen/adapter/segments/head", source=f"stage:{HEAD.name}", take="head")
+    return SpeechAwareStageConfig(
+        name=stage_of(name),
+        parts=(
+            PartSource(path="frozen/encoder", source=ENCODER, take="encoder", expect=HEAD.encoder),
+            *((head,) if has_head else ()),
+            PartSource(path="frozen/lm", source=str(LM)),
+        ),
+        adapter=adapter,
+        tokens=TokenizerFileConfig(path=str(LM / "tokenizer.json")),
+        template=STORY,
+        tasks=AskedTaskConfig(kinds=("sentence",), asks=()),
+        lora=LoRAConfig(targets="lm/.*/attention/(query|value)", rank=16, alpha=32.0),
+        clip_s=CLIP_S,
+        length=WORDS + int(adapter.frames_out(int(frames))),
+        cache=True,
+        train=TrainConfig(steps=steps, evaluate_every=200),
+        batches=PipelineConfig(batch=8),
+        optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=30, betas=(0.9, 0.98), weight_decay=0.01),
+    )
+
+
+def recipe(asked: argparse.Namespace) -> SpeechAwareConfig:
+    """All adapters as stages of one run."""
+    stages: list[StageConfig] = [HEAD, *(answering(name, asked.steps) for name in asked.adapters)]
+    corpus = WorldConfig(hours=1.0, speakers=12, split_by="speaker", test_share=0.2, dev_share=0.1)
+    if asked.quick:
+        corpus = WorldConfig(hours=0.04, speakers=4, split_by="speaker", test_share=0.3, dev_share=0.2)
+        stages = [shortened(stage) for stage in stages]
+    decoding = AnswerDecoding(max_new=40)
+    return speech_aware_run("adapters", corpus, tuple(stages), decoding=decoding)
+
+
+def shortened(stage: StageConfig) -> StageConfig:
+    """The same with three steps."""
+    assert isinstance(stage, GradientStageConfig)
+    train = stage.train.replace(steps=3, log_every=1, evaluate_every=None)
+    return stage.replace(train=train, optimizer=without_warmup(stage.optimizer))
+
+
+def share_features(run: RunFolder, done: str, others: list[str]) -> None:
+    """What the encoder made of the clips is the same for all adapters: the first one's table serves the others."""
+    table = Path(run.stage(done).path) / FEATURES
+    for name in others:
+        place = Path(run.stage(name).path) / FEATURES
+        if table.is_dir() and not place.exists():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.symlink_to(table.resolve())
+
+
+def measured(config: SpeechAwareConfig, context: StageContext, utterances: int) -> dict[str, Any]:
+    """Everything about one adapter."""
+    stage, judge = config.answering, TasksJudge(tasks=config.answering.mixture, longest_s=CLIP_S)
+    system = config.load(context)
+    section = judge.judge(system, context, JudgeSettings(utterances=utterances))
+    (said,) = section.figures[judge.name].values()
+    asked = judge.asked(stage.mixture.parts[0], context, utterances, config.corpus.rate_hz)
+    clips = [clip.samples for one in asked for clip in clips_of(one.question.asked)]
+    lines = read_metrics(context.run.stage(stage.name).path)
+    learnt = trained(context.run.stage(stage.name))[1]
+    return {
+        "wer": said["wer"],
+        "wer_interval": said["wer_interval"],
+        "wer_other_speech": said["other_speech"]["wer"],
+        "wer_other_speech_interval": said["other_speech"]["wer_interval"],
+        "vectors_per_s": sum(vectors(system, clip) for clip in clips) / sum(len(clip) / 16_000 for clip in clips),
+        "step_ms": statistics.median([line["step_ms"] for line in lines if "step_ms" in line]),
+        "adapter_parameters": count_parameters(learnt["params"]),
+        "lora_parameters": count_parameters(learnt["lora"]),
+        "row": stage.length,
+        "steps": stage.train.steps,
+        "samples": section.tables[1].rows[:3],
+    }
+
+
+def vectors(system: SpeechAwareSystem, clip: np.ndarray) -> int:
+    """What the text model reads of a clip."""
+    room = round(CLIP_S * 16_000)
+    samples, real = np.pad(clip, (0, room - len(clip)))[None, None], (np.arange(room) < len(clip))[None, None]
+    return int(_heard(system.model, system.variables, samples, real))
+
+
+@partial(jax.jit, static_argnums=0)
+def _heard(model: Any, variables: Any, samples: jax.Array, real: jax.Array) -> jax.Array:
+    def count(model: Any) -> jax.Array:
+        return model.speech(model.heard(samples, real)).mask.sum()
+
+    return model.apply(variables, method=count)
+
+
+def table(figures: dict[str, dict[str, Any]]) -> list[str]:
+    """The figures as lines of Markdown."""
+    head = ("adapter", "WER", "WER, other speech", "vectors/s", "ms a step", "parameters")
+    lines = ["| " + " | ".join(head) + " |", "|---" + "|---:" * (len(head) - 1) + "|"]
+    for name, one in figures.items():
+        low, high = one["wer_interval"]
+        cells = (f"{one['wer']:.3f} [{low:.3f}, {high:.3f}]", f"{one['wer_other_speech']:.3f}")
+        cost = (f"{one['vectors_per_s']:.1f}", f"{one['step_ms']:.0f}", f"{one['adapter_parameters'] / 1e6:.2f} M")
+        lines.append("| " + " | ".join((name, *cells, *cost)) + " |")
+    return lines
+
+
+def main() -> None:
+    """Train, judge, write."""
+    asked = options()
+    config, run = recipe(asked), RunFolder(asked.run)
+    context = StageContext(run, config.corpus, asked.data_dir, say=print)
+    names = [stage_of(name) for name in asked.adapters]
+    for name, seconds in run_stages(config, context):
+        print(f"{name}: {'done before' if seconds is None else f'{seconds:.0f} s'}", flush=True)
+        if name in names:
+            share_features(run, name, names)
+    held_out = judging_context(config, run, asked.data_dir, say=print)
+    count = 4 if asked.quick else asked.utterances
+    figures = {}
+    for name in asked.adapters:
+        figures[name] = measured(config.replace(answers=stage_of(name)), held_out, count)
+        print(table({name: figures[name]})[-1], flush=True)
+    asked.out.mkdir(parents=True, exist_ok=True)
+    (asked.out / "figures.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    points = {name: (one["vectors_per_s"], one["wer"], one["wer_interval"]) for name, one in figures.items()}
+    plot_points(asked.out / "adapters.png", points, "vectors per second of speech", "word error rate")
+    print("\n".join(table(figures)))
+
+
+if __name__ == "__main__":
+    main()
