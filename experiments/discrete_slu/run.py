@@ -24,6 +24,9 @@ from slm_jax.training.metrics import read_metrics
 from slm_jax.training.run_folder import RunFolder
 from slm_jax.training.stages import StageConfig, StageContext, judging_context, run_stages
 
+WORLD = WorldConfig(
+    hours=1.0, question_hours=0.4, instruction_hours=0.6, speakers=12, split_by="speaker", test_share=0.2, dev_share=0.1
+)
 ARMS = {
     "none": discrete_slu.config("tiny", "none"),
     "dedup": discrete_slu.config("tiny", "dedup"),
@@ -49,7 +52,7 @@ def recipe(quick: bool) -> SpeechAwareConfig:
     whole = ARMS["bpe"]
     answers = [config.stage("answers").replace(name=f"answers_{arm}") for arm, config in ARMS.items()]
     stages: tuple[StageConfig, ...] = (*(s for s in whole.stages if s.name != "answers"), *answers)
-    corpus = whole.corpus
+    corpus = WORLD
     if quick:
         stages = tuple(map(shortened, stages))
         corpus = WorldConfig(

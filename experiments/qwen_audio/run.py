@@ -21,6 +21,15 @@ from slm_jax.training.gradient_stage import GradientStageConfig, without_warmup
 from slm_jax.training.run_folder import RunFolder
 from slm_jax.training.stages import StageContext, judging_context, run_stages
 
+WORLD = WorldConfig(
+    hours=1.2,
+    instruction_hours=0.8,
+    speakers=12,
+    styles=("energy", "register"),
+    split_by="speaker",
+    test_share=0.2,
+    dev_share=0.1,
+)
 ARMS = {"tags": ("pretraining", "pretraining"), "words": ("chat", "chat"), "tags after chat": ("chat", "pretraining")}
 """Name -> whose weights are asked, and the stage whose tasks and template are asked."""
 
@@ -38,7 +47,7 @@ def options() -> argparse.Namespace:
 
 def recipe(quick: bool) -> SpeechAwareConfig:
     """The tiny twin; `quick`: three steps of each stage."""
-    config = qwen_audio.config("tiny")
+    config = qwen_audio.config("tiny", corpus=WORLD)
     if not quick:
         return config
     corpus = WorldConfig(

@@ -1,4 +1,4 @@
-"""SLM's tiny twin on 72 minutes of the world: does an adapter alone let a frozen text model hear?
+"""SLM's tiny twin on two hours of the world: does an adapter alone let a frozen text model hear people unknown to it?
 
 Source     Wang et al. 2023, "SLM: Bridge the thin gap between speech and text foundation models"
 Command    python -m slm_jax train experiments/slm/config.py --workdir runs/slm
@@ -7,10 +7,14 @@ Hardware   two CPU cores
 Compare    experiments/slm/every_frame.py: the same without leaving out the frames of blanks
 """
 
+from slm_jax.data.corpus import WorldConfig
 from slm_jax.judges.tasks import TasksJudge
 from slm_jax.systems.speech_aware import slm
 
-config = slm.config("tiny")
+corpus = WorldConfig(
+    hours=1.0, question_hours=0.4, instruction_hours=0.6, speakers=12, split_by="speaker", test_share=0.2, dev_share=0.1
+)
+config = slm.config("tiny", corpus=corpus)
 # what the frozen language model makes of the same items in writing: the adapter cannot do better
 written = TasksJudge(name="written", tasks=config.stage("instructed").mixture)
 config = config.replace(judges=(*config.judges, written))

@@ -9,7 +9,7 @@ from slm_jax.data.corpus import WorldConfig
 from slm_jax.systems.speech_aware import wavprompt
 
 STEPS = {"units": 800, "lm": 2000, "answers": 6000}
-base = wavprompt.tiny(WorldConfig(hours=2.0, speakers=8))
+base = wavprompt.tiny(WorldConfig(hours=2.0, speakers=12, split_by="speaker", test_share=0.2, dev_share=0.1))
 stages = tuple(
     stage.replace(train=stage.train.replace(steps=STEPS[stage.name])) if stage.name in STEPS else stage
     for stage in base.stages

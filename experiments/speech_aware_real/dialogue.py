@@ -1,0 +1,70 @@
+"""Czech and Dutch of a game, recorded, into English: real Whisper-base, an adapter, real SmolLM2-135M with LoRA.
+
+    python experiments/fetch/real_weights.py weights --models whisper-base smollm2-135m-instruct
+    python experiments/fetch/real_speech.py data/real_speech --sets fillets-cs fillets-nl
+    python -m slm_jax train experiments/speech_aware_real/dialogue.py --workdir runs/dialogue
+    python -m slm_jax evaluate runs/dialogue --utterances 100
+
+`SLM_JAX_REAL_WEIGHTS` and `SLM_JAX_REAL_SPEECH` name the folders of weights and recordings, `weights` and
+`data/real_speech` unless they are set. A line of the game lies on the same side of the split in both languages.
+"""
+
+import os
+from pathlib import Path
+
+from slm_jax.adapters.mlp import MLPAdapterConfig
+from slm_jax.core.part_source import PartSource
+from slm_jax.data.corpus import ManifestConfig, NamedCorpusConfig, SeveralCorporaConfig
+from slm_jax.data.examples.speech_tasks import AskedTaskConfig
+from slm_jax.data.mixture import MixtureConfig, PartConfig
+from slm_jax.data.pipeline import PipelineConfig
+from slm_jax.encoders.whisper import WhisperEncoderConfig
+from slm_jax.judges.losses import LossesJudge
+from slm_jax.judges.tasks import TasksJudge
+from slm_jax.nn.lora import LoRAConfig
+from slm_jax.serving.speech_aware import AnswerDecoding
+from slm_jax.systems.recipes.speech_aware import speech_aware_run
+from slm_jax.text.tokenizers import TokenizerFileConfig
+from slm_jax.training.loop import TrainConfig
+from slm_jax.training.optimizer import OptimizerConfig
+from slm_jax.training.post.speech_aware import SpeechAwareStageConfig
+
+WEIGHTS = Path(os.environ.get("SLM_JAX_REAL_WEIGHTS", "weights"))
+SPEECH = Path(os.environ.get("SLM_JAX_REAL_SPEECH", "data/real_speech"))
+LM = WEIGHTS / "smollm2-135m-instruct"
+LANGUAGES = {"czech": "cs", "dutch": "nl"}
+TRANSLATE = AskedTaskConfig(asks=("Translate into English.",), answers=("{translation}",))
+answers = SpeechAwareStageConfig(
+    name="answers",
+    parts=(
+        PartSource(
+            path="frozen/encoder",
+            source=str(WEIGHTS / "whisper-base"),
+            take="encoder",
+            expect=WhisperEncoderConfig(trim=True),
+        ),
+        PartSource(path="frozen/lm", source=str(LM)),
+    ),
+    adapter=MLPAdapterConfig(width=576, hidden=1024, stack=5, norm=True),
+    tokens=TokenizerFileConfig(path=str(LM / "tokenizer.json")),
+    tasks=MixtureConfig(
+        parts=tuple(PartConfig(name=name, weight=1.0, corpus=name, example=TRANSLATE) for name in LANGUAGES)
+    ),
+    lora=LoRAConfig(targets="lm/.*/attention/(query|value)", rank=16, alpha=32.0, dropout=0.05),
+    clip_s=8.0,
+    length=112,
+    train=TrainConfig(steps=800, evaluate_every=100),
+    batches=PipelineConfig(batch=8),
+    optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=30, betas=(0.9, 0.98)),
+)
+corpus = SeveralCorporaConfig(
+    corpora=tuple(
+        NamedCorpusConfig(name=name, corpus=ManifestConfig(path=str(SPEECH / f"fillets-{lang}" / "manifest.jsonl")))
+        for name, lang in LANGUAGES.items()
+    )
+)
+judges = (
+    TasksJudge(tasks=answers.mixture, longest_s=answers.clip_s, translations=tuple((n, "en") for n in LANGUAGES)),
+    LossesJudge(),
+)
+config = speech_aware_run("dialogue", corpus, (answers,), decoding=AnswerDecoding(max_new=48), judges=judges)
