@@ -19,10 +19,12 @@ from slm_jax.checkpoints.lazy import load_part
 from slm_jax.core.config import Config
 from slm_jax.core.errors import require
 from slm_jax.core.part_source import PartSource, stages_of
+from slm_jax.core.paths import AnyPath
 from slm_jax.core.trees import PathPredicate, flatten_by_path, matching, without
 from slm_jax.data.corpus import CorpusConfig
 from slm_jax.data.examples.speech_prompts import PromptLayout
 from slm_jax.data.examples.speech_tasks import SpeechTaskConfig
+from slm_jax.data.joined import Subset
 from slm_jax.data.mixture import MixtureConfig, PartConfig
 from slm_jax.data.pipeline import make_batches
 from slm_jax.data.shapes import Shapes
@@ -135,8 +137,11 @@ class SpeechAwareStageConfig(GradientStageConfig):
         model = self.model(parts.configs)
         layout = self.layout(model.config, self.tokens.make())  # type: ignore[attr-defined]
         found = [self._rows(layout).of(part, folder, context, "train") for part in self.mixture.parts]
+        measured = self._measured(layout, folder, context)
         if self._keeps_features(model, sum(len(source) for source, _ in found), context):
-            found = self._with_features(found, model, parts, folder, context)
+            tables = folder.path / FEATURES
+            found = self._with_features(found, model, parts, tables, context)
+            measured = self._with_features(measured, model, parts, tables / "dev", context)
         weights = [part.weight for part in self.mixture.parts]
         sources = [(source, weight) for (source, _), weight in zip(found, weights, strict=True)]
         examples, rate_hz = [example for _, example in found], context.corpus.rate_hz
@@ -145,7 +150,7 @@ class SpeechAwareStageConfig(GradientStageConfig):
         return Plan(
             *self._learner(model),
             batches=make_batches(sources, examples, self.batches, **host_share(self.train.mesh)),
-            evaluate=self._evaluation(model, layout, folder, context),
+            evaluate=self._evaluation(model, measured, context),
             parts=parts,
             start_from=None if self.goes_on is None else partial(self._earlier, context),
             speech_s=partial(heard_s, frame_s, entry_s),
@@ -272,7 +277,7 @@ class SpeechAwareStageConfig(GradientStageConfig):
         return "there are several processes" if jax.process_count() > 1 else None
 
     def _with_features(
-        self, found: Sequence[TaskItems], model: Any, parts: Parts, folder: StageFolder, context: StageContext
+        self, found: Sequence[TaskItems], model: Any, parts: Parts, tables: AnyPath, context: StageContext
     ) -> list[TaskItems]:
         """The items with what the encoder makes of their clips, from tables that are written unless they are there."""
         boxed = parts.frozen["frozen"]["encoder"]
@@ -280,20 +285,22 @@ class SpeechAwareStageConfig(GradientStageConfig):
         encoder = {"encoder": load_part(unbox(boxed), shardings)}
         name, show, made = f"{self.name} features", context.progress, list[TaskItems]()
         for number, (source, example) in enumerate(found):
-            table, frames = folder.path / FEATURES / str(number), model.config.frames_heard(example.clip)
+            table, frames = tables / str(number), model.config.frames_heard(example.clip)
             joined = with_features(source, example, _plain(model), encoder, table, name, show)
             made.append((joined, dataclasses.replace(example, frames=frames)))
         return made
 
-    def _evaluation(
-        self, model: Any, layout: PromptLayout, folder: StageFolder, context: StageContext
-    ) -> Evaluate | None:
+    def _measured(self, layout: PromptLayout, folder: StageFolder, context: StageContext) -> list[TaskItems]:
+        """The first held-out items of each task."""
+        found = [self._rows(layout).of(part, folder, context, "dev") for part in self.mixture.parts]
+        most = DEV_BATCHES * self.batches.batch
+        return [(Subset(source, range(min(len(source), most))), example) for source, example in found if len(source)]
+
+    def _evaluation(self, model: Any, measured: Sequence[TaskItems], context: StageContext) -> Evaluate | None:
         """Nats per word of held-out answers, and with the speech of other items."""
-        rows = []
-        for part in self.mixture.parts:
-            source, example = self._rows(layout).of(part, folder, context, "dev")
-            count = min(len(source), DEV_BATCHES * self.batches.batch)
-            rows += [example(source[i], np.random.default_rng(i)) for i in range(count)]
+        rows = [
+            example(source[i], np.random.default_rng(i)) for source, example in measured for i in range(len(source))
+        ]
         evaluate = on_answers(Answers(model, self.objective), rows, self.batches.batch)
         if evaluate is None:
             few = f"fewer than {self.batches.batch} dev items"
