@@ -64,8 +64,8 @@ answers = SpeechAwareStageConfig(
     tasks=TASKS,
     lora=LoRAConfig(targets="lm/.*/attention/(query|value)", rank=16, alpha=32.0),
     clip_s=8.0,
-    length=112,
-    train=TrainConfig(steps=900, evaluate_every=100),
+    length=80,
+    train=TrainConfig(steps=900, evaluate_every=150),
     batches=PipelineConfig(batch=8),
     optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=30, betas=(0.9, 0.98)),
 )
@@ -73,8 +73,9 @@ written = answers.replace(
     name="written",
     tasks=MixtureConfig(parts=written_tasks),
     clip_s=0.5,  # nothing is heard
+    length=72,
     cache=False,
-    train=answers.train.replace(steps=300),
+    train=answers.train.replace(steps=200),
 )
 corpus = WorldConfig(
     hours=1.0, question_hours=0.5, instruction_hours=0.5, speakers=12, split_by="speaker", test_share=0.2, dev_share=0.1
