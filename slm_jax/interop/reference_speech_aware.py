@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from slm_jax.core.config import Config
+from slm_jax.core.errors import UserError
 from slm_jax.interop.peft import load_peft
 from slm_jax.interop.reference import Arrays, config_json, state_arrays
 from slm_jax.interop.reference_bench import (
@@ -152,7 +153,10 @@ def _described(family: str, model: Any) -> TorchJob:
 
 def _with_lora(lm: Any, lora: LoRAConfig) -> Any:
     """The language model with LoRA that has an effect: B would begin at zero, and A without a gradient."""
-    import peft
+    try:
+        import peft
+    except ImportError:
+        raise UserError("LoRA in PyTorch needs peft: pip install -e '.[bench]'") from None
     import torch
 
     settings = peft.LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=["q_proj", "v_proj"])
