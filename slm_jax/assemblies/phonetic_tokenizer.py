@@ -21,6 +21,7 @@ from slm_jax.core.paths import AnyPath
 from slm_jax.core.token_spec import TokenSpec, single
 from slm_jax.core.types import Codes, Frames
 from slm_jax.encoders.ssl import SSLEncoderConfig
+from slm_jax.encoders.whisper import WhisperEncoderConfig
 from slm_jax.quantizers.nearest import nearest
 from slm_jax.quantizers.postprocess import Postprocess, PostprocessConfig
 
@@ -55,15 +56,22 @@ class MFCCFeaturesConfig(Config):
         """Samples from one frame to the next."""
         return receptive_field(SSL_CONVS)[1]
 
+    @property
+    def longest(self) -> int:
+        """Samples that are read at once, at most."""
+        return CHUNK
+
 
 class EncoderFeaturesConfig(Config):
-    """The output of layer `layer` of a self-supervised encoder (GSLM: layer 6 of HuBERT base)."""
+    """The output of layer `layer` of a speech encoder (GSLM: layer 6 of HuBERT base); Whisper's is to be trimmed."""
 
-    encoder: SSLEncoderConfig
+    encoder: SSLEncoderConfig | WhisperEncoderConfig
     layer: int
 
     def __post_init__(self) -> None:
         require(0 <= self.layer <= self.encoder.layers, "layer", self.layer, f"0 to {self.encoder.layers}")
+        if isinstance(self.encoder, WhisperEncoderConfig):
+            require(self.encoder.trim, "encoder.trim", False, "frames of the clip alone become units: True")
 
     def extract(self, params: Any, samples: Float[Array, "B N"], mask: Bool[Array, "B N"]) -> Frames:
         """Features of right-padded rows."""
@@ -77,6 +85,11 @@ class EncoderFeaturesConfig(Config):
     def hop(self) -> int:
         """Samples from one frame to the next."""
         return self.encoder.hop
+
+    @property
+    def longest(self) -> int:
+        """Samples that are read at once, at most."""
+        return min(CHUNK, self.encoder.window) if isinstance(self.encoder, WhisperEncoderConfig) else CHUNK
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,9 +126,9 @@ class PhoneticTokenizer:
     def encode_all(self, waveforms: Sequence[Float[np.ndarray, "_"]]) -> list[Int[np.ndarray, "_"]]:
         """Units of each waveform; raises `UserError` for one that is shorter than a frame.
 
-        Longer ones than 100 s are read in chunks of 100 s without overlap, and a last chunk too short for a frame is
-        left out. A chunk gives 4,999 frames, not 5,000, so units run ahead of the time by 20 ms per 100 s, as they do
-        in GSLM's own code.
+        Longer ones than 100 s (30 s for Whisper) are read in chunks without overlap, and a last chunk too short for a
+        frame is left out. Of 100 s there are 4,999 frames, not 5,000, so units run ahead of the time by 20 ms per
+        chunk, as they do in GSLM's own code; Whisper's do not.
         """
         return [self._encode_one(np.asarray(samples, np.float32)) for samples in waveforms]
 
@@ -161,7 +174,8 @@ class PhoneticTokenizer:
         return {name: np.asarray(value) for name, value in arrays.items()}
 
     def _encode_one(self, samples: np.ndarray) -> np.ndarray:
-        chunks = [samples[start : start + CHUNK] for start in range(0, len(samples), CHUNK)]
+        size = self.features.longest
+        chunks = [samples[start : start + size] for start in range(0, len(samples), size)]
         chunks = [chunk for chunk in chunks if self.features.frame_count(len(chunk)) > 0]
         require(bool(chunks), "samples", len(samples), "shorter than one frame of the tokenizer")
         return np.concatenate([self._encode_chunk(chunk) for chunk in chunks])
