@@ -15,12 +15,8 @@ import argparse
 import json
 import os
 import statistics
-from functools import partial
 from pathlib import Path
 from typing import Any
-
-import jax
-import numpy as np
 
 from slm_jax.adapters.alignformer import AlignFormerConfig
 from slm_jax.adapters.chain import ChainConfig
@@ -30,6 +26,7 @@ from slm_jax.adapters.linear import LinearAdapterConfig
 from slm_jax.adapters.mlp import MLPAdapterConfig
 from slm_jax.adapters.pool import PoolAdapterConfig
 from slm_jax.adapters.qformer import QFormerAdapterConfig, QFormerConfig
+from slm_jax.adapters.rows import RowsConfig
 from slm_jax.adapters.transformer import TransformerAdapterConfig
 from slm_jax.adapters.window_qformer import WindowQFormerConfig
 from slm_jax.audio.plots import plot_points
@@ -39,11 +36,14 @@ from slm_jax.core.trees import count_parameters
 from slm_jax.data.corpus import WorldConfig
 from slm_jax.data.examples.speech_tasks import AskedTaskConfig
 from slm_jax.data.pipeline import PipelineConfig
+from slm_jax.encoders.unit_embedding import UnitEmbeddingConfig
 from slm_jax.encoders.whisper import WhisperEncoderConfig
 from slm_jax.evaluation.section import JudgeSettings
 from slm_jax.judges.tasks import TasksJudge
 from slm_jax.nn.lora import LoRAConfig
-from slm_jax.serving.speech_aware import AnswerDecoding, SpeechAwareSystem
+from slm_jax.quantizers.kmeans import KMeansConfig
+from slm_jax.quantizers.postprocess import PostprocessConfig
+from slm_jax.serving.speech_aware import AnswerDecoding
 from slm_jax.systems.recipes.speech_aware import SpeechAwareConfig, speech_aware_run
 from slm_jax.text.templates import Template, clips_of
 from slm_jax.text.tokenizers import TokenizerFileConfig
@@ -51,8 +51,11 @@ from slm_jax.training.gradient_stage import GradientStageConfig, trained, withou
 from slm_jax.training.loop import TrainConfig
 from slm_jax.training.metrics import read_metrics
 from slm_jax.training.optimizer import OptimizerConfig
+from slm_jax.training.post.clip_units import ClipUnitsConfig
 from slm_jax.training.post.speech_aware import FEATURES, SpeechAwareStageConfig
 from slm_jax.training.pre.ctc import CTCStageConfig
+from slm_jax.training.pre.frame_units import FrameUnitsConfig, LayerOfPartConfig
+from slm_jax.training.pre.unit_bpe import UnitBPEConfig
 from slm_jax.training.run_folder import RunFolder
 from slm_jax.training.stages import StageConfig, StageContext, judging_context, run_stages
 
@@ -95,6 +98,16 @@ def strided(activation: str, **more: Any) -> ConvAdapterConfig:
     return ConvAdapterConfig(layers=((EARS, 3, 2, 1),) * 2, activation=activation, projection=READ, **more)
 
 
+FRAMES_HZ, CLUSTERS, PAIRS = 50, 300, 900
+UNITS = FrameUnitsConfig(
+    name="clusters",
+    features=LayerOfPartConfig(
+        part=PartSource(path="frozen/encoder", source=ENCODER, take="encoder", expect=HEAD.encoder), layer=6
+    ),
+    kmeans=KMeansConfig(clusters=CLUSTERS, iterations=30),
+    postprocess=PostprocessConfig(normalise="layer_norm"),
+)
+BYTE_PAIRS = UnitBPEConfig(name="byte_pairs", units=UNITS.name, vocabulary=PAIRS)
 ADAPTERS: dict[str, Config] = {
     "linear, 4 frames": LinearAdapterConfig(width=READ, stack=4),
     "MLP, 5 frames": MLPAdapterConfig(width=READ, hidden=1024, stack=5, norm=True),
@@ -114,7 +127,14 @@ ADAPTERS: dict[str, Config] = {
     "window Q-Former, 5 frames": WindowQFormerConfig(width=READ, qformer=qformer(), window=5, tail="pad"),
     "window Q-Former, 17 frames": WindowQFormerConfig(width=READ, qformer=qformer(), window=17, tail="pad"),
     "AlignFormer": AlignFormerConfig(width=READ, qformer=qformer(), segments=segments("spoken_spans", 0.4)),
+    "units as words, runs": RowsConfig(width=READ),
+    "units as words, byte pairs": RowsConfig(width=READ),
 }
+READS_UNITS = {
+    "units as words, runs": (ClipUnitsConfig(stage=UNITS.name, most=round(0.9 * CLIP_S * FRAMES_HZ)), CLUSTERS),
+    "units as words, byte pairs": (ClipUnitsConfig(stage=BYTE_PAIRS.name, most=round(0.6 * CLIP_S * FRAMES_HZ)), PAIRS),
+}
+"""Adapters without frames: what is read is units of the encoder's last layer, as more words of the text model."""
 
 
 def options() -> argparse.Namespace:
@@ -138,33 +158,37 @@ def stage_of(name: str) -> str:
 def answering(name: str, steps: int) -> SpeechAwareStageConfig:
     """The stage that trains an adapter and LoRA beside it; everything else is the same for all."""
     adapter: Any = ADAPTERS[name]
-    has_head = hasattr(adapter, "segments")
-    frames = HEAD.encoder.frame_count(round(CLIP_S * 16_000))
+    lm = PartSource(path="frozen/lm", source=str(LM))
+    encoder = PartSource(path="frozen/encoder", source=ENCODER, take="encoder", expect=HEAD.encoder)
     head = PartSource(path="frozen/adapter/segments/head", source=f"stage:{HEAD.name}", take="head")
+    reads: dict[str, Any] = {"parts": (encoder, lm), "cache": True}
+    most = int(HEAD.encoder.frame_count(round(CLIP_S * 16_000)))
+    if hasattr(adapter, "segments"):
+        reads["parts"] = (encoder, head, lm)
+    if name in READS_UNITS:
+        units, known = READS_UNITS[name]
+        table = UnitEmbeddingConfig(units=known, width=READ, init_scale=0.02)
+        reads, most = {"parts": (lm,), "units": units, "encoder": table}, units.most or most
     return SpeechAwareStageConfig(
         name=stage_of(name),
-        parts=(
-            PartSource(path="frozen/encoder", source=ENCODER, take="encoder", expect=HEAD.encoder),
-            *((head,) if has_head else ()),
-            PartSource(path="frozen/lm", source=str(LM)),
-        ),
         adapter=adapter,
         tokens=TokenizerFileConfig(path=str(LM / "tokenizer.json")),
         template=STORY,
         tasks=AskedTaskConfig(kinds=("sentence",), asks=()),
         lora=LoRAConfig(targets="lm/.*/attention/(query|value)", rank=16, alpha=32.0),
         clip_s=CLIP_S,
-        length=WORDS + int(adapter.frames_out(int(frames))),
-        cache=True,
+        length=WORDS + int(adapter.frames_out(most)),
         train=TrainConfig(steps=steps, evaluate_every=200),
         batches=PipelineConfig(batch=8),
         optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=30, betas=(0.9, 0.98), weight_decay=0.01),
+        **reads,
     )
 
 
 def recipe(asked: argparse.Namespace) -> SpeechAwareConfig:
     """All adapters as stages of one run."""
-    stages: list[StageConfig] = [HEAD, *(answering(name, asked.steps) for name in asked.adapters)]
+    shared = [HEAD] + ([UNITS, BYTE_PAIRS] if READS_UNITS.keys() & set(asked.adapters) else [])
+    stages: list[StageConfig] = [*shared, *(answering(name, asked.steps) for name in asked.adapters)]
     corpus = WorldConfig(hours=1.0, speakers=12, split_by="speaker", test_share=0.2, dev_share=0.1)
     if asked.quick:
         corpus = WorldConfig(hours=0.04, speakers=4, split_by="speaker", test_share=0.3, dev_share=0.2)
@@ -174,14 +198,15 @@ def recipe(asked: argparse.Namespace) -> SpeechAwareConfig:
 
 
 def shortened(stage: StageConfig) -> StageConfig:
-    """The same with three steps."""
-    assert isinstance(stage, GradientStageConfig)
+    """The same with three steps, where it has any."""
+    if not isinstance(stage, GradientStageConfig):
+        return stage
     train = stage.train.replace(steps=3, log_every=1, evaluate_every=None)
     return stage.replace(train=train, optimizer=without_warmup(stage.optimizer))
 
 
 def share_features(run: RunFolder, done: str, others: list[str]) -> None:
-    """What the encoder made of the clips is the same for all adapters: the first one's table serves the others."""
+    """What the encoder made of the clips is the same for all adapters: the first table serves the others."""
     table = Path(run.stage(done).path) / FEATURES
     for name in others:
         place = Path(run.stage(name).path) / FEATURES
@@ -197,7 +222,8 @@ def measured(config: SpeechAwareConfig, context: StageContext, utterances: int) 
     section = judge.judge(system, context, JudgeSettings(utterances=utterances))
     (said,) = section.figures[judge.name].values()
     asked = judge.asked(stage.mixture.parts[0], context, utterances, config.corpus.rate_hz)
-    clips = [clip.samples for one in asked for clip in clips_of(one.question.asked)]
+    heard = [one.question.asked for one in asked]
+    seconds = sum(clip.seconds for one in heard for clip in clips_of(one))
     lines = read_metrics(context.run.stage(stage.name).path)
     learnt = trained(context.run.stage(stage.name))[1]
     return {
@@ -205,7 +231,7 @@ def measured(config: SpeechAwareConfig, context: StageContext, utterances: int) 
         "wer_interval": said["wer_interval"],
         "wer_other_speech": said["other_speech"]["wer"],
         "wer_other_speech_interval": said["other_speech"]["wer_interval"],
-        "vectors_per_s": sum(vectors(system, clip) for clip in clips) / sum(len(clip) / 16_000 for clip in clips),
+        "vectors_per_s": sum(system.speech_vectors(heard)) / seconds,
         "step_ms": statistics.median([line["step_ms"] for line in lines if "step_ms" in line]),
         "adapter_parameters": count_parameters(learnt["params"]),
         "lora_parameters": count_parameters(learnt["lora"]),
@@ -213,21 +239,6 @@ def measured(config: SpeechAwareConfig, context: StageContext, utterances: int) 
         "steps": stage.train.steps,
         "samples": section.tables[1].rows[:3],
     }
-
-
-def vectors(system: SpeechAwareSystem, clip: np.ndarray) -> int:
-    """What the text model reads of a clip."""
-    room = round(CLIP_S * 16_000)
-    samples, real = np.pad(clip, (0, room - len(clip)))[None, None], (np.arange(room) < len(clip))[None, None]
-    return int(_heard(system.model, system.variables, samples, real))
-
-
-@partial(jax.jit, static_argnums=0)
-def _heard(model: Any, variables: Any, samples: jax.Array, real: jax.Array) -> jax.Array:
-    def count(model: Any) -> jax.Array:
-        return model.speech(model.heard(samples, real)).mask.sum()
-
-    return model.apply(variables, method=count)
 
 
 def table(figures: dict[str, dict[str, Any]]) -> list[str]:

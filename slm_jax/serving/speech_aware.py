@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from slm_jax.assemblies.speech_aware_lm import SpeechAwareLM
 from slm_jax.assemblies.unit_sequences import UnitSequences
@@ -111,6 +111,16 @@ class SpeechAwareSystem:
             found += [row[answer] for row, answer in zip(*map(np.asarray, rows), strict=True)]
         return found
 
+    def speech_vectors(self, conversations: Sequence[Conversation]) -> list[int]:
+        """How many vectors the language model reads of the clips of each conversation."""
+        require_readable(conversations, self.reads)
+        found: list[int] = []
+        for start in range(0, len(conversations), ROWS):
+            rows = conversations[start : start + ROWS]
+            batch = self._batch(rows, start, answered=False)
+            found += np.asarray(_speech_vectors(self.model, self.variables, batch)).tolist()
+        return found
+
     def _replies(
         self, conversations: Sequence[Conversation], first: int, how: AnswerDecoding, keys: jax.Array
     ) -> list[Reply]:
@@ -185,6 +195,14 @@ class SpeechAwareSystem:
     def _text(self, ids: np.ndarray, mask: np.ndarray) -> str:
         said = ids[mask]
         return self.layout.tokens.decode(said[said != self.layout.end_id].tolist()).strip()
+
+
+@partial(jax.jit, static_argnums=0)
+def _speech_vectors(model: Any, variables: Any, batch: Batch) -> Int[Array, "B"]:
+    def heard(model: SpeechAwareLM) -> Bool[Array, "_ _"]:
+        return model.speech(model.heard(batch["samples"], batch["sample_mask"])).mask
+
+    return model.apply(variables, method=heard).reshape(len(batch["ids"]), -1).sum(-1)
 
 
 @partial(jax.jit, static_argnums=0)

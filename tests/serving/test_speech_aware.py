@@ -43,6 +43,13 @@ def test_it_keeps_the_contract_and_says_text():
     assert SYSTEM.respond([], None, KEY) == []
 
 
+def test_it_tells_how_many_vectors_are_read_of_the_clips():
+    many = [asked("Nothing."), asked(voice(0.5), "and", voice(0.31)), *conversations(9)]
+    found = SYSTEM.speech_vectors(many)
+    assert found[0] == 0 and found[1] == sum(CONFIG.frames_out(round(s * RATE_HZ)) for s in (0.5, 0.31))
+    assert found[1:2] == SYSTEM.speech_vectors(many[1:2]) and len(found) == len(many)
+
+
 def test_a_reply_is_the_same_in_any_batch():
     """1, 4 and 32 conversations with no clip, one and two: the loudest complaint of users of such systems."""
     everyone = conversations(32)
