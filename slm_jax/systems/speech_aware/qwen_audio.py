@@ -16,9 +16,10 @@ which learns from preferences, is not here. Interpretation: steps, rates, batche
 that the adapter, which the released code keeps inside the encoder, goes on learning in both stages; and that the
 language model's table has rows for the tags before pre-training begins (`sequence_models.expansion`).
 
-Sizes: "qwen-audio" (Whisper large-v2, Qwen-7B), "qwen2-audio" (Whisper large-v3), and "tiny", which is Qwen-Audio. Its
-encoder is first taught letters by CTC, its byte LM the texts of the world; since that has never read a tag, its table
-and its head learn in pre-training too, its layers do not. It needs no download.
+Sizes: "qwen-audio" (Whisper large-v2, Qwen-7B), "qwen2-audio" (Whisper large-v3), and "tiny", which is Qwen-Audio. In
+the place of Whisper's it has an encoder with convolutions for positions, which CTC teaches letters in minutes (one of
+Whisper's form, of attention alone, hears nothing yet by then); its byte LM learns the texts of the world first. Since
+that has never read a tag, its table and its head learn in pre-training too, its layers do not. It needs no download.
 """
 
 from pathlib import Path
@@ -31,7 +32,6 @@ from slm_jax.adapters.ends import EndsConfig
 from slm_jax.adapters.pool import PoolAdapterConfig
 from slm_jax.assemblies.speech_aware_lm import SpeechAwareLMConfig
 from slm_jax.assemblies.whisper import whisper
-from slm_jax.audio.mel import whisper_log_mel
 from slm_jax.core.errors import nearest, require
 from slm_jax.core.part_source import PartSource
 from slm_jax.data.corpus import CorpusConfig, WorldConfig
@@ -41,12 +41,15 @@ from slm_jax.data.examples.tagged_tasks import TaggedTaskConfig
 from slm_jax.data.mixture import MixtureConfig, PartConfig
 from slm_jax.data.pipeline import PipelineConfig
 from slm_jax.encoders.span_masks import SpanMasksConfig
+from slm_jax.encoders.ssl import SSLEncoderConfig
+from slm_jax.encoders.ssl_presets import log_mel_tiny
 from slm_jax.encoders.whisper import WhisperEncoderConfig
 from slm_jax.interop.model import load
 from slm_jax.parallel.mesh import MeshConfig
 from slm_jax.sequence_models.presets import llama
 from slm_jax.serving.speech_aware import AnswerDecoding, SpeechAwareSystem
 from slm_jax.systems.card import SystemCard
+from slm_jax.systems.recipes.small_parts import letters_encoder, text_lm
 from slm_jax.systems.recipes.speech_aware import SpeechAwareConfig, speech_aware_run
 from slm_jax.text.marked_tokens import SpecialsConfig
 from slm_jax.text.task_tags import QWEN_AUDIO_TAGS, TaskTags
@@ -55,8 +58,6 @@ from slm_jax.text.tokenizers import TokenizerFileConfig
 from slm_jax.training.loop import TrainConfig
 from slm_jax.training.optimizer import OptimizerConfig
 from slm_jax.training.post.speech_aware import SpeechAwareStageConfig
-from slm_jax.training.pre.ctc import CTCStageConfig
-from slm_jax.training.pre.text_lm import TextLMConfig
 
 CARD = SystemCard(
     name="Qwen-Audio",
@@ -119,53 +120,26 @@ def config(size: str = "tiny", weights: str = "weights", **changes: object) -> S
 def model(size: str) -> SpeechAwareLMConfig:
     """The parts of a size."""
     if size == "tiny":
-        mel = whisper_log_mel(80)
-        encoder = WhisperEncoderConfig(mel=mel, layers=4, width=192, heads=4, hidden=768)
-        lm = llama(
-            vocabulary=TOKENS.make().size,
-            layers=4,
-            width=192,
-            heads=4,
-            kv_heads=4,
-            hidden=512,
-            qkv_bias=True,
-            max_positions=1024,
-        )
+        encoder: WhisperEncoderConfig | SSLEncoderConfig = log_mel_tiny()
+        rows = TOKENS.make().size
+        lm = llama(vocabulary=rows, layers=4, width=192, heads=4, kv_heads=4, hidden=512, qkv_bias=True)
     else:
         running = {"dtype": "bfloat16", "remat": True}
-        encoder = whisper(ENCODERS[size]).encoder.replace(**running)
         rows, positions = {"qwen-audio": (155_947, 2048), "qwen2-audio": (156_032, 8192)}[size]
         lm = llama("7b", vocabulary=rows, qkv_bias=True, norm_epsilon=1e-5, max_positions=positions, **running)
-    first = size != "qwen2-audio"
-    encoder = encoder.replace(trim=True, mel_frames="whole" if first else "begun", final_norm=False)
+        encoder = whisper(ENCODERS[size]).encoder.replace(trim=True, final_norm=False, **running)
+        encoder = encoder.replace(mel_frames="begun" if size == "qwen2-audio" else "whole")
     pool = PoolAdapterConfig(width=lm.width, dtype=lm.dtype)
-    adapter = ChainConfig(parts=(pool, EndsConfig(width=lm.width, dtype=lm.dtype))) if first else pool
+    ends = EndsConfig(width=lm.width, dtype=lm.dtype)
+    adapter = pool if size == "qwen2-audio" else ChainConfig(parts=(pool, ends))
     return SpeechAwareLMConfig(encoders=(encoder,), adapter=adapter, lm=lm)
 
 
 def tiny(corpus: CorpusConfig | None = None) -> SpeechAwareConfig:
     """Minutes on two cores: an encoder and a byte LM of 2 M parameters each."""
     whole = model("tiny")
-    letters = CTCStageConfig(
-        name="letters",
-        encoder=whole.encoder.replace(final_norm=True),
-        longest_s=6.0,
-        longest_text=96,
-        train=TrainConfig(steps=800),
-        batches=PipelineConfig(batch=8),
-        optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=100, weight_decay=0.01),
-    )
-    lm = TextLMConfig(
-        name="lm",
-        model=whole.lm,
-        tokens=TOKENS,
-        kinds=("sentence", "instruction"),
-        begin=END,
-        end=END,
-        train=TrainConfig(steps=400),
-        batches=PipelineConfig(batch=8),
-        optimizer=OptimizerConfig(learning_rate=2e-3, warmup_steps=40, betas=(0.9, 0.98), weight_decay=0.01),
-    )
+    letters = letters_encoder(whole.encoder)
+    lm = text_lm(whole.lm, ("sentence", "instruction"), TOKENS, begin=END, end=END)
     masked = whole.encoder.replace(masks=MASKS)
     tasks = shares(
         transcription=(0.5, TAGGED_TRANSCRIPTION),
@@ -253,7 +227,7 @@ def chatting(
 ) -> SpeechAwareStageConfig:
     """The stage after pre-training: what hears is frozen, the language model learns."""
     encoder = pretraining.parts[0].expect
-    assert isinstance(encoder, WhisperEncoderConfig)  # for the type checker
+    assert isinstance(encoder, WhisperEncoderConfig | SSLEncoderConfig)  # for the type checker
     unmasked = encoder.replace(masks=None)
     heard = PartSource(path="frozen/encoder", source="stage:pretraining", take="encoder", expect=unmasked)
     return pretraining.replace(name="chat", parts=(heard, lm), kept=None, goes_on="pretraining", template=template)
