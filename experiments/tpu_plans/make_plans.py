@@ -43,7 +43,7 @@ class Job:
     def command(self) -> list[str]:
         """The arguments after `python`."""
         where = ["--stage", self.stage, "--topology", self.topology]
-        return ["-m", "slm_jax", "plan", f"configs/speech/{self.config}.py", *where, *self.options, "--json"]
+        return ["-m", "slm_jax", "plan", f"configs/{self.config}.py", *where, *self.options, "--json"]
 
 
 def half(field: str) -> tuple[str, ...]:
@@ -54,7 +54,7 @@ def half(field: str) -> tuple[str, ...]:
 def jobs() -> list[Job]:
     """Every plan that is kept, those that compile longest last."""
     made = [
-        Job(f"{name}_{topology.partition(':')[0]}", config, stage, topology, ("--fit", *options))
+        Job(f"{name}_{topology.partition(':')[0]}", f"speech/{config}", stage, topology, ("--fit", *options))
         for name, config, stage, options in (
             ("gslm_durations", "gslm_published", "durations", ()),
             ("gslm_lm", "gslm_published", "lm", half("lm.model")),
@@ -68,13 +68,27 @@ def jobs() -> list[Job]:
         for topology in (V5E, V5P)
     ]
     scaling = [scaled(size, chips) for size in ("1_3b", "7b") for chips in SCALING]
-    return [*made[:-2], *scaling, *made[-2:]]
+    return [*made[:-2], *scaling, *made[-2:], *hearing()]
+
+
+def hearing() -> list[Job]:
+    """The stages of speech-aware text LMs in which most is trained, with the published batch."""
+    stages = {
+        "wavprompt_base": "answers",
+        "universlu_medium": "specifiers",
+        "discrete_slu_7b": "answers",
+        "qwen2_audio": "pretraining",
+        "slm_13b": "answers",
+        "salmonn_13b": "pretraining",
+    }
+    small = {"wavprompt_base": "v5e:8x8"}  # its batch has 64 rows
+    return [Job(f"{name}_v5e", f"speech_aware/{name}", stage, small.get(name, V5E)) for name, stage in stages.items()]
 
 
 def scaled(size: str, chips: int) -> Job:
     """A language model with the same rows on every chip, weights spread over all of them."""
     options = ("--lm.batches.batch", str(ROWS * chips), "--lm.train.accumulate", "1", "--lm.model.remat", "true")
-    return Job(f"scaling_{size}_{chips:04d}", f"twist_{size}", "lm", SCALING[chips], options)
+    return Job(f"scaling_{size}_{chips:04d}", f"speech/twist_{size}", "lm", SCALING[chips], options)
 
 
 def make(job: Job) -> None:
