@@ -17,6 +17,7 @@ from typing import Any
 from slm_jax.audio.plots import plot_intervals
 from slm_jax.core.part_source import PartSource
 from slm_jax.data.mixture import MixtureConfig
+from slm_jax.judges.asking import replies_to, text_of
 from slm_jax.judges.tasks import Asked, TasksJudge
 from slm_jax.serving.cascade import Cascade
 from slm_jax.serving.transcriber import Transcription, load_transcriber
@@ -59,24 +60,27 @@ def compared(config: SpeechAwareConfig, context: StageContext, count: int) -> tu
     figures, samples = dict[str, dict[str, Any]](), list[dict[str, str]]()
     for name, system in ways.items():
         judge = read if name == "true words" else heard
-        figures[name], said = answered(judge, system, context, count, config.corpus.rate_hz)
-        samples = samples or [{key: row[key] for key in ("task", "answer")} for row in said]
-        for row, own in zip(samples, said, strict=True):
-            row[name] = own["said"]
+        figures[name] = {}
+        for part in judge.tasks.parts:
+            asked = judge.asked(part, context, count, config.corpus.rate_hz)
+            figures[name][part.name], said = answered(judge, system, asked, with_control=name == "heard")
+            context.say(f"{name}, {part.name}: {figures[name][part.name]}")
+            rows = zip(asked[:SHOWN], said, strict=False)
+            samples += [
+                {"task": part.name, "answer": one.question.answer, "way": name, "said": words} for one, words in rows
+            ]
     return figures, samples
 
 
 def answered(
-    judge: TasksJudge, system: Any, context: StageContext, count: int, rate_hz: int
-) -> tuple[dict[str, Any], list[dict[str, str]]]:
-    """Figures of each task, and what was said to its first items."""
-    figures, said = dict[str, Any](), list[dict[str, str]]()
-    for part in judge.tasks.parts:
-        asked: Sequence[Asked] = judge.asked(part, context, count, rate_hz)
-        figures[part.name], rows = judge.scored(system, asked)
-        said += [{"task": part.name, "answer": true, "said": words} for true, words, _ in rows[:SHOWN]]
-        context.say(f"{part.name}: {figures[part.name]}")
-    return figures, said
+    judge: TasksJudge, system: Any, asked: Sequence[Asked], with_control: bool
+) -> tuple[dict[str, Any], list[str]]:
+    """Figures, with those of other speech where that is wanted, and what was said."""
+    if with_control:
+        figures, rows = judge.scored(system, asked)
+        return figures, [said for _, said, _ in rows]
+    said = [text_of(reply) for reply in replies_to(system, [one.question.asked for one in asked])]
+    return judge.figures(asked, said), said
 
 
 def bars(figures: Figures, tasks: MixtureConfig) -> dict[str, dict[str, tuple[float, Any]]]:
