@@ -65,7 +65,8 @@ EARS, READ = 512, 288
 """Channels of the encoder and of the text model."""
 CLIP_S, WORDS = 5.0, 48
 """Of the longest clip, and entries of a row that are no speech."""
-STORY = Template(begin="<s>", user=("", "\n"), assistant=("", "</s>"))
+STORY = Template(begin="<s>", user=("", "\n"), assistant=("", "<s>"))
+"""What ends a story is what begins the next: this text model has never read another end."""
 HEAD = CTCStageConfig(
     name="head",
     encoder=WhisperEncoderConfig(trim=True),
@@ -187,8 +188,10 @@ def answering(name: str, steps: int) -> SpeechAwareStageConfig:
 
 def recipe(asked: argparse.Namespace) -> SpeechAwareConfig:
     """All adapters as stages of one run."""
-    shared = [HEAD] + ([UNITS, BYTE_PAIRS] if READS_UNITS.keys() & set(asked.adapters) else [])
-    stages: list[StageConfig] = [*shared, *(answering(name, asked.steps) for name in asked.adapters)]
+    answers = [answering(name, asked.steps) for name in asked.adapters]
+    needed = {name for stage in answers for name in stage.needs}
+    shared = [stage for stage in (HEAD, UNITS, BYTE_PAIRS) if stage.name in needed]
+    stages: list[StageConfig] = [*shared, *answers]
     corpus = WorldConfig(hours=1.0, speakers=12, split_by="speaker", test_share=0.2, dev_share=0.1)
     if asked.quick:
         corpus = WorldConfig(hours=0.04, speakers=4, split_by="speaker", test_share=0.3, dev_share=0.2)

@@ -1,0 +1,74 @@
+"""SALMONN's three stages around a real text model: two small encoders, a window Q-Former, a LLaMA of 15 M parameters.
+
+    python experiments/fetch/real_weights.py weights --models stories15m
+    python -m slm_jax train experiments/salmonn/real.py --workdir runs/salmonn_real
+    python -m slm_jax evaluate runs/salmonn_real --utterances 100
+    python -m slm_jax generate runs/salmonn_real --prompts q.wav --text "Please describe the audio."
+
+`SLM_JAX_REAL_WEIGHTS` names the folder of the weights, `weights` unless it is set. The encoders are those of the tiny
+twin, which stages of this run train: one that CTC teaches letters, one that knows acoustic units. Nobody who is heard in
+the test split is heard in training.
+"""
+
+import os
+from pathlib import Path
+
+from slm_jax.adapters.joined import JoinedConfig
+from slm_jax.adapters.qformer import QFormerConfig
+from slm_jax.adapters.window_qformer import WindowQFormerConfig
+from slm_jax.core.part_source import PartSource
+from slm_jax.data.corpus import WorldConfig
+from slm_jax.data.pipeline import PipelineConfig
+from slm_jax.encoders.ssl_presets import log_mel_tiny
+from slm_jax.serving.speech_aware import AnswerDecoding
+from slm_jax.systems.recipes.small_parts import LETTERS, UNITS, letters_encoder, units_encoder
+from slm_jax.systems.speech_aware import salmonn
+from slm_jax.text.templates import Template
+from slm_jax.text.tokenizers import TokenizerFileConfig
+from slm_jax.training.loop import TrainConfig
+from slm_jax.training.optimizer import OptimizerConfig
+from slm_jax.training.post.speech_aware import SpeechAwareStageConfig
+
+WEIGHTS = Path(os.environ.get("SLM_JAX_REAL_WEIGHTS", "weights"))
+LM, READ = WEIGHTS / "stories15m", 288
+STORY = Template(begin="<s>", user=("", "\n"), assistant=("", "<s>"), between="\n")
+"""What ends a story is what begins the next: this text model has never read another end."""
+encoder = log_mel_tiny()
+first = SpeechAwareStageConfig(
+    name="pretraining",
+    parts=(
+        PartSource(path="frozen/encoder", source=f"stage:{LETTERS}", expect=encoder),
+        PartSource(path="frozen/encoder_1", source=f"stage:{UNITS}", expect=encoder),
+        PartSource(path="frozen/lm", source=str(LM)),
+    ),
+    join=JoinedConfig(widths=(encoder.width, encoder.width)),
+    adapter=WindowQFormerConfig(
+        width=READ,
+        qformer=QFormerConfig(
+            context_width=2 * encoder.width, width=192, heads=4, hidden=768, dropout=0.0, attention_dropout=0.0
+        ),
+        window=5,
+        tail="pad",
+    ),
+    lora=salmonn.LORA.replace(rank=16, dropout=0.0),
+    template=STORY,
+    tokens=TokenizerFileConfig(path=str(LM / "tokenizer.json")),
+    tasks=salmonn.FIRST,
+    clip_s=5.0,
+    length=144,
+    train=TrainConfig(steps=900, evaluate_every=150),
+    batches=PipelineConfig(batch=8),
+    optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=40, betas=(0.9, 0.98), weight_decay=0.05),
+)
+corpus = WorldConfig(
+    hours=1.2,
+    question_hours=0.4,
+    instruction_hours=0.6,
+    speakers=12,
+    styles=("rate", "energy"),
+    split_by="speaker",
+    test_share=0.2,
+    dev_share=0.1,
+)
+stages = (letters_encoder(encoder), *units_encoder(encoder), *salmonn.three_stages(first, 500, 20))
+config = salmonn.whole_run("salmonn_real", corpus, stages, AnswerDecoding(max_new=60))
