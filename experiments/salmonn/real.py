@@ -6,8 +6,8 @@
     python -m slm_jax generate runs/salmonn_real --prompts q.wav --text "Please describe the audio."
 
 `SLM_JAX_REAL_WEIGHTS` names the folder of the weights, `weights` unless it is set. The encoders are those of the tiny
-twin, which stages of this run train: one that CTC teaches letters, one that knows acoustic units. Nobody who is heard in
-the test split is heard in training.
+twin, which stages of this run train: one that CTC teaches letters, one that knows acoustic units. Nobody who is heard
+in the test split is heard in training.
 """
 
 import os
