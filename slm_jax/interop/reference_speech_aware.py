@@ -159,7 +159,7 @@ def _with_lora(lm: Any, lora: LoRAConfig) -> Any:
         raise UserError("LoRA in PyTorch needs peft: pip install -e '.[bench]'") from None
     import torch
 
-    settings = peft.LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=["q_proj", "v_proj"])
+    settings = peft.LoraConfig(r=lora.rank, lora_alpha=round(lora.alpha), target_modules=["q_proj", "v_proj"])
     torch.manual_seed(1)
     adapted = peft.get_peft_model(lm, settings)
     with torch.no_grad():

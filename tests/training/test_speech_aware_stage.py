@@ -13,9 +13,11 @@ from slm_jax.checkpoints.model_folder import load_model, save_model
 from slm_jax.core.errors import UserError
 from slm_jax.core.trees import flatten_by_path, together
 from slm_jax.data.mixture import MixtureConfig, PartConfig
+from slm_jax.data.pipeline import PipelineConfig
 from slm_jax.nn.lora import LoRAConfig
 from slm_jax.objectives.answers import Answers
 from slm_jax.serving.speech_aware import SpeechAwareSystem
+from slm_jax.text.learnt_tokens import LearntTokensConfig
 from slm_jax.text.marked_tokens import SpecialsConfig
 from slm_jax.text.templates import CHATML
 from slm_jax.text.tokenizers import TokenizerFileConfig
@@ -24,7 +26,9 @@ from slm_jax.training.loop import TrainConfig
 from slm_jax.training.metrics import read_metrics
 from slm_jax.training.optimizer import OptimizerConfig
 from slm_jax.training.parts import load_frozen
+from slm_jax.training.pre.text_lm import TextLMConfig
 from slm_jax.training.run_folder import RunFolder
+from slm_jax.training.stage_tokens import StageTokensConfig, tokens_of
 from tests.assemblies.small_speech_aware import asked, voice
 from tests.text.subwords import write_subwords
 from tests.training.small_answers import (
@@ -127,14 +131,19 @@ def test_kept_features_train_alike_and_the_log_says_so(run, parts, tmp_path):
     np.testing.assert_allclose(*losses, rtol=1e-4)
 
 
+def keeps(stage, model, items, context):
+    kept = stage._kept(model, context.run.stage(stage.name))
+    return kept.wanted(stage.cache, items, stage.train.steps * stage.batches.batch, stage.clip_s, context)
+
+
 def test_features_are_kept_where_that_is_cheaper(parts, tmp_path):
     said = []
     many = stage_of(parts, cache=None, train=ONE.replace(steps=400))
     context = context_of(tmp_path, said)
     model = many.model({"frozen/encoder": ENCODER, "frozen/lm": LM})
-    assert many._keeps_features(model, 10, context) and "since 800 are drawn" in said[0]
-    assert not many._keeps_features(model, 1000, context) and len(said) == 1
-    assert not many.replace(cache=False)._keeps_features(model, 10, context)
+    assert keeps(many, model, 10, context) and "since 800 are drawn" in said[0]
+    assert not keeps(many, model, 1000, context) and len(said) == 1
+    assert not keeps(many.replace(cache=False), model, 10, context)
 
 
 LORA_EVERYWHERE = LoRAConfig(targets=".*/attention/(query|value)", rank=2)
@@ -157,9 +166,9 @@ def test_features_of_an_encoder_that_changes_are_not_kept(parts, tmp_path, chang
     stage = change(stage_of(parts, cache=None, train=ONE.replace(steps=400)))
     context = context_of(tmp_path)
     model = stage.model({part.path: ENCODER if "encoder" in part.path else LM for part in stage.parts})
-    assert not stage._keeps_features(model, 10, context)
+    assert not keeps(stage, model, 10, context)
     with pytest.raises(UserError, match=f"cache is True: features are not kept: {told}"):
-        stage.replace(cache=True)._keeps_features(model, 10, context)
+        keeps(stage.replace(cache=True), model, 10, context)
 
 
 def test_it_goes_on_from_an_earlier_stage(run, parts, tmp_path):
@@ -332,6 +341,30 @@ def test_a_tokenizer_of_a_file_goes_with_the_stage(parts, tmp_path):
     wrong = stage.replace(name="wrong", tokens=TokenizerFileConfig(path=str(large)))
     with pytest.raises(UserError, match="tokens is 290: the table of the language model has 264 rows"):
         carry_out(wrong, context_of(tmp_path / "run"))
+
+
+def test_tokens_may_be_those_that_an_earlier_stage_learnt(parts, tmp_path):
+    learnt = TextLMConfig(
+        name="text",
+        model=LM.replace(max_positions=None),
+        tokens=LearntTokensConfig(size=264),
+        kinds=None,
+        row_length=16,
+        train=ONE,
+        batches=PipelineConfig(batch=2),
+        optimizer=STILL,
+    )
+    context = context_of(tmp_path / "run")
+    carry_out(learnt, context)
+    stage = stage_of(parts, tokens=StageTokensConfig(stage="text"), train=ONE)
+    assert stage.needs[-1] == "text"
+    carry_out(stage, context)
+    text = "low and hi"
+    tokens = system_of(tmp_path / "run").layout.tokens
+    assert tokens.encode(text) == learnt.kept_tokens(context.run.stage("text")).make().encode(text)
+    carry_out(stage_of(parts, train=ONE), context_of(tmp_path / "other"))
+    with pytest.raises(UserError, match=r"tokens\.stage is 'answers': leaves no tokenizer\.json"):
+        tokens_of(StageTokensConfig(stage="answers"), context_of(tmp_path / "other"))
 
 
 def test_it_is_no_stage_for_another_rate(parts):

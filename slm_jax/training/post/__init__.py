@@ -9,4 +9,5 @@ Going on   what an earlier stage of the kind trained stays   (`training.post.goi
 Dev        nats per word, and after other speech             (`training.post.dev_answers`)
 Units      what is read of clips where that is units         (`training.post.clip_units`)
 Features   what frozen encoders make of clips, kept          (`training.post.clip_features`)
+           whether that is cheaper                           (`training.post.kept_features`)
 """

@@ -3,7 +3,6 @@
 What is trained is what no frozen part owns: the adapter, LoRA, and parts that a `PartSource` does not freeze.
 """
 
-import dataclasses
 import shutil
 from collections.abc import Sequence
 from functools import partial, reduce
@@ -15,11 +14,9 @@ import numpy as np
 
 from slm_jax.assemblies.speech_aware_lm import SpeechAwareLM, SpeechAwareLMConfig, encoder_name
 from slm_jax.assemblies.unit_sequences import UnitSequences
-from slm_jax.checkpoints.lazy import load_part
 from slm_jax.core.config import Config
 from slm_jax.core.errors import require
 from slm_jax.core.part_source import PartSource, stages_of
-from slm_jax.core.paths import AnyPath
 from slm_jax.core.trees import PathPredicate, flatten_by_path, matching, without
 from slm_jax.data.corpus import CorpusConfig
 from slm_jax.data.examples.speech_prompts import PromptLayout
@@ -31,29 +28,28 @@ from slm_jax.data.shapes import Shapes
 from slm_jax.nn.lora import LoRAConfig, LoRAModel, with_lora
 from slm_jax.objectives.answers import Answers
 from slm_jax.objectives.next_token import NextTokenConfig
-from slm_jax.parallel.sharding import shardings_for, unbox
 from slm_jax.text.marked_tokens import MarkedTokens
 from slm_jax.text.templates import CHATML, Template
 from slm_jax.text.tokenizers import TokenizerFileConfig
 from slm_jax.training.gradient_stage import GradientStageConfig, Learner, Outline, Plan, host_share, trained
 from slm_jax.training.loop import Evaluate
-from slm_jax.training.part_record import Parts, recorded_configs
+from slm_jax.training.part_record import recorded_configs
 from slm_jax.training.parts import check_parts, open_parts, outlined
-from slm_jax.training.post.clip_features import heard_s, with_features
+from slm_jax.training.post.clip_features import heard_s
 from slm_jax.training.post.clip_units import ClipUnitsConfig, seconds_per_id
 from slm_jax.training.post.dev_answers import on_answers
 from slm_jax.training.post.going_on import check_frozen_parts
+from slm_jax.training.post.kept_features import KeptFeatures
 from slm_jax.training.post.speech_rows import SpeechRows, TaskItems
 from slm_jax.training.run_folder import StageFolder
+from slm_jax.training.stage_tokens import TOKENIZER, StageTokensConfig, tokens_of
 from slm_jax.training.stages import RunConfig, StageContext, require_form
 from slm_jax.training.step import Player
 from slm_jax.training.token_stage import planned_spec
 
-TOKENIZER, FEATURES = "tokenizer.json", "features"
+FEATURES = "features"
 OWNED = matching("(params|lora)/")
 DEV_BATCHES = 4
-CACHE_BYTES = 20e9
-"""Features up to so many bytes are kept where that is cheaper."""
 
 
 class SpeechAwareStageConfig(GradientStageConfig):
@@ -72,8 +68,8 @@ class SpeechAwareStageConfig(GradientStageConfig):
     Units
         `units`: clips are read as units of an earlier stage, and `encoder` is what reads them.
     Prompts
-        `tokens` and `template` are those of the LM. `tasks`: one, or a mixture whose parts have one each as `example`.
-        `targets`: "answers", or "all" words of a row.
+        `tokens` and `template` are those of the LM; `StageTokensConfig` names the stage that learnt them. `tasks`: one,
+        or a mixture whose parts have one each as `example`. `targets`: "answers", or "all" words of a row.
     Shapes
         Clips of up to `clip_s` seconds, `clips` of them in a row of `length` entries. An encoder-decoder has answers
         apart, of up to `written` ids. What does not fit is left out and counted, never cut.
@@ -119,7 +115,8 @@ class SpeechAwareStageConfig(GradientStageConfig):
     def needs(self) -> tuple[str, ...]:
         before = () if self.goes_on is None else (self.goes_on,)
         read = () if self.units is None else (self.units.stage,)
-        return tuple(dict.fromkeys((*stages_of(self.parts), *read, *before)))
+        spelt = (self.tokens.stage,) if isinstance(self.tokens, StageTokensConfig) else ()
+        return tuple(dict.fromkeys((*stages_of(self.parts), *read, *spelt, *before)))
 
     def check_outside(self, begun: StageFolder | None) -> None:
         check_parts(self.parts, begun)
@@ -135,13 +132,12 @@ class SpeechAwareStageConfig(GradientStageConfig):
             require(theirs is None or self.lora == theirs, "lora", self.lora, f"stage {earlier.name!r} has {theirs}")
             check_frozen_parts(parts, earlier)
         model = self.model(parts.configs)
-        layout = self.layout(model.config, self.tokens.make())  # type: ignore[attr-defined]
+        layout = self.layout(model.config, tokens_of(self.tokens, context).make())  # type: ignore[attr-defined]
         found = [self._rows(layout).of(part, folder, context, "train") for part in self.mixture.parts]
         measured = self._measured(layout, folder, context)
-        if self._keeps_features(model, sum(len(source) for source, _ in found), context):
-            tables = folder.path / FEATURES
-            found = self._with_features(found, model, parts, tables, context)
-            measured = self._with_features(measured, model, parts, tables / "dev", context)
+        kept, drawn = self._kept(model, folder), self.train.steps * self.batches.batch
+        if kept.wanted(self.cache, sum(len(source) for source, _ in found), drawn, self.clips * self.clip_s, context):
+            found, measured = kept.beside(found, "", parts, context), kept.beside(measured, "dev", parts, context)
         weights = [part.weight for part in self.mixture.parts]
         sources = [(source, weight) for (source, _), weight in zip(found, weights, strict=True)]
         examples, rate_hz = [example for _, example in found], context.corpus.rate_hz
@@ -172,10 +168,10 @@ class SpeechAwareStageConfig(GradientStageConfig):
         )
 
     def run(self, folder: StageFolder, context: StageContext) -> Sequence[str]:
-        made = super().run(folder, context)
-        if not isinstance(self.tokens, TokenizerFileConfig):
+        made, tokens = super().run(folder, context), tokens_of(self.tokens, context)
+        if not isinstance(tokens, TokenizerFileConfig):
             return made
-        shutil.copyfile(self.tokens.path, folder.path / TOKENIZER)
+        shutil.copyfile(tokens.path, folder.path / TOKENIZER)
         return [*made, TOKENIZER]
 
     def model_of(self, folder: StageFolder) -> tuple[SpeechAwareLMConfig, str]:
@@ -219,7 +215,7 @@ class SpeechAwareStageConfig(GradientStageConfig):
         """Model, layout and trained variables of the stage in `folder`, once it is done."""
         model = self.model(recorded_configs(folder))
         kept = folder.path / TOKENIZER
-        tokens = TokenizerFileConfig(path=str(kept)) if isinstance(self.tokens, TokenizerFileConfig) else self.tokens
+        tokens = TokenizerFileConfig(path=str(kept)) if kept.is_file() else self.tokens
         return model, self.layout(model.config, tokens.make()), trained(folder)[1]  # type: ignore[attr-defined]
 
     def _learner(self, model: SpeechAwareLM | LoRAModel) -> Learner:
@@ -249,46 +245,16 @@ class SpeechAwareStageConfig(GradientStageConfig):
         room = {"clip_s": self.clip_s, "clips": self.clips, "length": self.length, "written": self.written}
         return SpeechRows(self.name, layout, self.encoder, self.units, **room)  # type: ignore[arg-type]
 
-    def _keeps_features(self, model: SpeechAwareLM | LoRAModel, items: int, context: StageContext) -> bool:
-        """Whether each clip is encoded once, which the log says with the reason."""
-        reason = self._why_not_kept(model)
-        require(self.cache is not True or reason is None, "cache", self.cache, f"features are not kept: {reason}")
-        if self.cache is False or reason is not None:
-            return False
-        config, drawn = model.config, self.train.steps * self.batches.batch
-        frames = config.frames_heard(round(self.clip_s * context.corpus.rate_hz))
-        size = 4.0 * items * self.clips * frames * config.encoders[0].width
-        cheaper = drawn > items and size <= CACHE_BYTES
-        if self.cache or cheaper:
-            context.say(
-                f"stage {self.name}: features of {items} items are kept (at most {size / 1e9:.2f} GB), since "
-                f"{drawn} are drawn and the encoder is frozen"
-            )
-        return bool(self.cache or cheaper)
-
-    def _why_not_kept(self, model: SpeechAwareLM | LoRAModel) -> str | None:
-        """Why what encoders make of a clip cannot be kept; None where it can."""
-        if self.join is not None:
-            return "there are several encoders"
-        if "encoder" not in self._frozen:
-            return "the encoder is trained"
-        if "encoder" in jax.eval_shape(partial(new_variables, model), jax.random.key(0)).get("lora", {}):
-            return "LoRA changes the encoder"
-        return "there are several processes" if jax.process_count() > 1 else None
-
-    def _with_features(
-        self, found: Sequence[TaskItems], model: Any, parts: Parts, tables: AnyPath, context: StageContext
-    ) -> list[TaskItems]:
-        """The items with what the encoder makes of their clips, from tables that are written unless they are there."""
-        boxed = parts.frozen["frozen"]["encoder"]
-        shardings = shardings_for(boxed, self.train.mesh.make(), self.train.mesh.rules)
-        encoder = {"encoder": load_part(unbox(boxed), shardings)}
-        name, show, made = f"{self.name} features", context.progress, list[TaskItems]()
-        for number, (source, example) in enumerate(found):
-            table, frames = tables / str(number), model.config.frames_heard(example.clip)
-            joined = with_features(source, example, _plain(model), encoder, table, name, show)
-            made.append((joined, dataclasses.replace(example, frames=frames)))
-        return made
+    def _kept(self, model: SpeechAwareLM | LoRAModel, folder: StageFolder) -> KeptFeatures:
+        """What frozen encoders make of the clips, where each clip is encoded once."""
+        return KeptFeatures(
+            stage=self.name,
+            model=model,
+            frozen=frozenset(self._frozen),
+            born=jax.eval_shape(partial(new_variables, model), jax.random.key(0)),
+            mesh=self.train.mesh,
+            tables=folder.path / FEATURES,
+        )
 
     def _measured(self, layout: PromptLayout, folder: StageFolder, context: StageContext) -> list[TaskItems]:
         """The first held-out items of each task."""
@@ -340,7 +306,3 @@ def new_variables(model: SpeechAwareLM | LoRAModel, key: jax.Array) -> dict[str,
     ids = jnp.zeros((1, 2), jnp.int32)
     real = (jnp.ones(samples.shape, bool), jnp.ones(ids.shape, bool))
     return model.init(key, samples, real[0], ids, ids - 1, real[1])
-
-
-def _plain(model: SpeechAwareLM | LoRAModel) -> SpeechAwareLM:
-    return model.model if isinstance(model, LoRAModel) else model

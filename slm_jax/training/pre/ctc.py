@@ -116,8 +116,8 @@ class CTCStageConfig(GradientStageConfig):
         if self.start_from is None:
             return ()
         path = FROZEN if self.head_only else ENCODER
-        kept = {"frozen": self.head_only, "expect": self.encoder, "take": self.take}
-        return (PartSource(path=path, source=self.start_from, **kept),)
+        source, frozen = self.start_from, self.head_only
+        return (PartSource(path=path, source=source, frozen=frozen, expect=self.encoder, take=self.take),)
 
     def _learner(self) -> Learner:
         model, example = self.model(), self.example

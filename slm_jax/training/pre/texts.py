@@ -15,9 +15,10 @@ from slm_jax.text.marked_tokens import MarkedTokens, SpecialsConfig
 from slm_jax.text.tokenizers import TokenizerFileConfig
 from slm_jax.training.gradient_stage import GradientStageConfig
 from slm_jax.training.run_folder import StageFolder
+from slm_jax.training.stage_tokens import TOKENIZER
 from slm_jax.training.stages import StageContext
 
-TOKENIZER, TEXTS = "tokenizer.json", "texts"
+TEXTS = "texts"
 
 
 class TextStageConfig(GradientStageConfig):

@@ -1,0 +1,81 @@
+"""Whether each clip of a stage is encoded once, and what frozen encoders make of it then."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+
+from slm_jax.assemblies.speech_aware_lm import SpeechAwareLM
+from slm_jax.checkpoints.lazy import load_part
+from slm_jax.core.errors import require
+from slm_jax.core.paths import AnyPath
+from slm_jax.nn.lora import LoRAModel
+from slm_jax.parallel.mesh import MeshConfig
+from slm_jax.parallel.sharding import shardings_for, unbox
+from slm_jax.training.part_record import Parts
+from slm_jax.training.post.clip_features import with_features
+from slm_jax.training.post.speech_rows import TaskItems
+from slm_jax.training.stages import StageContext
+
+CACHE_BYTES = 20e9
+"""Features up to so many bytes are kept where that is cheaper."""
+
+
+@dataclasses.dataclass(frozen=True)
+class KeptFeatures:
+    """Tables of features of stage `stage`, below `tables`.
+
+    `frozen`: names of the parts that are not trained. `born`: shapes of all variables, LoRA too.
+    """
+
+    stage: str
+    model: SpeechAwareLM | LoRAModel
+    frozen: frozenset[str]
+    born: Any
+    mesh: MeshConfig
+    tables: AnyPath
+
+    def wanted(self, asked: bool | None, items: int, drawn: int, seconds: float, context: StageContext) -> bool:
+        """Whether features are kept, which the log says with the reason.
+
+        `asked`: whether they are to be (None: where that is cheaper). `items`: how many there are, of at most so many
+        `seconds`; `drawn`: rows of all steps. Raises `UserError` where they are to be kept and cannot.
+        """
+        reason = self.why_not
+        require(asked is not True or reason is None, "cache", asked, f"features are not kept: {reason}")
+        if asked is False or reason is not None:
+            return False
+        config = self.model.config
+        size = 4.0 * items * config.frames_heard(round(seconds * context.corpus.rate_hz)) * config.encoders[0].width
+        cheaper = drawn > items and size <= CACHE_BYTES
+        if asked or cheaper:
+            context.say(
+                f"stage {self.stage}: features of {items} items are kept (at most {size / 1e9:.2f} GB), since "
+                f"{drawn} are drawn and the encoder is frozen"
+            )
+        return bool(asked or cheaper)
+
+    @property
+    def why_not(self) -> str | None:
+        """Why what encoders make of a clip cannot be kept; None where it can."""
+        if self.model.config.join is not None:
+            return "there are several encoders"
+        if "encoder" not in self.frozen:
+            return "the encoder is trained"
+        if "encoder" in self.born.get("lora", {}):
+            return "LoRA changes the encoder"
+        return "there are several processes" if jax.process_count() > 1 else None
+
+    def beside(self, found: Sequence[TaskItems], split: str, parts: Parts, context: StageContext) -> list[TaskItems]:
+        """The items with what the encoder makes of their clips, from tables that are written unless they are there."""
+        boxed = parts.frozen["frozen"]["encoder"]
+        encoder = {"encoder": load_part(unbox(boxed), shardings_for(boxed, self.mesh.make(), self.mesh.rules))}
+        plain = self.model.model if isinstance(self.model, LoRAModel) else self.model
+        name, made = f"{self.stage} features", list[TaskItems]()
+        for number, (source, example) in enumerate(found):
+            table = self.tables / split / str(number) if split else self.tables / str(number)
+            joined = with_features(source, example, plain, encoder, table, name, context.progress)
+            frames = plain.config.frames_heard(example.clip)
+            made.append((joined, dataclasses.replace(example, frames=frames)))
+        return made
