@@ -56,7 +56,7 @@ first = SpeechAwareStageConfig(
     tasks=salmonn.FIRST,
     clip_s=5.0,
     length=144,
-    train=TrainConfig(steps=900, evaluate_every=150),
+    train=TrainConfig(steps=700, evaluate_every=175),
     batches=PipelineConfig(batch=8),
     optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=40, betas=(0.9, 0.98), weight_decay=0.05),
 )
@@ -70,5 +70,5 @@ corpus = WorldConfig(
     test_share=0.2,
     dev_share=0.1,
 )
-stages = (letters_encoder(encoder), *units_encoder(encoder), *salmonn.three_stages(first, 500, 20))
+stages = (letters_encoder(encoder, steps=500), *units_encoder(encoder), *salmonn.three_stages(first, 400, 20))
 config = salmonn.whole_run("salmonn_real", corpus, stages, AnswerDecoding(max_new=60))
