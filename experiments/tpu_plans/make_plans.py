@@ -81,8 +81,9 @@ def hearing() -> list[Job]:
         "slm_13b": "answers",
         "salmonn_13b": "pretraining",
     }
-    small = {"wavprompt_base": "v5e:8x8"}  # its batch has 64 rows
-    return [Job(f"{name}_v5e", f"speech_aware/{name}", stage, small.get(name, V5E)) for name, stage in stages.items()]
+    made = [Job(f"{name}_v5e", f"speech_aware/{name}", stage, V5E) for name, stage in stages.items()]
+    whole = ("--answers.train.accumulate", "1")  # 64 rows for 64 chips
+    return [dataclasses.replace(made[0], topology="v5e:8x8", options=whole), *made[1:]]
 
 
 def scaled(size: str, chips: int) -> Job:
