@@ -54,7 +54,7 @@ def nested_configs(config: Config) -> Iterator[Config]:
 def resolve_path(config: Config, dotted: str) -> tuple[str, Any]:
     """The path with indices for names, and the value there; raises `UserError` with the nearest right path."""
     parts = dotted.replace("-", "_").split(".")
-    if parts[0] not in {field.name for field in dataclasses.fields(config)}:
+    if not _leads_on(config, parts):
         parts = [*_tuple_holding(config, parts[0]), *parts]
     value: Any = config
     done: list[str] = []
@@ -124,6 +124,13 @@ def _resolve_switch(config: Config, name: str) -> tuple[str, Any]:
                 head, dot, last = path.rpartition(".")
                 return f"{head}{dot}no-{last}", None
     return resolve_path(config, name)
+
+
+def _leads_on(config: Config, parts: list[str]) -> bool:
+    """Is the first part a field that the others can look into? A run may name a stage in a field called like it."""
+    known = {field.name for field in dataclasses.fields(config)}
+    single = len(parts) > 1 and isinstance(getattr(config, parts[0], None), str | float | int)
+    return parts[0] in known and not single
 
 
 def _step(value: Any, part: str) -> tuple[str, Any] | None:

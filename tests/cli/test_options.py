@@ -94,6 +94,17 @@ def test_a_flag_changes_that_field_alone(flags, change):
     assert diff(RUN, override_config(RUN, flags.split())) == [change]
 
 
+class Named(Run):
+    answers: str = "answers"
+
+
+def test_a_stage_may_be_called_like_a_field_that_names_it():
+    run = Named(stages=(Stage(name="answers"), Stage(name="other")))
+    assert override_config(run, ["--answers.steps", "3"]).stages[0].steps == 3
+    assert override_config(run, ["--answers", "other"]).answers == "other"
+    assert override_config(run, ["--answers", "other"]).stages == run.stages
+
+
 def test_items_keep_their_type():
     changed = override_config(RUN, ["--lm.steps", "5", "--dtype", "bfloat16"])
     assert changed == RUN.replace(dtype="bfloat16", stages=(RUN.stages[0], Stage(name="lm", steps=5)))
