@@ -16,6 +16,8 @@ from typing import Any
 
 from slm_jax.audio.plots import plot_intervals
 from slm_jax.core.part_source import PartSource
+from slm_jax.data.examples.speech_tasks import SpeechTaskConfig
+from slm_jax.data.examples.written_tasks import WrittenTaskConfig
 from slm_jax.data.mixture import MixtureConfig
 from slm_jax.judges.asking import replies_to, text_of
 from slm_jax.judges.tasks import Asked, TasksJudge
@@ -51,12 +53,11 @@ def recogniser(config: SpeechAwareConfig) -> str:
 
 def compared(config: SpeechAwareConfig, context: StageContext, count: int) -> tuple[Figures, list[dict[str, str]]]:
     """Figures by way of answering and task, and some items with what each way said."""
-    reading = config.replace(answers=WRITTEN)
-    reader = reading.load(context)
+    reader = config.replace(answers=WRITTEN).load(context)
     cascade = Cascade(load_transcriber(recogniser(config)), reader, Transcription(language="en", max_new=64))
     ways = {"heard": config.load(context), "cascade": cascade, "true words": reader}
     heard = TasksJudge(tasks=config.answering.mixture, longest_s=config.answering.clip_s)
-    read = TasksJudge(tasks=reading.answering.mixture)
+    read = TasksJudge(tasks=written(config))
     figures, samples = dict[str, dict[str, Any]](), list[dict[str, str]]()
     for name, system in ways.items():
         judge = read if name == "true words" else heard
@@ -70,6 +71,16 @@ def compared(config: SpeechAwareConfig, context: StageContext, count: int) -> tu
                 {"task": part.name, "answer": one.question.answer, "way": name, "said": words} for one, words in rows
             ]
     return figures, samples
+
+
+def written(config: SpeechAwareConfig) -> MixtureConfig:
+    """The tasks in writing, of the same items."""
+    parts = [
+        part.replace(example=WrittenTaskConfig(task=part.example, longest_s=config.answering.clip_s))
+        for part in config.answering.mixture.parts
+        if isinstance(part.example, SpeechTaskConfig)
+    ]
+    return MixtureConfig(parts=tuple(parts))
 
 
 def answered(

@@ -4,16 +4,18 @@ import numpy as np
 
 from slm_jax.core.messages import Conversation, Message, Part, Text
 from slm_jax.data.examples.speech_tasks import Item, SpeechTaskConfig
+from slm_jax.text.templates import clips_of
 
 
 class WrittenTaskConfig(SpeechTaskConfig):
     """The conversations of `task`, each clip replaced by what is said in it; an item whose words are not known has none.
 
-    With the true words it says what a system could reach that heard perfectly; in a mixture it keeps a language model
-    in practice with text.
+    Nor has one with a clip of more than `longest_s` seconds, as where that is heard. With the true words it says what a
+    system could reach that heard perfectly; in a mixture it keeps a language model in practice with text.
     """
 
     task: SpeechTaskConfig
+    longest_s: float | None = None
 
     @property
     def reads(self) -> tuple[str, ...] | None:
@@ -21,7 +23,7 @@ class WrittenTaskConfig(SpeechTaskConfig):
 
     def conversation(self, item: Item, rate_hz: int, rng: np.random.Generator) -> Conversation | None:
         said, words = self.task.conversation(item, rate_hz, rng), self.task.words(item)
-        if said is None or words is None:
+        if said is None or words is None or self._is_too_long(said):
             return None
         rest = iter(words)
 
@@ -32,6 +34,9 @@ class WrittenTaskConfig(SpeechTaskConfig):
 
     def words(self, item: Item) -> tuple[str, ...]:
         return ()
+
+    def _is_too_long(self, said: Conversation) -> bool:
+        return self.longest_s is not None and any(clip.seconds > self.longest_s for clip in clips_of(said))
 
     def key(self, item: Item) -> str:
         return self.task.key(item)

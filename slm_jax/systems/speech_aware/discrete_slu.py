@@ -86,6 +86,7 @@ CARD = SystemCard(
     reads=("speech", "text"),
     writes=("text",),
     counted="answers",
+    plans=("discrete_slu_7b_v5e",),
 )
 
 

@@ -66,6 +66,7 @@ CARD = SystemCard(
     reads=("speech", "text"),
     writes=("text",),
     counted="chat",
+    plans=("qwen2_audio_v5e",),
 )
 ENCODERS = {"qwen-audio": "large-v2", "qwen2-audio": "large-v3"}
 END = "<|endoftext|>"

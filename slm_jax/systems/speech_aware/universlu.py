@@ -49,6 +49,7 @@ CARD = SystemCard(
     reads=("speech", "text"),
     writes=("text",),
     counted="instructions",
+    plans=("universlu_medium_v5e",),
 )
 DATA_SET = "<|world|>"
 SPECIFIERS = ("<|rate|>", "<|energy|>", "<|voice|>", "<|last_word|>", "<|intent|>", DATA_SET)

@@ -55,6 +55,7 @@ CARD = SystemCard(
     reads=("speech", "text"),
     writes=("text",),
     counted="answers",
+    plans=("wavprompt_base_v5e",),
 )
 
 
