@@ -190,6 +190,13 @@ def test_what_is_spoken_can_be_written_again():
     assert SPOKEN.words({**ITEM, "text": None}) is None
 
 
+def test_what_is_too_long_to_be_heard_is_not_written_either():
+    seconds = max(clip.seconds for clip in clips_of(drawn(SPOKEN)))
+    for longest_s, there in ((seconds, True), (seconds - 1e-3, False)):
+        written = WrittenTaskConfig(task=SPOKEN, longest_s=longest_s)
+        assert (written.conversation(ITEM, RATE_HZ, np.random.default_rng(0)) is not None) == there
+
+
 def test_several_sentences_are_spoken_with_pauses():
     speakers = SpeakersConfig(count=1)
     one, other = (len(speakers.spoken(text, 0, RATE_HZ)) for text in ("Listen.", "How loud is it?"))
