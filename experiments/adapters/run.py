@@ -132,7 +132,7 @@ ADAPTERS: dict[str, Config] = {
     "units as words, byte pairs": RowsConfig(width=READ),
 }
 READS_UNITS = {
-    "units as words, runs": (ClipUnitsConfig(stage=UNITS.name, most=round(0.9 * CLIP_S * FRAMES_HZ)), CLUSTERS),
+    "units as words, runs": (ClipUnitsConfig(stage=UNITS.name, most=round(0.8 * CLIP_S * FRAMES_HZ)), CLUSTERS),
     "units as words, byte pairs": (ClipUnitsConfig(stage=BYTE_PAIRS.name, most=round(0.6 * CLIP_S * FRAMES_HZ)), PAIRS),
 }
 """Adapters without frames: what is read is units of the encoder's last layer, as more words of the text model."""
