@@ -160,6 +160,7 @@ def plot_points(
         axes.annotate(name, (x, y), xytext=(7, 4), textcoords="offset points", fontsize=8.5, color=INK)
     axes.set(xscale="log", xlabel=xlabel, ylabel=ylabel, ylim=(0, None))
     axes.margins(x=0.18)
+    _plain_log_ticks(axes.xaxis)
     axes.set_title(title, loc="left", fontsize=11, color=INK, fontweight="bold")
     return _saved(figure, path)
 
@@ -222,6 +223,15 @@ def _whole_ticks(axis: "Axis") -> None:
     from matplotlib.ticker import MaxNLocator
 
     axis.set_major_locator(MaxNLocator(5, integer=True))
+
+
+def _plain_log_ticks(axis: "Axis") -> None:
+    """1, 2, 5, 10 ... instead of powers."""
+    from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
+
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(FormatStrFormatter("%g"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _colours(count: int) -> list[str]:
