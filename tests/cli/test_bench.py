@@ -28,6 +28,7 @@ ROW = {
 }
 
 
+@pytest.mark.slow(seconds=40)
 def test_json_has_one_row_per_case(capfd, monkeypatch):
     monkeypatch.setattr(bench_machine, "fresh_compilation", lambda: None)  # it would outlast the test
     monkeypatch.setattr(bench_machine, "ceilings", partial(bench_machine.ceilings, repeats=1, size=128, megabytes=4))

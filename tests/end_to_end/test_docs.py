@@ -63,7 +63,9 @@ def carry_out(page, capsys):
     return number, names
 
 
-@pytest.mark.parametrize("page", ["systems_and_judges", "corpora", "speech_aware"])
+@pytest.mark.parametrize(
+    "page", ["systems_and_judges", "corpora", pytest.param("speech_aware", marks=pytest.mark.slow(seconds=60))]
+)
 def test_every_block_runs_as_written(page, desk, capsys):
     assert carry_out(page, capsys)[0] >= 5
 

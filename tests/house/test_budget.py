@@ -10,7 +10,6 @@ from tests.conftest import (
     CALIBRATION_S,
     calibration_s,
     directory_of,
-    is_late,
     overruns,
     pytest_collection_modifyitems,
     pytest_runtest_setup,
@@ -29,13 +28,6 @@ def test_late_directories_are_named_with_their_budget():
     seconds = {"nn": BUDGET_S["nn"] * 1.5, "house": 0.1, "unlisted": 1.0}
     assert [line.split(":")[0] for line in overruns(seconds)] == ["tests/nn", "tests/unlisted"]
     assert overruns({"nn": BUDGET_S["nn"] * 1.5}, factor=2.0) == []
-
-
-def test_a_run_is_late_as_a_whole():
-    budgets = {"nn": BUDGET_S["nn"], "house": BUDGET_S["house"]}
-    assert not is_late(budgets, 1.0) and is_late({name: 2.1 * budget for name, budget in budgets.items()}, 2.0)
-    assert not is_late({"house": 3.0 * BUDGET_S["house"], "nn": 0.0}, 1.0), "one may be late where another is early"
-    assert is_late({"nn": 1.0, "unlisted": 1.0}, 2.0), "what is not listed is late"
 
 
 def test_every_directory_of_tests_has_a_budget_and_every_budget_a_directory():

@@ -15,6 +15,7 @@ from slm_jax.training.pre.frame_units import FrameUnitsConfig, units_row
 from slm_jax.training.run_folder import RunFolder
 from tests.multidevice.processes import finish, free_address
 
+pytestmark = pytest.mark.slow(seconds=90)
 PROGRAM = "tests/multidevice/unit_lm_run.py"
 
 
@@ -83,7 +84,7 @@ def test_two_hosts_read_the_batches_of_one_and_learn_the_same(one, two):
     assert_near(parameters(two), parameters(one))
 
 
-@pytest.mark.parametrize("processes, devices", [(1, 4), pytest.param(4, 1, marks=pytest.mark.slow(seconds=60))])
+@pytest.mark.parametrize("processes, devices", [(1, 4), (4, 1)])
 def test_saved_on_two_hosts_resumed_on_one_and_on_four(one, two, tmp_path, processes, devices):
     folder = tmp_path / "moved"
     shutil.copytree(two, folder)

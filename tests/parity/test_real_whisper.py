@@ -95,6 +95,7 @@ def found(system, clips):
     return system.transcribe(clips)
 
 
+@pytest.mark.slow(seconds=60)
 def test_logits_are_those_of_the_reference(system, theirs, heard, clips, greedy):
     prefix = system.tokens.prefix("en")
     length = max(map(len, greedy))
