@@ -44,8 +44,9 @@ from slm_jax.nn.lora import LoRAConfig
 from slm_jax.quantizers.kmeans import KMeansConfig
 from slm_jax.quantizers.postprocess import PostprocessConfig
 from slm_jax.serving.speech_aware import AnswerDecoding
+from slm_jax.systems.recipes.small_parts import UNKNOWN_SPEAKERS
 from slm_jax.systems.recipes.speech_aware import SpeechAwareConfig, speech_aware_run
-from slm_jax.text.templates import Template, clips_of
+from slm_jax.text.templates import STORIES, clips_of
 from slm_jax.text.tokenizers import TokenizerFileConfig
 from slm_jax.training.gradient_stage import GradientStageConfig, trained, without_warmup
 from slm_jax.training.loop import TrainConfig
@@ -65,8 +66,6 @@ EARS, READ = 512, 288
 """Channels of the encoder and of the text model."""
 CLIP_S, WORDS = 5.0, 48
 """Of the longest clip, and entries of a row that are no speech."""
-STORY = Template(begin="<s>", user=("", "\n"), assistant=("", "<s>"))
-"""What ends a story is what begins the next: this text model has never read another end."""
 HEAD = CTCStageConfig(
     name="head",
     encoder=WhisperEncoderConfig(trim=True),
@@ -174,7 +173,7 @@ def answering(name: str, steps: int) -> SpeechAwareStageConfig:
         name=stage_of(name),
         adapter=adapter,
         tokens=TokenizerFileConfig(path=str(LM / "tokenizer.json")),
-        template=STORY,
+        template=STORIES,
         tasks=AskedTaskConfig(kinds=("sentence",), asks=()),
         lora=LoRAConfig(targets="lm/.*/attention/(query|value)", rank=16, alpha=32.0),
         clip_s=CLIP_S,
@@ -192,7 +191,7 @@ def recipe(asked: argparse.Namespace) -> SpeechAwareConfig:
     needed = {name for stage in answers for name in stage.needs}
     shared = [stage for stage in (HEAD, UNITS, BYTE_PAIRS) if stage.name in needed]
     stages: list[StageConfig] = [*shared, *answers]
-    corpus = WorldConfig(hours=1.0, speakers=12, split_by="speaker", test_share=0.2, dev_share=0.1)
+    corpus = UNKNOWN_SPEAKERS.replace(hours=1.0)
     if asked.quick:
         corpus = WorldConfig(hours=0.04, speakers=4, split_by="speaker", test_share=0.3, dev_share=0.2)
         stages = [shortened(stage) for stage in stages]

@@ -14,14 +14,14 @@ from pathlib import Path
 
 from slm_jax.adapters.transformer import TransformerAdapterConfig
 from slm_jax.core.part_source import PartSource
-from slm_jax.data.corpus import WorldConfig
 from slm_jax.data.pipeline import PipelineConfig
 from slm_jax.encoders.whisper import WhisperEncoderConfig
 from slm_jax.quantizers.kmeans import KMeansConfig
 from slm_jax.quantizers.postprocess import PostprocessConfig
 from slm_jax.serving.speech_aware import AnswerDecoding
+from slm_jax.systems.recipes.small_parts import UNKNOWN_SPEAKERS
 from slm_jax.systems.speech_aware import discrete_slu
-from slm_jax.text.templates import Template
+from slm_jax.text.templates import STORIES
 from slm_jax.text.tokenizers import TokenizerFileConfig
 from slm_jax.training.loop import TrainConfig
 from slm_jax.training.optimizer import OptimizerConfig
@@ -31,8 +31,6 @@ from slm_jax.training.pre.unit_bpe import UnitBPEConfig
 WEIGHTS = Path(os.environ.get("SLM_JAX_REAL_WEIGHTS", "weights"))
 LM = WEIGHTS / "stories15m"
 READ, PAIRS = 288, 1500
-STORY = Template(begin="<s>", user=("", "\n"), assistant=("", "<s>"), between="\n")
-"""What ends a story is what begins the next: this text model has never read another end."""
 units = FrameUnitsConfig(
     name=discrete_slu.CLUSTERS,
     features=LayerOfPartConfig(
@@ -55,7 +53,7 @@ answers = discrete_slu.answering(
     channels=READ,
     adapter=TransformerAdapterConfig(width=READ, layers=2, heads=4, hidden=768, sinusoids=True, dropout=0.0),
     parts=(PartSource(path="frozen/lm", source=str(LM)),),
-    template=STORY,
+    template=STORIES,
     tokens=TokenizerFileConfig(path=str(LM / "tokenizer.json")),
     clip_s=5.0,
     words=96,
@@ -63,7 +61,5 @@ answers = discrete_slu.answering(
     batches=PipelineConfig(batch=8),
     optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=40, betas=(0.9, 0.98), weight_decay=0.01),
 )
-corpus = WorldConfig(
-    hours=1.0, question_hours=0.5, instruction_hours=0.5, speakers=12, split_by="speaker", test_share=0.2, dev_share=0.1
-)
+corpus = UNKNOWN_SPEAKERS.replace(hours=1.0, question_hours=0.5, instruction_hours=0.5)
 config = discrete_slu.whole_run("discrete_slu_real", corpus, (units, pairs, answers), AnswerDecoding(max_new=48))

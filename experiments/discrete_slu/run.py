@@ -16,6 +16,7 @@ from typing import Any
 from slm_jax.data.corpus import WorldConfig
 from slm_jax.evaluation.section import JudgeSettings
 from slm_jax.judges.tasks import TasksJudge
+from slm_jax.systems.recipes.small_parts import UNKNOWN_SPEAKERS
 from slm_jax.systems.recipes.speech_aware import SpeechAwareConfig
 from slm_jax.systems.speech_aware import discrete_slu
 from slm_jax.text.templates import clips_of
@@ -24,9 +25,7 @@ from slm_jax.training.metrics import read_metrics
 from slm_jax.training.run_folder import RunFolder
 from slm_jax.training.stages import StageConfig, StageContext, judging_context, run_stages
 
-WORLD = WorldConfig(
-    hours=1.0, question_hours=0.4, instruction_hours=0.6, speakers=12, split_by="speaker", test_share=0.2, dev_share=0.1
-)
+WORLD = UNKNOWN_SPEAKERS.replace(hours=1.0, question_hours=0.4, instruction_hours=0.6)
 ARMS = {
     "none": discrete_slu.config("tiny", "none"),
     "dedup": discrete_slu.config("tiny", "dedup"),

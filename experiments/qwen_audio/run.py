@@ -15,21 +15,14 @@ from typing import Any
 from slm_jax.data.corpus import WorldConfig
 from slm_jax.evaluation.section import JudgeSettings
 from slm_jax.judges.tasks import TasksJudge
+from slm_jax.systems.recipes.small_parts import UNKNOWN_SPEAKERS
 from slm_jax.systems.recipes.speech_aware import SpeechAwareConfig
 from slm_jax.systems.speech_aware import qwen_audio
 from slm_jax.training.gradient_stage import GradientStageConfig, without_warmup
 from slm_jax.training.run_folder import RunFolder
 from slm_jax.training.stages import StageContext, judging_context, run_stages
 
-WORLD = WorldConfig(
-    hours=1.2,
-    instruction_hours=0.8,
-    speakers=12,
-    styles=("energy", "register"),
-    split_by="speaker",
-    test_share=0.2,
-    dev_share=0.1,
-)
+WORLD = UNKNOWN_SPEAKERS.replace(hours=1.2, instruction_hours=0.8, styles=("energy", "register"))
 ARMS = {"tags": ("pretraining", "pretraining"), "words": ("chat", "chat"), "tags after chat": ("chat", "pretraining")}
 """Name -> whose weights are asked, and the stage whose tasks and template are asked."""
 

@@ -7,20 +7,11 @@
 Nobody who is heard in the test split is heard in training.
 """
 
-from slm_jax.data.corpus import WorldConfig
+from slm_jax.systems.recipes.small_parts import UNKNOWN_SPEAKERS
 from slm_jax.systems.speech_aware import salmonn
 
 STEPS = {"letters": 1200, "units": 800, "lm": 1200, "pretraining": 3000, "instruction": 3000, "activation": 60}
-corpus = WorldConfig(
-    hours=1.5,
-    question_hours=0.5,
-    instruction_hours=1.0,
-    speakers=12,
-    styles=("rate", "energy"),
-    split_by="speaker",
-    test_share=0.2,
-    dev_share=0.1,
-)
+corpus = UNKNOWN_SPEAKERS.replace(hours=1.5, question_hours=0.5, instruction_hours=1.0, styles=("rate", "energy"))
 base = salmonn.tiny(corpus)
 stages = tuple(
     stage.replace(train=stage.train.replace(steps=STEPS[stage.name])) if stage.name in STEPS else stage

@@ -17,13 +17,12 @@ from slm_jax.adapters.joined import JoinedConfig
 from slm_jax.adapters.qformer import QFormerConfig
 from slm_jax.adapters.window_qformer import WindowQFormerConfig
 from slm_jax.core.part_source import PartSource
-from slm_jax.data.corpus import WorldConfig
 from slm_jax.data.pipeline import PipelineConfig
 from slm_jax.encoders.ssl_presets import log_mel_tiny
 from slm_jax.serving.speech_aware import AnswerDecoding
-from slm_jax.systems.recipes.small_parts import LETTERS, UNITS, letters_encoder, units_encoder
+from slm_jax.systems.recipes.small_parts import LETTERS, UNITS, UNKNOWN_SPEAKERS, letters_encoder, units_encoder
 from slm_jax.systems.speech_aware import salmonn
-from slm_jax.text.templates import Template
+from slm_jax.text.templates import STORIES
 from slm_jax.text.tokenizers import TokenizerFileConfig
 from slm_jax.training.loop import TrainConfig
 from slm_jax.training.optimizer import OptimizerConfig
@@ -31,8 +30,6 @@ from slm_jax.training.post.speech_aware import SpeechAwareStageConfig
 
 WEIGHTS = Path(os.environ.get("SLM_JAX_REAL_WEIGHTS", "weights"))
 LM, READ = WEIGHTS / "stories15m", 288
-STORY = Template(begin="<s>", user=("", "\n"), assistant=("", "<s>"), between="\n")
-"""What ends a story is what begins the next: this text model has never read another end."""
 encoder = log_mel_tiny()
 first = SpeechAwareStageConfig(
     name="pretraining",
@@ -51,7 +48,7 @@ first = SpeechAwareStageConfig(
         tail="pad",
     ),
     lora=salmonn.LORA.replace(rank=16, dropout=0.0),
-    template=STORY,
+    template=STORIES,
     tokens=TokenizerFileConfig(path=str(LM / "tokenizer.json")),
     tasks=salmonn.FIRST,
     clip_s=5.0,
@@ -60,15 +57,6 @@ first = SpeechAwareStageConfig(
     batches=PipelineConfig(batch=8),
     optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=40, betas=(0.9, 0.98), weight_decay=0.05),
 )
-corpus = WorldConfig(
-    hours=1.2,
-    question_hours=0.4,
-    instruction_hours=0.6,
-    speakers=12,
-    styles=("rate", "energy"),
-    split_by="speaker",
-    test_share=0.2,
-    dev_share=0.1,
-)
+corpus = UNKNOWN_SPEAKERS.replace(hours=1.2, question_hours=0.4, instruction_hours=0.6, styles=("rate", "energy"))
 stages = (letters_encoder(encoder, steps=500), *units_encoder(encoder), *salmonn.three_stages(first, 400, 20))
 config = salmonn.whole_run("salmonn_real", corpus, stages, AnswerDecoding(max_new=60))

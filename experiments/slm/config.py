@@ -7,13 +7,11 @@ Hardware   two CPU cores
 Compare    experiments/slm/every_frame.py: the same without leaving out the frames of blanks
 """
 
-from slm_jax.data.corpus import WorldConfig
 from slm_jax.judges.tasks import TasksJudge
+from slm_jax.systems.recipes.small_parts import UNKNOWN_SPEAKERS
 from slm_jax.systems.speech_aware import slm
 
-corpus = WorldConfig(
-    hours=1.0, question_hours=0.4, instruction_hours=0.6, speakers=12, split_by="speaker", test_share=0.2, dev_share=0.1
-)
+corpus = UNKNOWN_SPEAKERS.replace(hours=1.0, question_hours=0.4, instruction_hours=0.6)
 config = slm.config("tiny", corpus=corpus)
 # what the frozen language model makes of the same items in writing: the adapter cannot do better
 written = TasksJudge(name="written", tasks=config.stage("instructed").mixture)

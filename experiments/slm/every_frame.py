@@ -7,11 +7,9 @@ Hardware   two CPU cores
 Compare    experiments/slm/config.py
 """
 
-from slm_jax.data.corpus import WorldConfig
+from slm_jax.systems.recipes.small_parts import UNKNOWN_SPEAKERS
 from slm_jax.systems.speech_aware import slm
 
-corpus = WorldConfig(
-    hours=1.0, question_hours=0.4, instruction_hours=0.6, speakers=12, split_by="speaker", test_share=0.2, dev_share=0.1
-)
+corpus = UNKNOWN_SPEAKERS.replace(hours=1.0, question_hours=0.4, instruction_hours=0.6)
 config = slm.config("tiny", blanks=False, corpus=corpus)
 config = config.replace(name="slm_every_frame", stages=(*config.stages[:-1], config.stages[-1].replace(length=440)))

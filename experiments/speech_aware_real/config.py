@@ -15,7 +15,6 @@ from pathlib import Path
 
 from slm_jax.adapters.mlp import MLPAdapterConfig
 from slm_jax.core.part_source import PartSource
-from slm_jax.data.corpus import WorldConfig
 from slm_jax.data.examples.open_book import OpenBookTaskConfig
 from slm_jax.data.examples.speech_tasks import AnsweredTaskConfig, AskedTaskConfig, SpeechTaskConfig
 from slm_jax.data.examples.written_tasks import WrittenTaskConfig
@@ -24,6 +23,7 @@ from slm_jax.data.pipeline import PipelineConfig
 from slm_jax.encoders.whisper import WhisperEncoderConfig
 from slm_jax.nn.lora import LoRAConfig
 from slm_jax.serving.speech_aware import AnswerDecoding
+from slm_jax.systems.recipes.small_parts import UNKNOWN_SPEAKERS
 from slm_jax.systems.recipes.speech_aware import speech_aware_run
 from slm_jax.text.tokenizers import TokenizerFileConfig
 from slm_jax.training.loop import TrainConfig
@@ -77,8 +77,6 @@ written = answers.replace(
     cache=False,
     train=answers.train.replace(steps=200),
 )
-corpus = WorldConfig(
-    hours=1.0, question_hours=0.5, instruction_hours=0.5, speakers=12, split_by="speaker", test_share=0.2, dev_share=0.1
-)
+corpus = UNKNOWN_SPEAKERS.replace(hours=1.0, question_hours=0.5, instruction_hours=0.5)
 decoding = AnswerDecoding(max_new=48)
 config = speech_aware_run("speech_aware_real", corpus, (written, answers), decoding=decoding)

@@ -10,52 +10,29 @@
 """
 
 import os
+import runpy
 from pathlib import Path
 
-from slm_jax.adapters.mlp import MLPAdapterConfig
-from slm_jax.core.part_source import PartSource
 from slm_jax.data.corpus import ManifestConfig, NamedCorpusConfig, SeveralCorporaConfig
 from slm_jax.data.examples.speech_tasks import AskedTaskConfig
 from slm_jax.data.mixture import MixtureConfig, PartConfig
-from slm_jax.data.pipeline import PipelineConfig
-from slm_jax.encoders.whisper import WhisperEncoderConfig
 from slm_jax.judges.losses import LossesJudge
 from slm_jax.judges.tasks import TasksJudge
-from slm_jax.nn.lora import LoRAConfig
 from slm_jax.serving.speech_aware import AnswerDecoding
 from slm_jax.systems.recipes.speech_aware import speech_aware_run
-from slm_jax.text.tokenizers import TokenizerFileConfig
 from slm_jax.training.loop import TrainConfig
-from slm_jax.training.optimizer import OptimizerConfig
-from slm_jax.training.post.speech_aware import SpeechAwareStageConfig
 
-WEIGHTS = Path(os.environ.get("SLM_JAX_REAL_WEIGHTS", "weights"))
 SPEECH = Path(os.environ.get("SLM_JAX_REAL_SPEECH", "data/real_speech"))
-LM = WEIGHTS / "smollm2-135m-instruct"
 LANGUAGES = {"czech": "cs", "dutch": "nl"}
 TRANSLATE = AskedTaskConfig(asks=("Translate into English.",), answers=("{translation}",))
-answers = SpeechAwareStageConfig(
-    name="answers",
-    parts=(
-        PartSource(
-            path="frozen/encoder",
-            source=str(WEIGHTS / "whisper-base"),
-            take="encoder",
-            expect=WhisperEncoderConfig(trim=True),
-        ),
-        PartSource(path="frozen/lm", source=str(LM)),
-    ),
-    adapter=MLPAdapterConfig(width=576, hidden=1024, stack=5, norm=True),
-    tokens=TokenizerFileConfig(path=str(LM / "tokenizer.json")),
+heard = runpy.run_path(str(Path(__file__).with_name("config.py")))["answers"]
+answers = heard.replace(
     tasks=MixtureConfig(
         parts=tuple(PartConfig(name=name, weight=1.0, corpus=name, example=TRANSLATE) for name in LANGUAGES)
     ),
-    lora=LoRAConfig(targets="lm/.*/attention/(query|value)", rank=16, alpha=32.0, dropout=0.05),
-    clip_s=8.0,
+    lora=heard.lora.replace(dropout=0.05),
     length=112,
     train=TrainConfig(steps=800, evaluate_every=100),
-    batches=PipelineConfig(batch=8),
-    optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=30, betas=(0.9, 0.98)),
 )
 corpus = SeveralCorporaConfig(
     corpora=tuple(

@@ -5,11 +5,11 @@ python -m slm_jax evaluate runs/wavprompt
 python -m slm_jax generate runs/wavprompt --prompts q.wav --text "what did the speaker say? "
 """
 
-from slm_jax.data.corpus import WorldConfig
+from slm_jax.systems.recipes.small_parts import UNKNOWN_SPEAKERS
 from slm_jax.systems.speech_aware import wavprompt
 
 STEPS = {"units": 800, "lm": 2000, "answers": 6000}
-base = wavprompt.tiny(WorldConfig(hours=2.0, speakers=12, split_by="speaker", test_share=0.2, dev_share=0.1))
+base = wavprompt.tiny(UNKNOWN_SPEAKERS.replace(hours=2.0))
 stages = tuple(
     stage.replace(train=stage.train.replace(steps=STEPS[stage.name])) if stage.name in STEPS else stage
     for stage in base.stages

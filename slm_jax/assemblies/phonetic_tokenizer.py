@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from slm_jax.assemblies.speech_aware_lm import window_of
 from slm_jax.audio.kaldi import at_50_hz, mfcc_frames
 from slm_jax.audio.rates import SSL_CONVS, conv_frames, receptive_field
 from slm_jax.core.config import Config, from_json
@@ -56,11 +57,6 @@ class MFCCFeaturesConfig(Config):
         """Samples from one frame to the next."""
         return receptive_field(SSL_CONVS)[1]
 
-    @property
-    def longest(self) -> int:
-        """Samples that are read at once, at most."""
-        return CHUNK
-
 
 class EncoderFeaturesConfig(Config):
     """The output of layer `layer` of a speech encoder (GSLM: layer 6 of HuBERT base); Whisper's is to be trimmed."""
@@ -85,11 +81,6 @@ class EncoderFeaturesConfig(Config):
     def hop(self) -> int:
         """Samples from one frame to the next."""
         return self.encoder.hop
-
-    @property
-    def longest(self) -> int:
-        """Samples that are read at once, at most."""
-        return min(CHUNK, self.encoder.window) if isinstance(self.encoder, WhisperEncoderConfig) else CHUNK
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,7 +165,7 @@ class PhoneticTokenizer:
         return {name: np.asarray(value) for name, value in arrays.items()}
 
     def _encode_one(self, samples: np.ndarray) -> np.ndarray:
-        size = self.features.longest
+        size = min(CHUNK, window_of(self.features) or CHUNK)
         chunks = [samples[start : start + size] for start in range(0, len(samples), size)]
         chunks = [chunk for chunk in chunks if self.features.frame_count(len(chunk)) > 0]
         require(bool(chunks), "samples", len(samples), "shorter than one frame of the tokenizer")

@@ -71,9 +71,11 @@ class SpeechAwareTorch:
 
         seconds, mels = samples.shape[1] // RATE_HZ, self.whisper.config.num_mel_bins
         extractor = transformers.WhisperFeatureExtractor(feature_size=mels, chunk_length=seconds)
-        found = extractor(list(samples), sampling_rate=RATE_HZ, return_tensors="pt", device=str(self.whisper.device))
+        device = self.whisper.device
+        with torch.autocast(device.type, enabled=False):  # a spectrum in bfloat16 is none
+            found = extractor(list(samples), sampling_rate=RATE_HZ, return_tensors="pt", device=str(device))
         with torch.no_grad():
-            features = found.input_features.to(self.whisper.device, self.whisper.dtype)
+            features = found.input_features.to(device, self.whisper.dtype)
             frames = self.whisper.model.encoder(features).last_hidden_state
         rows, count = frames.shape[0], frames.shape[1] // self.stack
         return self.adapter(frames[:, : count * self.stack].reshape(rows, count, -1))
@@ -87,12 +89,17 @@ class SpeechAwareTorch:
 
 
 def adapting(
-    shape: Shape, lora: LoRAConfig, samples: np.ndarray, prompt: Prompt, optimizer: Mapping[str, Any]
+    shape: Shape,
+    lora: LoRAConfig,
+    samples: np.ndarray,
+    prompt: Prompt,
+    optimizer: Mapping[str, Any],
+    dtype: str = "float32",
 ) -> tuple[SpeechAwareTorch, Callable[[Config], tuple[LoRAConfig, Any]], dict[str, Way], float]:
     """One AdamW step on adapter and LoRA of queries and values; gives the loss of the answers before the step.
 
     Returned are the model as drawn, what reads its LoRA for an LM of ours, the ways and the FLOPs. Of the two ways one
-    makes the logits of the answers alone, as `Trainer` does not.
+    makes the logits of the answers alone, as `Trainer` does not. Weights are float32; `dtype` is that of products.
     """
     first = SpeechAwareTorch(shape)
     folder = tempfile.TemporaryDirectory()
@@ -108,12 +115,10 @@ def adapting(
     second = SpeechAwareTorch(shape)
     second.lm = _with_lora(second.lm, lora)
     ways = {
-        "eager": _step(first, samples, prompt, optimizer, answers_only=False),
-        "eager, logits of answers": _step(second, samples, prompt, optimizer, answers_only=True),
+        "eager": _step(first, optimizer, partial(_loss, first, samples, prompt, False, dtype)),
+        "eager, logits of answers": _step(second, optimizer, partial(_loss, second, samples, prompt, True, dtype)),
     }
-    other = SpeechAwareTorch(shape)
-    other.lm = _with_lora(other.lm, lora)
-    flops = counted(lambda: _loss(other, samples, prompt, True).backward(), gradients=True)
+    flops = counted(lambda: _loss(second, samples, prompt, True, dtype).backward(), gradients=True)
     return first, read_lora, ways, flops
 
 
@@ -169,7 +174,14 @@ def _with_lora(lm: Any, lora: LoRAConfig) -> Any:
     return adapted
 
 
-def _loss(model: SpeechAwareTorch, samples: np.ndarray, prompt: Prompt, answers_only: bool) -> Any:
+def _loss(model: SpeechAwareTorch, samples: np.ndarray, prompt: Prompt, answers_only: bool, dtype: str) -> Any:
+    import torch
+
+    with torch.autocast(model.lm.device.type, torch.bfloat16, enabled=dtype == "bfloat16"):
+        return _loss_of(model, samples, prompt, answers_only)
+
+
+def _loss_of(model: SpeechAwareTorch, samples: np.ndarray, prompt: Prompt, answers_only: bool) -> Any:
     import torch
 
     after = np.concatenate([prompt.between, prompt.answer], 1)
@@ -182,9 +194,7 @@ def _loss(model: SpeechAwareTorch, samples: np.ndarray, prompt: Prompt, answers_
     return torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), answer.flatten())
 
 
-def _step(
-    model: SpeechAwareTorch, samples: np.ndarray, prompt: Prompt, optimizer: Mapping[str, Any], answers_only: bool
-) -> Way:
+def _step(model: SpeechAwareTorch, optimizer: Mapping[str, Any], loss: Callable[[], Any]) -> Way:
     import torch
 
     learnt = [*model.adapter.parameters(), *(p for p in model.lm.parameters() if p.requires_grad)]
@@ -194,7 +204,7 @@ def _step(
 
     def step() -> Arrays:
         adamw.zero_grad(set_to_none=True)
-        value = _loss(model, samples, prompt, answers_only)
+        value = loss()
         value.backward()
         adamw.step()
         return {"loss": as_array(value)}

@@ -126,7 +126,7 @@ class SpeechAwareSystem:
     ) -> list[Reply]:
         model = self._weighed(how.lora)
         batch = self._batch(conversations, first, answered=False)
-        prompts, mask, context = _begun(model, _read(model, self.variables, batch))
+        prompts, mask, context = _begun(model, read_prompts(model, self.variables, batch))
         sampling = how.sampling.replace(end=self.layout.end_id)
         if how.beams > 1:
             beams = beam_search(model, self.variables, prompts, mask, sampling, how.beam, context=context)
@@ -206,8 +206,8 @@ def _speech_vectors(model: Any, variables: Any, batch: Batch) -> Int[Array, "B"]
 
 
 @partial(jax.jit, static_argnums=0)
-def _read(model: Any, variables: Any, batch: Batch) -> Frames:
-    """What the language model reads, or what the encoder of an encoder-decoder makes of it."""
+def read_prompts(model: Any, variables: Any, batch: Batch) -> Frames:
+    """What the language model reads of a batch of rows, or what the encoder of an encoder-decoder makes of it."""
 
     def read(model: SpeechAwareLM) -> Frames:
         speech = model.speech(model.heard(batch["samples"], batch["sample_mask"]))

@@ -143,6 +143,8 @@ T5 = Template(assistant=("</s>", "</s>"), between=" ")
 """T5, mT5 and what was made of them: no roles, and one mark at the end of what is read and of what is written."""
 PLAIN = Template(begin="<s>", user=("", "\n"), assistant=("", "</s>"), between=" ")
 """For a language model of one's own that knows no roles."""
+STORIES = PLAIN.replace(assistant=("", "<s>"), between="\n")
+"""Small LLaMAs that tell stories (`stories15m`): what ends a story is what begins the next; they never read `</s>`."""
 
 
 def clips_of(conversation: Conversation) -> list[Speech]:

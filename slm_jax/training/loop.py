@@ -46,10 +46,9 @@ Evaluate = Callable[[TrainState, Any], dict[str, float]]
 SpeechSeconds = Callable[[dict[str, np.ndarray]], float]
 """Seconds of real speech in a batch (the rows of one host)."""
 
-IN_FLIGHT = {"cpu": 1}
-"""Steps handed to a kind of device before the host looks at the oldest of them, `AHEAD` for others: each that waits on
-a CPU holds its scratch already, and it is no quicker for it."""
-AHEAD = 2
+IN_FLIGHT, IN_FLIGHT_ON_CPU = 2, 1
+"""Steps handed to the devices before the host looks at the oldest of them. Each that waits on a CPU holds its scratch
+already, and it is no quicker for it."""
 
 
 class TrainConfig(Config):
@@ -254,7 +253,8 @@ class _Run:
         state, output = program.run(state, placed, self.frozen)
         self.window.append(output)
         self.lookout.add(step + 1, np.asarray(rows), output)
-        self.lookout.look(leave=IN_FLIGHT.get(self.mesh.devices.flat[0].platform, AHEAD))
+        on_cpu = self.mesh.devices.flat[0].platform == "cpu"
+        self.lookout.look(leave=IN_FLIGHT_ON_CPU if on_cpu else IN_FLIGHT)
         bar.advance()
         return state
 

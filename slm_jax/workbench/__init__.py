@@ -18,4 +18,5 @@ Bench     ours and PyTorch taking turns                (`workbench.bench`, `work
                                                         `workbench.bench_machine`)
           a text LM that hears; our side of a case      (`workbench.bench_speech_aware`,
                                                         `workbench.bench_ours`)
+          shapes                                        (`workbench.bench_shapes`)
 """

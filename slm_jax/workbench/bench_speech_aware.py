@@ -1,6 +1,5 @@
 """Cases of `bench`: a text LM that hears, of Whisper-base, an adapter and SmolLM2-135M in their published shapes."""
 
-from functools import partial
 from typing import Any
 
 import jax
@@ -10,7 +9,6 @@ import numpy as np
 from slm_jax.adapters.mlp import MLPAdapterConfig
 from slm_jax.assemblies.speech_aware_lm import TEXT, SpeechAwareLM, SpeechAwareLMConfig
 from slm_jax.core.trees import count_bytes
-from slm_jax.core.types import Frames
 from slm_jax.generation.decode import generate
 from slm_jax.generation.sampling import SamplingConfig
 from slm_jax.interop import reference_speech_aware
@@ -18,25 +16,18 @@ from slm_jax.interop.reference_speech_aware import Prompt, Shape, SpeechAwareTor
 from slm_jax.nn.lora import LoRAConfig, with_lora
 from slm_jax.objectives.answers import Answers
 from slm_jax.objectives.next_token import NextTokenConfig
+from slm_jax.serving.speech_aware import read_prompts
 from slm_jax.training.optimizer import OptimizerConfig
 from slm_jax.training.post.speech_aware import OWNED
 from slm_jax.training.step import Player
 from slm_jax.workbench.bench import Arrays, BenchSettings, Job
 from slm_jax.workbench.bench_ours import carried, normal, training_step
+from slm_jax.workbench.bench_shapes import QUICK, WHISPER_BASE
 
 WINDOW_S = 10
 """PyTorch's Whisper hears whole windows only: this one is as long as an utterance, not 30 s."""
-WHISPER = {
-    "d_model": 512,
-    "encoder_layers": 6,
-    "decoder_layers": 1,
-    "encoder_attention_heads": 8,
-    "decoder_attention_heads": 8,
-    "encoder_ffn_dim": 2048,
-    "decoder_ffn_dim": 2048,
-    "max_source_positions": 50 * WINDOW_S,
-}
-"""Whisper-base's encoder, and of the decoder, which nobody asks, as little as there can be."""
+WHISPER = WHISPER_BASE | {"decoder_layers": 1, "max_source_positions": 50 * WINDOW_S}
+"""Of the decoder, which nobody asks, as little as there can be."""
 SMOLLM2 = {
     "vocab_size": 49_152,
     "hidden_size": 576,
@@ -49,13 +40,9 @@ SMOLLM2 = {
     "tie_word_embeddings": True,
 }
 SHAPE = Shape(WHISPER, SMOLLM2, stack=5, hidden=1024)
-SPECIALS = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id"), 0)
-QUICK = Shape(
-    {"d_model": 48, "encoder_layers": 2, "decoder_layers": 1, "vocab_size": 101, "num_mel_bins": 20, **SPECIALS}
-    | {"encoder_attention_heads": 3, "decoder_attention_heads": 3, "encoder_ffn_dim": 80, "decoder_ffn_dim": 80}
-    | {"max_source_positions": 50, "max_target_positions": 64},
-    {"num_hidden_layers": 2, "hidden_size": 48, "intermediate_size": 80, "num_attention_heads": 3}
-    | {"num_key_value_heads": 1, "vocab_size": 101, "max_position_embeddings": 128, "tie_word_embeddings": True},
+QUICK_SHAPE = Shape(
+    QUICK["whisper"],
+    QUICK["llama"] | {"num_key_value_heads": 1, "max_position_embeddings": 128, "tie_word_embeddings": True},
     stack=5,
     hidden=64,
 )
@@ -64,11 +51,13 @@ LORA = LoRAConfig(targets="", rank=16, alpha=32.0)
 
 def adapt(settings: BenchSettings) -> Job:
     """One AdamW step of adapter and LoRA on four clips of 10 s, each with 16 ids around it and an answer of 24."""
-    shape, rows = (QUICK, 2) if settings.quick else (SHAPE, 4)
+    shape, rows = (QUICK_SHAPE, 2) if settings.quick else (SHAPE, 4)
     samples, prompt = _clips(shape, rows), Prompt(*(_ids(shape, rows, count) for count in (4, 12, 24)))
     optimizer = OptimizerConfig(learning_rate=1e-4, schedule="constant", weight_decay=0.01, no_decay="$^", clip=None)
     same = {"lr": 1e-4, "weight_decay": 0.01, "betas": optimizer.betas, "eps": optimizer.eps}
-    torch_side, read_lora, ways, flops = reference_speech_aware.adapting(shape, LORA, samples, prompt, same)
+    torch_side, read_lora, ways, flops = reference_speech_aware.adapting(
+        shape, LORA, samples, prompt, same, settings.dtype
+    )
     model, params = _carried(torch_side, shape, settings.dtype)
     found, lora = read_lora(model.config.lm)
     adapted = with_lora(model, found.replace(targets="|".join(f"lm/{place}" for place in found.targets.split("|"))))
@@ -81,7 +70,7 @@ def adapt(settings: BenchSettings) -> Job:
 
 def answer(settings: BenchSettings) -> Job:
     """The 128 likeliest ids after words, a clip of 10 s and words, one row, with a cache."""
-    shape, new = (QUICK, 16) if settings.quick else (SHAPE, 128)
+    shape, new = (QUICK_SHAPE, 16) if settings.quick else (SHAPE, 128)
     samples, before, after = _clips(shape, 1), _ids(shape, 1, 4), _ids(shape, 1, 12)
     torch_side, ways, flops = reference_speech_aware.answering(
         shape, samples, before, after, new, settings.compile, settings.dtype
@@ -92,22 +81,11 @@ def answer(settings: BenchSettings) -> Job:
     sampling, key = SamplingConfig(max_new=new, temperature=0.0), jax.random.key(0)
 
     def ours() -> Arrays:
-        read = _read(model, params, inputs)
+        read = read_prompts(model, {"params": params}, inputs)
         made = generate(model, {"params": params}, read.values, read.mask, key, sampling)
         return {"tokens": np.asarray(made.ids).astype(np.int64)}
 
     return Job(ours, ways, flops, count_bytes(params["encoder"]) + new * count_bytes(params["lm"]))
-
-
-@partial(jax.jit, static_argnums=0)
-def _read(model: SpeechAwareLM, params: Any, batch: Any) -> Frames:
-    """What the language model reads."""
-
-    def read(model: SpeechAwareLM) -> Frames:
-        speech = model.speech(model.heard(batch["samples"], batch["sample_mask"]))
-        return model.vectors(batch["ids"], speech, batch["speech_at"], batch["mask"])
-
-    return model.apply({"params": params}, method=read)
 
 
 def _carried(torch_side: SpeechAwareTorch, shape: Shape, dtype: str) -> tuple[SpeechAwareLM, dict[str, Any]]:

@@ -15,6 +15,7 @@ from slm_jax.text.templates import (
     QWEN2_AUDIO_BASE,
     QWEN_AUDIO,
     QWEN_AUDIO_CHAT,
+    STORIES,
     T5,
     VICUNA,
     Template,
@@ -64,6 +65,7 @@ def told(template, conversation, answered=False):
         (VICUNA, "<s>USER: <Speech>[0]</Speech> What is said?\nASSISTANT:|Two cats.</s>"),
         (LLAMA2, "<s>[INST] <SPEECH> [0] </SPEECH> What is said? [/INST]|Two cats. </s>"),
         (PLAIN, "<s>[0] What is said?\n|Two cats.</s>"),
+        (STORIES, "<s>[0]\nWhat is said?\n|Two cats.<s>"),
     ],
 )
 def test_a_question_about_speech_as_published(template, string):
@@ -146,5 +148,5 @@ def test_every_template_here_is_tested():
     known = {name for name, value in vars(templates).items() if isinstance(value, Template)}
     assert known == {
         *("CHATML", "QWEN2_AUDIO", "QWEN2_AUDIO_BASE", "QWEN_AUDIO", "QWEN_AUDIO_CHAT"),
-        *("VICUNA", "LLAMA2", "PLAIN", "T5"),
+        *("VICUNA", "LLAMA2", "PLAIN", "STORIES", "T5"),
     }

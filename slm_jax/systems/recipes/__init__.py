@@ -1,7 +1,8 @@
 """Recipes: stages, alone or in rows, that several systems share.
 
 HuBERT's units    published_hubert, published_units      (`systems.recipes.hubert_units`)
-Parts of twins    letters_encoder, units_encoder, text_lm  (`systems.recipes.small_parts`)
+Parts of twins    letters_encoder, units_encoder, text_lm, (`systems.recipes.small_parts`)
+                  UNKNOWN_SPEAKERS
 A voice for them  published_vocoder                      (`systems.recipes.unit_voice`)
 Answers           SpeechAwareConfig, speech_aware_run      (`systems.recipes.speech_aware`)
                   WhisperTasksConfig, whisper_tasks_run    (`systems.recipes.whisper_tasks`)

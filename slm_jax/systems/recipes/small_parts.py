@@ -5,6 +5,7 @@ For each a stage of its own: an encoder that knows letters (in the place of Whis
 """
 
 from slm_jax.assemblies.phonetic_tokenizer import MFCCFeaturesConfig
+from slm_jax.data.corpus import WorldConfig
 from slm_jax.data.pipeline import PipelineConfig
 from slm_jax.encoders.ssl import SSLEncoderConfig
 from slm_jax.encoders.ssl_presets import log_mel_tiny
@@ -22,6 +23,8 @@ from slm_jax.training.pre.masked_prediction import MaskedPredictionStageConfig
 from slm_jax.training.pre.text_lm import TextLMConfig
 from slm_jax.training.stages import StageConfig
 
+UNKNOWN_SPEAKERS = WorldConfig(speakers=12, split_by="speaker", test_share=0.2, dev_share=0.1)
+"""A world whose speakers are heard in one split only; how many hours of what is for the run to say."""
 LETTERS, UNITS, LM = "letters", "units", "lm"
 """Names of the stages."""
 

@@ -1,0 +1,72 @@
+"""Shapes of the cases of `bench`: fields of a `config.json` that differ from what the family has by default."""
+
+from typing import Any
+
+NO_DROPOUT = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
+"""Both sides would draw different masks."""
+GPT2_SMALL: dict[str, Any] = {**NO_DROPOUT}
+LLAMA_160M: dict[str, Any] = {
+    "vocab_size": 32000,
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "max_position_embeddings": 2048,
+}
+OPT_350M: dict[str, Any] = {
+    "dropout": 0.0,
+    "attention_dropout": 0.0,
+    "vocab_size": 504,
+    "max_position_embeddings": 2048,
+    "hidden_size": 1024,
+    "ffn_dim": 4096,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 16,
+    "word_embed_proj_dim": 512,
+    "do_layer_norm_before": False,
+}
+"""TWIST-350M: 500 units and what goes with them."""
+OPT_1_3B: dict[str, Any] = OPT_350M | {
+    "hidden_size": 2048,
+    "ffn_dim": 8192,
+    "num_attention_heads": 32,
+    "word_embed_proj_dim": 2048,
+    "do_layer_norm_before": True,
+}
+HIFIGAN_V1: dict[str, Any] = {
+    "resblock": "1",
+    "upsample_rates": [8, 8, 2, 2],
+    "upsample_kernel_sizes": [16, 16, 4, 4],
+    "upsample_initial_channel": 512,
+    "resblock_kernel_sizes": [3, 7, 11],
+    "resblock_dilation_sizes": [[1, 3, 5], [1, 3, 5], [1, 3, 5]],
+    "num_mels": 80,
+    "n_fft": 1024,
+    "hop_size": 256,
+    "win_size": 1024,
+    "sampling_rate": 22050,
+}
+WHISPER_BASE: dict[str, Any] = {
+    "d_model": 512,
+    "encoder_layers": 6,
+    "decoder_layers": 6,
+    "encoder_attention_heads": 8,
+    "decoder_attention_heads": 8,
+    "encoder_ffn_dim": 2048,
+    "decoder_ffn_dim": 2048,
+}
+QUICK: dict[str, dict[str, Any]] = {
+    "gpt2": {"n_layer": 2, "n_embd": 48, "n_head": 3, "vocab_size": 101, "n_positions": 64},
+    "llama": {"num_hidden_layers": 2, "hidden_size": 48, "intermediate_size": 80, "num_attention_heads": 3}
+    | {"vocab_size": 101, "max_position_embeddings": 64},
+    "opt": {"num_hidden_layers": 2, "hidden_size": 48, "ffn_dim": 80, "num_attention_heads": 3}
+    | {"word_embed_proj_dim": 48, "vocab_size": 101, "max_position_embeddings": 64},
+    "hubert": {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 80}
+    | {"conv_dim": [16] * 7, "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 4},
+    "hifigan": {"upsample_initial_channel": 32},
+    "whisper": {"d_model": 48, "encoder_layers": 2, "decoder_layers": 2, "vocab_size": 101, "num_mel_bins": 20}
+    | {"encoder_attention_heads": 3, "decoder_attention_heads": 3, "encoder_ffn_dim": 80, "decoder_ffn_dim": 80}
+    | {"max_source_positions": 50, "max_target_positions": 64}
+    | dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id"), 0),
+}
+"""Fields of the small shapes."""
