@@ -222,5 +222,5 @@ def test_saved_activations_are_those_that_were_compared(subject, run, tmp_path):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_all_families_agree(dtype):
     found = list(compare_families((), 0, dtype))
-    assert len({item.family for item in found}) == len(builders()) == 12
+    assert {item.family for item in found} == set(builders()) != set()
     assert [row for item in found for row in item.rows if not row.ok] == []

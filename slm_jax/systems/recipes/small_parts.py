@@ -23,7 +23,7 @@ from slm_jax.training.pre.masked_prediction import MaskedPredictionStageConfig
 from slm_jax.training.pre.text_lm import TextLMConfig
 from slm_jax.training.stages import StageConfig
 
-UNKNOWN_SPEAKERS = WorldConfig(speakers=12, split_by="speaker", test_share=0.2, dev_share=0.1)
+UNKNOWN_SPEAKERS = WorldConfig(speakers=48, split_by="speaker", test_share=0.1, dev_share=0.05)
 """A world whose speakers are heard in one split only; how many hours of what is for the run to say."""
 LETTERS, UNITS, LM = "letters", "units", "lm"
 """Names of the stages."""
