@@ -2,7 +2,9 @@
 
 import contextlib
 import dataclasses
+import fcntl
 import json
+import logging
 import os
 import shutil
 import time
@@ -35,6 +37,7 @@ from slm_jax.data.corpora.splits import SPLITS
 from slm_jax.data.corpora.world_phones import PHONES
 from slm_jax.data.corpora.world_voice import voice_version
 
+log = logging.getLogger(__name__)
 FORMAT = 1
 """Raised when the stored form or the making of records changes: older datasets are then made again."""
 REPORT, INDEX, REJECTED, WARNED = "report.json", "index.json", "rejected.jsonl", "warnings.jsonl"
@@ -141,26 +144,53 @@ def prepare_corpus(config: CorpusConfig, data_dir: Place, progress: bool = True)
     require(isinstance(data_dir, Path), "data_dir", str(data_dir), rule)
     data_dir, folder = Path(data_dir), Path(folder)
     parts_folder = data_dir / "parts" / f"{source.builder.name}-{source.name}"
+    with _in_turn(parts_folder):
+        if (folder / REPORT).is_file():  # another process has made it meanwhile
+            return dataclasses.replace(read_report(folder), cached=True)
+        account, parts = _account_of_parts(config, source.name, listing, parts_folder, progress)
+        shutil.rmtree(folder, ignore_errors=True)  # what a kill has left: a dataset without its report
+        write_dataset(source.builder, parts, data_dir)
+        unread = dict(listing.unread) if isinstance(config, FolderConfig) else {}
+        report = _write_account(config, folder, account, time.monotonic() - started, unread, len(parts.moved))
+        shutil.rmtree(parts_folder)
+    with contextlib.suppress(OSError):
+        parts_folder.parent.rmdir()
+    return report
+
+
+@contextlib.contextmanager
+def _in_turn(folder: Path) -> Iterator[None]:
+    """Let one process of this machine at a time make the parts in `folder`; the others wait.
+
+    The lock is the kernel's and goes with its process, so that none is ever stale.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    place = folder.with_name(f"{folder.name}.lock")
+    with place.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            log.warning("another process is making the corpus in %s: waiting for it", folder)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+        place.unlink(missing_ok=True)
+
+
+def _account_of_parts(
+    config: CorpusConfig, name: str, listing: Any, folder: Path, progress: bool
+) -> tuple[_Account, PartsConfig]:
+    """All parts of a corpus, made where they are not there, and which of their items go where."""
     account = _Account()
-    _make_parts(config, listing, parts_folder, account, progress)
+    _make_parts(config, listing, folder, account, progress)
     if not account.kept:
         unread = listing.unread if isinstance(config, FolderConfig) else {}
         raise UserError(f"corpus {describe(config)}: no usable item, {_counts_text(account.rejected, unread)}")
-    shutil.rmtree(folder, ignore_errors=True)  # what a kill has left: a dataset without its report
     moved = filled(account.kept, config)
     for record in account.kept:
         record["split"] = moved.get(record["id"], record["split"])
     splits = tuple(split for split in SPLITS if any(record["split"] == split for record in account.kept))
-    parts = PartsConfig(
-        name=source.name, parts=tuple(account.parts), splits=splits, moved=moved, channels=config.channels
-    )
-    write_dataset(source.builder, parts, data_dir)
-    unread = dict(listing.unread) if isinstance(config, FolderConfig) else {}
-    report = _write_account(config, folder, account, time.monotonic() - started, unread, len(moved))
-    shutil.rmtree(parts_folder)
-    with contextlib.suppress(OSError):
-        parts_folder.parent.rmdir()
-    return report
+    parts = tuple(account.parts)
+    return account, PartsConfig(name=name, parts=parts, splits=splits, moved=moved, channels=config.channels)
 
 
 def find_prepared(config: CorpusConfig, data_dir: Place) -> AnyPath:

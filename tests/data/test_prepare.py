@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +83,27 @@ def test_an_interrupted_preparation_goes_on(manifest, tmp_path, monkeypatch):
     monkeypatch.undo()
     prepare_corpus(config, tmp_path / "whole", progress=False)
     np.testing.assert_equal(everything(config, tmp_path / "data"), everything(config, tmp_path / "whole"))
+
+
+def test_who_comes_while_it_is_made_waits_and_makes_nothing(manifest, tmp_path, monkeypatch):
+    config, data = ManifestConfig(path=str(manifest), processes=1), tmp_path / "data"
+    begun, go_on, made = threading.Event(), threading.Event(), []
+    make = prepare._make_parts
+
+    def slowly(*arguments):
+        begun.set()
+        assert go_on.wait(60)
+        made.append(make(*arguments))
+
+    monkeypatch.setattr(prepare, "_make_parts", slowly)
+    monkeypatch.setattr(prepare.log, "warning", lambda *_: go_on.set())  # said when the second begins to wait
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(prepare_corpus, config, data, progress=False)
+        assert begun.wait(60)
+        second = pool.submit(prepare_corpus, config, data, progress=False)
+        assert [first.result().cached, second.result().cached] == [False, True]
+    assert len(made) == 1 and everything(config, data)
+    assert not (data / "parts").exists()
 
 
 def test_several_processes_read_the_same(manifest, tmp_path):
