@@ -1,7 +1,8 @@
 """Derived tables (units, labels, prosody) as ArrayRecord shards with an index.
 
-A row is a dict: numpy arrays, integers, floats, strings, None, and JSON's lists and objects of these. It is stored as MessagePack with
-the raw bytes of each array: compact, no code is run while reading (unlike pickle), and readable from any language.
+A row is a dict: numpy arrays, integers, floats, strings, None, and JSON's lists and objects of these. It is stored as
+MessagePack with the raw bytes of each array: compact, no code is run while reading (unlike pickle), and readable from
+any language.
 Row i lies in shard i mod S, so that rows can be written as they come and found without a table of positions.
 """
 

@@ -3,7 +3,6 @@
 import json
 
 import numpy as np
-import pytest
 
 from slm_jax.audio.files import write_wav
 from slm_jax.core.messages import Turn, conversation

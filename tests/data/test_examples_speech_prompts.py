@@ -51,7 +51,7 @@ def test_entries_are_words_and_frames_in_order():
         assert entries.frame[here].tolist() == list(range(count)) and not entries.ids[here].any()
         assert np.diff(np.flatnonzero(here)).tolist() == [1] * (count - 1), "a clip stands in one piece"
     assert TOKENS.decode(entries.ids[entries.learnt].tolist()) == "yes" and entries.ids[-1] == LAYOUT.end_id == 2
-    assert entries.learnt.sum() == 4 and not entries.learnt[: -4].any()
+    assert entries.learnt.sum() == 4 and not entries.learnt[:-4].any()
 
 
 def test_all_words_may_be_learnt_but_no_speech():
@@ -108,7 +108,10 @@ def test_a_row_holds_what_was_said():
         "target_weight": ((40,), "float32"),
     }
     assert example["sample_mask"].sum(1).tolist() == [3 * HOP, 6 * HOP]
-    assert [set(row[real]) for row, real in zip(example["samples"], example["sample_mask"], strict=True)] == [{0.25}, {0.5}]
+    assert [set(row[real]) for row, real in zip(example["samples"], example["sample_mask"], strict=True)] == [
+        {0.25},
+        {0.5},
+    ]
     at = example["speech_at"]
     assert at[at != TEXT].tolist() == [0, 1, 2, 6, 7, 8, 9, 10, 11], "the second clip begins after room for the first"
     real = example["mask"].sum()
@@ -128,7 +131,9 @@ def test_features_take_the_place_of_samples():
     assert found["speech_at"][found["speech_at"] != TEXT].tolist() == [0, 3, 4]
     without = item(said("no clip"), features=np.zeros((0, 2), np.float32), counts=np.zeros(0, np.int32))
     found = example(without, np.random.default_rng(0))
-    assert found["features"].shape == (2, 6, 2) and not found["feature_mask"].any() and (found["speech_at"] == TEXT).all()
+    assert (
+        found["features"].shape == (2, 6, 2) and not found["feature_mask"].any() and (found["speech_at"] == TEXT).all()
+    )
 
 
 REFUSED = {

@@ -52,7 +52,7 @@ def spelt(conversation):
         (AskedTaskConfig(asks=()), "user [32000] | assistant The red cat sleeps."),
         (AskedTaskConfig(asks=("<|asr|>",), before=True), "user <|asr|> [32000] | assistant The red cat sleeps."),
         (ASKED, "user [32000] Loud? | assistant It is soft."),
-        (AskedTaskConfig(asks=("German?",), answers=("{german}",)), "user [32000] German? | assistant Die rote Katze schläft."),
+        (AskedTaskConfig(asks=("So?",), answers=("{german}",)), "user [32000] So? | assistant Die rote Katze schläft."),
         (AskedTaskConfig(asks=("Last?",), answers=("{last_word}",)), "user [32000] Last? | assistant sleeps"),
         (AskedTaskConfig(asks=("Count?",), answers=("{word_count} words",)), "user [32000] Count? | assistant 4 words"),
         (AskedTaskConfig(answers=("{mood}",)), None),
@@ -138,8 +138,9 @@ def test_notes_hold_the_answer_among_others_and_stay_the_same():
 
 
 def test_a_mixture_says_how_often_each_task_comes():
-    parts = (PartConfig(name="asr", weight=3.0, example=AskedTaskConfig()), PartConfig(name="text", weight=1.0, example=WrittenTaskConfig(task=ASKED)))  # fmt: skip
-    mixture = MixtureConfig(parts=parts)
+    heard = PartConfig(name="asr", weight=3.0, example=AskedTaskConfig())
+    read = PartConfig(name="text", weight=1.0, example=WrittenTaskConfig(task=ASKED))
+    mixture = MixtureConfig(parts=(heard, read))
     assert from_json(mixture.to_json()) == mixture
     assert [weight for _, weight in mixture.sources([ITEM], {})] == [3.0, 1.0]
 

@@ -10,7 +10,13 @@ from slm_jax.data.examples.tagged_tasks import TaggedTaskConfig
 from slm_jax.systems.speech_aware.qwen_audio import TAGGED_QUESTION, TOKENS, keyword, shares, tagged
 from slm_jax.text.task_tags import TaskTags
 
-ITEM = {"samples": np.ones(640, np.int16), "text": "Yes.", "energy": "soft", "question": "Who <|en|>?", "answer": "Eve."}
+ITEM = {
+    "samples": np.ones(640, np.int16),
+    "text": "Yes.",
+    "energy": "soft",
+    "question": "Who <|en|>?",
+    "answer": "Eve.",
+}
 
 
 def test_a_keyword_is_asked_by_tags_behind_the_clip():

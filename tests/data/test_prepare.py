@@ -230,7 +230,9 @@ def test_several_corpora_are_prepared_and_opened_as_one(manifest, tmp_path):
 def test_corpora_of_several_rates_or_channels_do_not_go_together(tmp_path):
     one, two = (FolderConfig(path=str(tmp_path), rate_hz=rate) for rate in (24_000, 44_100))
     pair = NamedCorpusConfig(name="a", corpus=one), NamedCorpusConfig(name="b", corpus=two)
-    with pytest.raises(UserError, match=r"rate_hz of the corpora is \{'a': 24000, 'b': 44100\}: all must have the same"):
+    with pytest.raises(
+        UserError, match=r"rate_hz of the corpora is \{'a': 24000, 'b': 44100\}: all must have the same"
+    ):
         SeveralCorporaConfig(corpora=pair)
     with pytest.raises(UserError, match="channels of the corpora"):
         SeveralCorporaConfig(corpora=(pair[0], NamedCorpusConfig(name="b", corpus=one.replace(channels=2))))

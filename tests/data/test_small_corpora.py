@@ -73,7 +73,9 @@ def test_a_share_of_none_stays_none_and_groups_are_not_torn(tmp_path):
     by_speaker = FolderConfig(path=str(tmp_path), split_by="speaker")
     records = [record(f"{who}{i}", group=who) for who in ("ann", "bob", "cyd", "dan") for i in range(3)]
     moved = filled(records, by_speaker)
-    after = {split: {one["group"] for one in records if moved.get(one["id"], one["split"]) == split} for split in SPLITS}
+    after = {
+        split: {one["group"] for one in records if moved.get(one["id"], one["split"]) == split} for split in SPLITS
+    }
     assert {split: len(speakers) for split, speakers in after.items()} == {"train": 2, "dev": 1, "test": 1}
     assert filled([record(f"ann{i}", group="ann") for i in range(5)], by_speaker) == {}
 
@@ -88,7 +90,7 @@ def test_an_unknown_kind_names_those_that_are_there(tmp_path):
     config = folder_of(tmp_path / "speech", 3)
     prepare_corpus(config, tmp_path / "data", progress=False)
     assert len(open_corpus(config, tmp_path / "data", "train", kinds=("recording",))) == 1
-    with pytest.raises(UserError, match="kind is 'recordings': the corpus has recording.*did you mean 'recording'"):
+    with pytest.raises(UserError, match=r"kind is 'recordings': the corpus has recording.*did you mean 'recording'"):
         open_corpus(config, tmp_path / "data", "train", kinds=("recordings",))
 
 

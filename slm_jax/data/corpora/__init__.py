@@ -1,10 +1,14 @@
 """Corpora: where speech comes from, and how it becomes ArrayRecord through TFDS.
 
 Settings    one config per kind, and their short written form    (`data.corpora.settings`)
-World       facts and grammar: what is said                      (`data.corpora.world_facts`, `data.corpora.world_grammar`)
-            a voice, its phones                                  (`data.corpora.world_voice`, `data.corpora.world_phones`)
-            plans and manner: who says it how                    (`data.corpora.world_plans`, `data.corpora.world_manner`)
-            channels, overlaps; records                          (`data.corpora.world_mix`, `data.corpora.world_records`)
+World       facts and grammar: what is said                      (`data.corpora.world_facts`,
+                                                                  `data.corpora.world_grammar`)
+            a voice, its phones                                  (`data.corpora.world_voice`,
+                                                                  `data.corpora.world_phones`)
+            plans and manner: who says it how                    (`data.corpora.world_plans`,
+                                                                  `data.corpora.world_manner`)
+            channels, overlaps; records                          (`data.corpora.world_mix`,
+                                                                  `data.corpora.world_records`)
             turns as messages; instructions with known answers   (`data.corpora.world_turns`,
                                                                   `data.corpora.world_instructions`)
 Recordings  manifests, folders and TFDS sets                     (`data.corpora.manifest`, `data.corpora.folder`,

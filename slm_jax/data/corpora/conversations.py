@@ -154,10 +154,8 @@ def _refuse_overlap(one: Turn, other: Turn) -> None:
     same = (one.role, one.speaker, one.channel) == (other.role, other.speaker, other.channel)
     assert one.start_s is not None and one.end_s is not None and other.start_s is not None and other.end_s is not None
     if same and max(one.start_s, other.start_s) < min(one.end_s, other.end_s):
-        raise BadMessages(
-            "overlapping_turns",
-            f"{one.role} speaks from {one.start_s:g} to {one.end_s:g} s and from {other.start_s:g} to {other.end_s:g} s",
-        )
+        stretches = f"from {one.start_s:g} to {one.end_s:g} s and from {other.start_s:g} to {other.end_s:g} s"
+        raise BadMessages("overlapping_turns", f"{one.role} speaks {stretches}")
 
 
 def _cut(turn: Turn, seconds: float) -> Turn:

@@ -71,7 +71,8 @@ TASKS: dict[str, Task] = {
         tuple(LEVELS_DB),
     ),
     "register": Task(
-        ("Is the pitch low, normal or high for this voice?", "In which register does the voice speak: low, normal or high?",
+        ("Is the pitch low, normal or high for this voice?",
+         "In which register does the voice speak: low, normal or high?",
          "Judge the speaker's pitch as low, normal or high.", "Is the register high, normal or low?"),
         ("{answer}", "It is {answer}.", "The register is {answer}."),
         tuple(REGISTERS),

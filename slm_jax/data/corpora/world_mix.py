@@ -12,7 +12,7 @@ from jaxtyping import Float
 from slm_jax.data.corpora.world_voice import FRAMES_PER_S, Speech, to_int16
 
 MARGIN_S = 0.15
-"""Between a remark of the listener and whatever else the listener says, and between its ends and those of the turn, seconds."""
+"""Seconds between a remark of the listener and what else the listener says, and between its ends and the turn's."""
 LARGEST_OVERLAP = 0.4
 """The part of a turn that an overlap may cover, so that one at either end leaves a middle."""
 
@@ -67,7 +67,7 @@ class Placed:
 
 
 def audible(speech: Speech) -> tuple[float, float]:
-    """The stretch of a turn, in its own seconds, at whose ends a frame first and last has a 1000th of the most energy."""
+    """The stretch of a turn, in its own seconds, from the first to the last frame with a 1000th of the most energy."""
     energy = _frame_energy(speech, frames_of(len(speech.samples), speech.rate_hz))
     loud = np.flatnonzero(energy > AUDIBLE * energy.max())
     return float(loud[0]) / FRAMES_PER_S, float(loud[-1] + 1) / FRAMES_PER_S
@@ -79,10 +79,10 @@ def frames_of(samples: int, rate_hz: int) -> int:
 
 
 def place(spoken: list[Speech], gaps: list[float], voices: list[int], channels: int) -> list[Placed]:
-    """Turns one after the other: `gaps` in seconds between the ends of the samples, below 0 an overlap of what is heard.
+    """Turns one after the other: `gaps` in seconds between the ends of the samples; below 0 they overlap as heard.
 
-    An overlap covers at most four tenths of either turn, and no voice goes on before it has ended. `voices`: 0 or 1 per turn, which is its channel
-    where there are two.
+    An overlap covers at most four tenths of either turn, and no voice goes on before it has ended. `voices`: 0 or 1 per
+    turn, which is its channel where there are two.
     """
     placed: list[Placed] = []
     for turn, (speech, voice) in enumerate(zip(spoken, voices, strict=True)):
@@ -104,8 +104,8 @@ def _next_frame(placed: list[Placed], speech: Speech, gap_s: float) -> int:
 def with_remarks(placed: list[Placed], remarks: list[tuple[int, float, Speech]], channels: int) -> list[Placed]:
     """The turns with the remarks `(turn, place, speech)` of listeners, in the order in which they begin to be heard.
 
-    A remark lies within what is heard of its turn and clear of the listener's own turns; `place` in [0, 1] chooses among
-    the times that are left, and where there are none there is no remark.
+    A remark lies within what is heard of its turn and clear of the listener's own turns; `place` in [0, 1] chooses
+    among the times that are left, and where there are none there is no remark.
     """
     found = list(placed)
     for turn, where, speech in remarks:

@@ -84,7 +84,8 @@ class Voice:
     def speak(self, text: str, *, speed: float, speaker: Speaker, seed: list[int], rate_hz: int = RATE_HZ) -> Speech:
         """One sentence as `Speech` at `rate_hz` (Hz); `seed` fixes the noise part.
 
-        The model's own rate is 24 kHz: above it the samples are more, and no band is added. Raises `UserError` when the words do not pair with the sounds.
+        The model's own rate is 24 kHz: above it the samples are more, and no band is added. Raises `UserError` when the
+        words do not pair with the sounds.
         """
         symbols = self._tts.phonemize(text)
         require(len(symbols) == 1, "text", text, "one sentence at a time")

@@ -43,8 +43,9 @@ class SpeechTaskConfig(Config):
 class AskedTaskConfig(SpeechTaskConfig):
     """The whole recording, one of several wordings of what is asked, and an answer out of the item's fields.
 
-    `answers`: wordings in which `{text}`, `{energy}` and so on stand for fields (see `known_fields`). An item that lacks
-    one has no answer. `before`: what is asked stands before the clip. Without `asks` nothing is asked: p(text | speech).
+    `answers`: wordings in which `{text}`, `{energy}` and so on stand for fields (see `known_fields`). An item that
+    lacks one has no answer. `before`: what is asked stands before the clip. Without `asks` nothing is asked:
+    p(text | speech).
     """
 
     asks: tuple[str, ...] = ("Write down what is said.",)

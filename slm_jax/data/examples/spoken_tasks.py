@@ -90,7 +90,10 @@ def sentences(text: str) -> list[str]:
 
 @functools.lru_cache(maxsize=KEPT)
 def _spoken(speakers: SpeakersConfig, text: str, number: int, rate_hz: int) -> Float[np.ndarray, "N"]:
-    speaker, pause = make_speakers(speakers.count, speakers.seed)[number], np.zeros(round(PAUSE_S * rate_hz), np.float32)
+    speaker, pause = (
+        make_speakers(speakers.count, speakers.seed)[number],
+        np.zeros(round(PAUSE_S * rate_hz), np.float32),
+    )
     seed, made = [speakers.seed, zlib.crc32(text.encode()), number], list[np.ndarray]()
     with _speaking:
         for sentence in sentences(text):

@@ -9,7 +9,7 @@ from slm_jax.text.task_tags import QUESTION, TaskTags
 
 
 class TaggedTaskConfig(AskedTaskConfig):
-    """The whole recording, `tags`, and an answer out of the item's fields. `asks`: the words of a question, or fields."""
+    """The whole recording, `tags`, an answer out of the item's fields. `asks`: the words of a question, or fields."""
 
     tags: TaskTags
     asks: tuple[str, ...] = ()

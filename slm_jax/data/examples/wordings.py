@@ -1,7 +1,7 @@
 """Many wordings of what is asked of a recording, by task: instruction tuning draws one of them for each example.
 
-    AskedTaskConfig(asks=wordings("transcription"))
-    AskedTaskConfig(asks=wordings("translation", language="German"), answers=("{german}",))
+`AskedTaskConfig(asks=wordings("transcription"))`, or for another language
+`AskedTaskConfig(asks=wordings("translation", language="German"), answers=("{german}",))`.
 """
 
 from slm_jax.core.errors import UserError, nearest

@@ -8,10 +8,11 @@ from slm_jax.text.templates import clips_of
 
 
 class WrittenTaskConfig(SpeechTaskConfig):
-    """The conversations of `task`, each clip replaced by what is said in it; an item whose words are not known has none.
+    """The conversations of `task`, each clip replaced by what is said in it.
 
-    Nor has one with a clip of more than `longest_s` seconds, as where that is heard. With the true words it says what a
-    system could reach that heard perfectly; in a mixture it keeps a language model in practice with text.
+    An item whose words are not known has none, nor one with a clip of more than `longest_s` seconds, as where that is
+    heard. With the true words it says what a system could reach that heard perfectly; in a mixture it keeps a language
+    model in practice with text.
     """
 
     task: SpeechTaskConfig
