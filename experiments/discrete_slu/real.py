@@ -57,9 +57,9 @@ answers = discrete_slu.answering(
     tokens=TokenizerFileConfig(path=str(LM / "tokenizer.json")),
     clip_s=5.0,
     words=96,
-    train=TrainConfig(steps=1000, evaluate_every=200),
+    train=TrainConfig(steps=3000, evaluate_every=500),
     batches=PipelineConfig(batch=8),
     optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=40, betas=(0.9, 0.98), weight_decay=0.01),
 )
-corpus = UNKNOWN_SPEAKERS.replace(hours=1.0, question_hours=0.5, instruction_hours=0.5)
+corpus = UNKNOWN_SPEAKERS.replace(hours=2.0, question_hours=0.5, instruction_hours=0.5)
 config = discrete_slu.whole_run("discrete_slu_real", corpus, (units, pairs, answers), AnswerDecoding(max_new=48))

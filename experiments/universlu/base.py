@@ -17,5 +17,5 @@ WEIGHTS = Path(os.environ.get("SLM_JAX_REAL_WEIGHTS", "weights"))
 config = universlu.config("base", start_from=str(WEIGHTS / "whisper-base"))
 config = config.replace(
     name="universlu_real_base",
-    corpus=config.corpus.replace(speakers=12, split_by="speaker", test_share=0.2, dev_share=0.1),
+    corpus=config.corpus.replace(speakers=48, split_by="speaker", test_share=0.1, dev_share=0.05),
 )

@@ -129,14 +129,19 @@ def tiny(depth: int, stride: int, blanks: bool, corpus: CorpusConfig | None = No
 
 
 def spans(lm: EncoderDecoderConfig) -> SpanCorruptionStageConfig:
-    """T5's pre-training on what is said in the corpus."""
+    """T5's pre-training on what is said in the corpus.
+
+    Half of a text is hidden, where T5 hides a seventh: what is written is all that a row teaches, and texts are short.
+    """
     return SpanCorruptionStageConfig(
         name=LM,
         model=lm,
         kinds=KINDS,
         length=128,
-        train=TrainConfig(steps=600),
-        batches=PipelineConfig(batch=8),
+        share=0.5,
+        mean_span=8.0,
+        train=TrainConfig(steps=500, evaluate_every=100),
+        batches=PipelineConfig(batch=32),
         optimizer=OptimizerConfig(learning_rate=2e-3, warmup_steps=40, betas=(0.9, 0.98), weight_decay=0.01),
     )
 
@@ -155,7 +160,8 @@ def instructed(answers: SpeechAwareStageConfig, lm: EncoderDecoderConfig) -> Spe
         clip_s=0.5,
         length=224,
         cache=False,
-        train=TrainConfig(steps=1500, evaluate_every=100),
+        batches=PipelineConfig(batch=16),
+        train=TrainConfig(steps=1000, evaluate_every=100),
     )
 
 

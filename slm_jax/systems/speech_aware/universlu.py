@@ -134,9 +134,9 @@ def base(source: str) -> WhisperTasksConfig:
         clip_s=6.0,
         length=96,
         part=begun_from(source, shape.replace(encoder=shape.encoder.replace(trim=True))),
-        train=TrainConfig(steps=600, evaluate_every=100),
+        train=TrainConfig(steps=300, evaluate_every=100),
         batches=PipelineConfig(batch=8),
-        optimizer=OptimizerConfig(learning_rate=3e-5, warmup_steps=50, betas=(0.9, 0.98), weight_decay=0.01),
+        optimizer=OptimizerConfig(learning_rate=5e-5, warmup_steps=30, betas=(0.9, 0.98), weight_decay=0.01),
     )
     return whisper_tasks_run("universlu_base", WORLD, stages)
 
