@@ -1,4 +1,4 @@
-"""WavPrompt on real parts: Whisper-base's encoder, tuned, learns to write prompts for a frozen LLaMA of 15 M parameters.
+"""WavPrompt on real parts: Whisper-base's encoder, tuned, writes prompts for a frozen LLaMA of 15 M parameters.
 
     python experiments/fetch/real_weights.py weights --models whisper-base stories15m
     python -m slm_jax train experiments/wavprompt/real.py --workdir runs/wavprompt_real
