@@ -1,13 +1,13 @@
-"""SALMONN's three stages around a real text model: two small encoders, a window Q-Former, a LLaMA of 15 M parameters.
+"""SALMONN's three stages on real parts: Whisper-base and a small encoder, a window Q-Former, a LLaMA of 15 M.
 
-    python experiments/fetch/real_weights.py weights --models stories15m
+    python experiments/fetch/real_weights.py weights --models whisper-base stories15m
     python -m slm_jax train experiments/salmonn/real.py --workdir runs/salmonn_real
     python -m slm_jax evaluate runs/salmonn_real --utterances 100
     python -m slm_jax generate runs/salmonn_real --prompts q.wav --text "Please describe the audio."
 
-`SLM_JAX_REAL_WEIGHTS` names the folder of the weights, `weights` unless it is set. The encoders are those of the tiny
-twin, which stages of this run train: one that CTC teaches letters, one that knows acoustic units. Nobody who is heard
-in the test split is heard in training.
+`SLM_JAX_REAL_WEIGHTS` names the folder of the weights, `weights` unless it is set. In the place of BEATs stands the
+small encoder of the tiny twin, which a stage of this run teaches acoustic units. Nobody who is heard in the test split
+is heard in training.
 """
 
 import os
@@ -19,8 +19,9 @@ from slm_jax.adapters.window_qformer import WindowQFormerConfig
 from slm_jax.core.part_source import PartSource
 from slm_jax.data.pipeline import PipelineConfig
 from slm_jax.encoders.ssl_presets import log_mel_tiny
+from slm_jax.encoders.whisper import WhisperEncoderConfig
 from slm_jax.serving.speech_aware import AnswerDecoding
-from slm_jax.systems.recipes.small_parts import LETTERS, UNITS, UNKNOWN_SPEAKERS, letters_encoder, units_encoder
+from slm_jax.systems.recipes.small_parts import UNITS, UNKNOWN_SPEAKERS, units_encoder
 from slm_jax.systems.speech_aware import salmonn
 from slm_jax.text.templates import STORIES
 from slm_jax.text.tokenizers import TokenizerFileConfig
@@ -30,19 +31,24 @@ from slm_jax.training.post.speech_aware import SpeechAwareStageConfig
 
 WEIGHTS = Path(os.environ.get("SLM_JAX_REAL_WEIGHTS", "weights"))
 LM, READ = WEIGHTS / "stories15m", 288
-encoder = log_mel_tiny()
+ears = WhisperEncoderConfig(trim=True), log_mel_tiny()
 first = SpeechAwareStageConfig(
     name="pretraining",
     parts=(
-        PartSource(path="frozen/encoder", source=f"stage:{LETTERS}", expect=encoder),
-        PartSource(path="frozen/encoder_1", source=f"stage:{UNITS}", expect=encoder),
+        PartSource(path="frozen/encoder", source=str(WEIGHTS / "whisper-base"), take="encoder", expect=ears[0]),
+        PartSource(path="frozen/encoder_1", source=f"stage:{UNITS}", expect=ears[1]),
         PartSource(path="frozen/lm", source=str(LM)),
     ),
-    join=JoinedConfig(widths=(encoder.width, encoder.width)),
+    join=JoinedConfig(widths=(ears[0].width, ears[1].width)),
     adapter=WindowQFormerConfig(
         width=READ,
         qformer=QFormerConfig(
-            context_width=2 * encoder.width, width=192, heads=4, hidden=768, dropout=0.0, attention_dropout=0.0
+            context_width=ears[0].width + ears[1].width,
+            width=192,
+            heads=4,
+            hidden=768,
+            dropout=0.0,
+            attention_dropout=0.0,
         ),
         window=5,
         tail="pad",
@@ -57,6 +63,6 @@ first = SpeechAwareStageConfig(
     batches=PipelineConfig(batch=8),
     optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=40, betas=(0.9, 0.98), weight_decay=0.05),
 )
-corpus = UNKNOWN_SPEAKERS.replace(hours=1.2, question_hours=0.4, instruction_hours=0.6, styles=("rate", "energy"))
-stages = (letters_encoder(encoder, steps=500), *units_encoder(encoder), *salmonn.three_stages(first, 400, 20))
+corpus = UNKNOWN_SPEAKERS.replace(hours=2.5, question_hours=0.5, instruction_hours=0.6, styles=("rate", "energy"))
+stages = (*units_encoder(ears[1]), *salmonn.three_stages(first, 500, 20, 1e-4))
 config = salmonn.whole_run("salmonn_real", corpus, stages, AnswerDecoding(max_new=60))

@@ -29,7 +29,7 @@ LETTERS, UNITS, LM = "letters", "units", "lm"
 """Names of the stages."""
 
 
-def letters_encoder(encoder: SSLEncoderConfig = log_mel_tiny(), steps: int = 800) -> CTCStageConfig:
+def letters_encoder(encoder: SSLEncoderConfig = log_mel_tiny(), steps: int = 1500) -> CTCStageConfig:
     """An encoder of 2 M parameters that CTC taught the letters of what is said."""
     return CTCStageConfig(
         name=LETTERS,
