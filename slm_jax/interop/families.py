@@ -7,9 +7,11 @@ from slm_jax.core.config import Config
 from slm_jax.core.errors import UserError, nearest
 from slm_jax.interop.family import Family
 from slm_jax.interop.family_beats import BEATS
+from slm_jax.interop.family_encodec import ENCODEC
 from slm_jax.interop.family_gpt2 import GPT2
 from slm_jax.interop.family_hifigan import HIFIGAN, SPEECHT5_HIFIGAN
 from slm_jax.interop.family_llama import LLAMA, MISTRAL, QWEN2
+from slm_jax.interop.family_mimi import MIMI
 from slm_jax.interop.family_opt import OPT
 from slm_jax.interop.family_qformer import QFORMER
 from slm_jax.interop.family_qwen import QWEN, QWEN_AUDIO
@@ -24,8 +26,9 @@ ENCODER_DECODERS = (T5, MT5)
 ENCODERS = (HUBERT, WAV2VEC2, WAVLM, BEATS)
 ADAPTERS = (QFORMER,)
 VOCODERS = (HIFIGAN, SPEECHT5_HIFIGAN, UNIT_HIFIGAN, CODE_HIFIGAN)
+CODECS = (ENCODEC, MIMI)
 LISTENERS = (WHISPER, QWEN2_AUDIO, QWEN_AUDIO)
-ALL = (*DECODERS, *ENCODER_DECODERS, *ENCODERS, *ADAPTERS, *VOCODERS, *LISTENERS)
+ALL = (*DECODERS, *ENCODER_DECODERS, *ENCODERS, *ADAPTERS, *VOCODERS, *CODECS, *LISTENERS)
 FAMILIES: dict[str, Family] = {family.name: family for family in ALL}
 
 

@@ -197,6 +197,23 @@ class Rotary:
 
 
 @dataclass(frozen=True)
+class Each:
+    """As many sources as targets, each pair in a transform of its own."""
+
+    inner: tuple[Transform, ...]
+
+    def source_shapes(self, targets: Sequence[Shape]) -> list[Shape]:
+        return [one.source_shapes([target])[0] for one, target in zip(self.inner, targets, strict=True)]
+
+    def forward(self, sources: Arrays, targets: Sequence[Shape]) -> list[np.ndarray]:
+        pairs = zip(self.inner, sources, targets, strict=True)
+        return [one.forward([source], [target])[0] for one, source, target in pairs]
+
+    def backward(self, targets: Arrays) -> list[np.ndarray]:
+        return [one.backward([target])[0] for one, target in zip(self.inner, targets, strict=True)]
+
+
+@dataclass(frozen=True)
 class Folded:
     """Weight norm (length g, direction v) -> one plain kernel through `inner`; `kept`: PyTorch's `dim`.
 

@@ -20,7 +20,9 @@ class CausalConv1d(nn.Module):
     """Convolution whose output t sees no input after frame `t stride + stride - 1`; ceil(T / stride) frames out.
 
     The state is the last `dilation (kernel - 1) + 1 - stride` input frames. `step` takes a multiple of `stride` frames;
-    a real row gives all of them, or ends there (its last, partial block is completed with zeros).
+    a real row gives all of them, or ends there (its last, partial block is completed). `before`: what stands before the
+    first frame and completes the last block: "zeros"; "repeat", the first and the last frame; "mirror", the frames
+    behind them in reverse, for which a row has to begin with more than `history` frames at once.
     """
 
     inputs: int
@@ -29,6 +31,7 @@ class CausalConv1d(nn.Module):
     stride: int = 1
     dilation: int = 1
     groups: int = 1
+    before: str = "zeros"
     use_bias: bool = True
     weight_norm: int | None = None
     kernel_init: Any = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
@@ -49,27 +52,44 @@ class CausalConv1d(nn.Module):
         return pad_widths(0, self.kernel, self.stride, self.dilation, "causal")[0]
 
     def __call__(self, frames: Frames) -> Frames:
-        pads = pad_widths(frames.values.shape[1], self.kernel, self.stride, self.dilation, "causal")
-        return Frames(self._convolve(zero_padded(frames.values, frames.mask), pads), self._mask_out(frames.mask))
+        values, mask = zero_padded(frames.values, frames.mask), self._mask_out(frames.mask)
+        if self.before == "zeros":
+            pads = pad_widths(values.shape[1], self.kernel, self.stride, self.dilation, "causal")
+            return Frames(self._convolve(values, pads), mask)
+        earlier = self._invented(values, frames.mask)
+        return Frames(self._convolve(self._completed(earlier, values, frames.mask), (0, 0)), mask)
 
-    def initial_state(self, batch: int, capacity: int = 0, dtype: Any = None) -> Float[Array, "B K D"]:
-        """Silence before the first frame. `capacity` is not needed: the state does not grow."""
-        return jnp.zeros((batch, self.history, self.inputs), dtype or self.dtype)
+    def initial_state(self, batch: int, capacity: int = 0, dtype: Any = None) -> Any:
+        """Nothing before the first frame. `capacity` is not needed: the state does not grow."""
+        kept = jnp.zeros((batch, self.history, self.inputs), dtype or self.dtype)
+        return kept if self.before == "zeros" else (kept, jnp.zeros((batch,), bool))
 
-    def step(self, frames: Frames, state: Float[Array, "B K D"]) -> tuple[Frames, Float[Array, "B K D"]]:
+    def step(self, frames: Frames, state: Any) -> tuple[Frames, Any]:
         """The next frames. Raises `UserError` when their number is no multiple of `stride`."""
         length = frames.values.shape[1]
         require(
             length % self.stride == 0, "frames of a step", length, f"must be a multiple of the stride {self.stride}"
         )
-        values = jnp.concatenate([state.astype(frames.values.dtype), zero_padded(frames.values, frames.mask)], axis=1)
+        values, plain = zero_padded(frames.values, frames.mask), self.before == "zeros"
+        kept = (state if plain else state[0]).astype(values.dtype)
+        if not plain:
+            begun = state[1]
+            kept = jnp.where(begun[:, None, None], kept, self._invented(values, frames.mask))
+        joined = jnp.concatenate([kept, values], axis=1)
         read = conv_length(frames.mask.sum(-1), 1, self.stride, 1, "same") * self.stride
-        out = Frames(self._convolve(values, (0, 0)), self._mask_out(frames.mask))
-        return out, rows_from(values, read, self.history).astype(state.dtype)
+        ended = joined if plain else self._completed(kept, values, frames.mask)
+        out = Frames(self._convolve(ended, (0, 0)), self._mask_out(frames.mask))
+        rest = rows_from(joined, read, self.history)
+        if plain:
+            return out, rest.astype(state.dtype)
+        real = frames.mask.any(-1)
+        return out, (jnp.where(real[:, None, None], rest, state[0]).astype(state[0].dtype), begun | real)
 
-    def reset(self, state: Float[Array, "B K D"], rows: Bool[Array, "B"]) -> Float[Array, "B K D"]:
+    def reset(self, state: Any, rows: Bool[Array, "B"]) -> Any:
         """The state with `rows` back at the beginning."""
-        return jnp.where(rows[:, None, None], 0, state)
+        if self.before == "zeros":
+            return jnp.where(rows[:, None, None], 0, state)
+        return state[0], state[1] & ~rows
 
     @nn.compact
     def _convolve(self, values: jax.Array, pads: tuple[int, int]) -> jax.Array:
@@ -83,6 +103,38 @@ class CausalConv1d(nn.Module):
     def _mask_out(self, mask: Bool[Array, "B T"]) -> Bool[Array, "B T2"]:
         lengths = conv_length(mask.sum(-1), self.kernel, self.stride, self.dilation, "causal")
         return length_mask(lengths, -(-mask.shape[1] // self.stride))
+
+    def _invented(self, values: Float[Array, "B T D"], mask: Bool[Array, "B T"]) -> Float[Array, "B K D"]:
+        """What stands before the first frame of a row."""
+        if self.before == "repeat":
+            return jnp.repeat(values[:, :1], self.history, axis=1)
+        require(self.before == "mirror", "before", self.before, "must be zeros, repeat or mirror")
+        return jnp.pad(values, ((0, 0), (0, self.history), (0, 0)))[:, self.history : 0 : -1]
+
+    def _completed(
+        self, earlier: Float[Array, "B K D"], values: Float[Array, "B T D"], mask: Bool[Array, "B T"]
+    ) -> Float[Array, "B T2 D"]:
+        """Frames with those before them, the last block of each row completed behind its own end.
+
+        A row that is too short to be mirrored is made longer by zeros first, as EnCodec does.
+        """
+        room, wanted = self.stride - 1, -values.shape[1] % self.stride
+        if not room:
+            return jnp.concatenate([earlier, values], axis=1)
+        length = mask.sum(-1)[:, None]
+        behind = jnp.arange(room)
+        if self.before == "repeat":
+            source = jnp.broadcast_to(length - 1, (len(length), room))
+        else:
+            end = jnp.maximum(length, self.history + 1)
+            source = jnp.where(length + behind < end, -1, 2 * (end - 1) - (length + behind))
+        real = (source >= 0) & (source < length)
+        fill = jnp.take_along_axis(values, jnp.clip(source, 0, values.shape[1] - 1)[..., None], axis=1)
+        fill = jnp.where(real[..., None], fill, 0)
+        joined = jnp.concatenate([earlier, values, jnp.zeros_like(fill)], axis=1)
+        placed = jax.vmap(lambda row, tail, start: jax.lax.dynamic_update_slice_in_dim(row, tail, start, 0))
+        joined = placed(joined, fill, length[:, 0] + self.history)
+        return joined[:, : self.history + values.shape[1] + wanted]
 
 
 class CausalConvTranspose1d(nn.Module):
