@@ -41,7 +41,7 @@ CODECS = {
 
 def drawn_variables(config, seed=0):
     """All collections: kernels that keep what goes through them as loud as it was, codes of unit size."""
-    samples = jax.ShapeDtypeStruct((1, config.hop), jnp.float32)
+    samples = jax.ShapeDtypeStruct((1, config.unit), jnp.float32)
     shapes = meta.unbox(jax.eval_shape(config.make().init, jax.random.key(0), samples))
     rng = np.random.default_rng(seed)
 

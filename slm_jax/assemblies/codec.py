@@ -6,6 +6,7 @@
 Source: Zeghidour et al. 2021; Défossez et al. 2022, and 2024 for what stands between encoder and quantizer.
 """
 
+import math
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -16,7 +17,9 @@ from slm_jax.core.config import Config
 from slm_jax.core.errors import require
 from slm_jax.core.token_spec import Codebook, TokenSpec
 from slm_jax.core.types import Codes, Frames
+from slm_jax.decoders.dac import DACDecoderConfig
 from slm_jax.decoders.seanet import SEANetDecoderConfig
+from slm_jax.encoders.dac import DACEncoderConfig
 from slm_jax.encoders.seanet import SEANetEncoderConfig
 from slm_jax.nn import steps
 from slm_jax.nn.conv import length_mask
@@ -35,8 +38,8 @@ class CodecConfig(Config):
     frames of tokens first; else the last frame is completed layer by layer.
     """
 
-    encoder: SEANetEncoderConfig = SEANetEncoderConfig()
-    decoder: SEANetDecoderConfig = SEANetDecoderConfig()
+    encoder: SEANetEncoderConfig | DACEncoderConfig = SEANetEncoderConfig()
+    decoder: SEANetDecoderConfig | DACDecoderConfig = SEANetDecoderConfig()
     quantizer: ResidualVQConfig | ParallelVQConfig | FSQConfig = ResidualVQConfig()
     context: FrameTransformerConfig | None = None
     stride: int = 1
@@ -50,6 +53,8 @@ class CodecConfig(Config):
         if self.context is not None:
             widths["context"] = self.context.width
         require(len(set(widths.values())) == 1, "widths", widths, "all parts share the latent")
+        whole = self.whole or self.unit == self.latent_hop
+        require(whole, "whole", self.whole, f"rows must be filled up to multiples of {self.unit} samples")
         require(self.rate_hz > 0 and self.stride > 0, "rate_hz, stride", (self.rate_hz, self.stride), "above 0")
 
     @property
@@ -78,9 +83,16 @@ class CodecConfig(Config):
         share = self.quantizer.columns(books) / self.quantizer.columns()
         return self.quantizer.bits * share * self.frames_per_second
 
+    @property
+    def unit(self) -> int:
+        """Samples that rows are filled up to a multiple of, where they are: whole frames, and whole windows of SNAC."""
+        window = getattr(self.encoder, "window", None) or 1
+        return self.latent_hop * math.lcm(self.quantizer.stride, window)
+
     def frame_count(self, n: Any) -> Any:
         """Frames of tokens of so many samples; an int or an array of ints."""
-        return -(-n // self.hop)
+        unit = self.unit if self.whole else self.hop
+        return -(-n // unit) * (unit // self.hop)
 
     def spec(self, books: int | None = None) -> TokenSpec:
         """What it makes, a column `codes_<k>` for every id of a frame."""
@@ -181,8 +193,8 @@ class Codec(nn.Module):
     def _waveform(self, samples: Float[Array, "B N"], mask: Bool[Array, "B N"] | None) -> Frames:
         c = self.config
         mask = jnp.ones(samples.shape, bool) if mask is None else mask
-        if c.whole or c.quantizer.stride > 1:
-            missing = -samples.shape[1] % c.hop
+        if c.whole:
+            missing = -samples.shape[1] % c.unit
             samples = jnp.pad(jnp.where(mask, samples, 0), ((0, 0), (0, missing)))
             mask = length_mask(c.frame_count(mask.sum(-1)) * c.hop, samples.shape[1])
         return Frames(samples[..., None], mask)

@@ -87,7 +87,7 @@ def _lstm_rules(layers: int, source: str, target: str) -> Iterator[Rule]:
 
 
 def read_seanet(fields: HubConfig, filters: int, shortcut: bool, padding: str, last: int) -> dict[str, Any]:
-    """The fields of a SEANet in transformers' names, as arguments of its configs; what is after `fields` are defaults."""
+    """The fields of a SEANet in transformers' names, as arguments of its configs; the rest are defaults."""
     mode = str(fields.get("pad_mode", padding))
     fields.unless(mode in PADDING, "pad_mode", mode, f"must be one of {', '.join(PADDING)}")
     ratios = fields.numbers("upsampling_ratios", (8, 5, 4, 2))
@@ -133,7 +133,7 @@ def both(settings: dict[str, Any]) -> dict[str, Any]:
 
 def boxed_params(config: CodecConfig) -> Any:
     """Shapes and dtypes of the parameters with their logical axes; nothing is computed."""
-    samples = jax.ShapeDtypeStruct((1, config.hop), jnp.float32)
+    samples = jax.ShapeDtypeStruct((1, config.unit), jnp.float32)
     return jax.eval_shape(config.make().init, jax.random.key(0), samples)["params"]
 
 

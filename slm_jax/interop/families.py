@@ -7,6 +7,7 @@ from slm_jax.core.config import Config
 from slm_jax.core.errors import UserError, nearest
 from slm_jax.interop.family import Family
 from slm_jax.interop.family_beats import BEATS
+from slm_jax.interop.family_dac import DAC, SNAC
 from slm_jax.interop.family_encodec import ENCODEC
 from slm_jax.interop.family_gpt2 import GPT2
 from slm_jax.interop.family_hifigan import HIFIGAN, SPEECHT5_HIFIGAN
@@ -26,7 +27,7 @@ ENCODER_DECODERS = (T5, MT5)
 ENCODERS = (HUBERT, WAV2VEC2, WAVLM, BEATS)
 ADAPTERS = (QFORMER,)
 VOCODERS = (HIFIGAN, SPEECHT5_HIFIGAN, UNIT_HIFIGAN, CODE_HIFIGAN)
-CODECS = (ENCODEC, MIMI)
+CODECS = (ENCODEC, MIMI, DAC, SNAC)
 LISTENERS = (WHISPER, QWEN2_AUDIO, QWEN_AUDIO)
 ALL = (*DECODERS, *ENCODER_DECODERS, *ENCODERS, *ADAPTERS, *VOCODERS, *CODECS, *LISTENERS)
 FAMILIES: dict[str, Family] = {family.name: family for family in ALL}

@@ -25,7 +25,7 @@ from slm_jax.nn.visibility import Visibility, visible
 
 
 class FrameTransformerConfig(Config):
-    """`layers` over `width` channels; a frame sees the last `window`, itself counted. `scale`: of residuals at first."""
+    """`layers` over `width` channels; a frame sees the last `window`, itself counted. `scale`: of new residuals."""
 
     width: int = 512
     layers: int = 8

@@ -80,11 +80,11 @@ def test_what_cannot_be_heard_is_refused_and_the_session_goes_on(case):
     broken[2, 3] = np.nan
     with pytest.raises(UserError, match=r"samples of rows is \[2\]: must be finite"):
         session.encode(broken, everyone)
-    with pytest.raises(UserError, match="push is .*a multiple of"):
+    with pytest.raises(UserError, match=r"push is .*a multiple of"):
         session.encode(samples[:, : config.hop + 1], everyone)
     with pytest.raises(UserError, match=r"codes of rows is \[0, 1, 2\]: must be in \[0, 32\)"):
         session.decode(ids[:, :1] + 32, everyone)
-    with pytest.raises(UserError, match="codes is .*must be"):
+    with pytest.raises(UserError, match=r"codes is .*must be"):
         session.decode(ids[:, :1, :1], everyone)
     found = session.encode(samples, everyone)
     np.testing.assert_array_equal(np.stack(found), ids)
