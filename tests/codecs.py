@@ -9,7 +9,9 @@ from flax.core import meta
 
 from slm_jax.assemblies.codec import CodecConfig
 from slm_jax.decoders.seanet import SEANetDecoderConfig
+from slm_jax.decoders.spectral import SpectralDecoderConfig
 from slm_jax.encoders.seanet import SEANetEncoderConfig
+from slm_jax.encoders.spectral import SpectralEncoderConfig
 from slm_jax.nn.frame_transformer import FrameTransformerConfig
 from slm_jax.quantizers.codebooks import CodebookConfig
 from slm_jax.quantizers.parallel import ParallelVQConfig
@@ -35,6 +37,13 @@ CODECS = {
         whole=True,
         quantizer=ParallelVQConfig(parts=(VQ.replace(books=1), VQ)),
         context=FrameTransformerConfig(width=12, layers=2, heads=2, hidden=20, window=4, scale=0.5),
+    ),
+    "over spectra": CodecConfig(
+        encoder=SpectralEncoderConfig(width=12, inner=16, blocks=2, kernel=3, mels=10, n_fft=64, hop=16),
+        decoder=SpectralDecoderConfig(width=12, inner=16, blocks=2, kernel=3, n_fft=64, hop=16),
+        quantizer=VQ,
+        whole=True,
+        rate_hz=16_000,
     ),
 }
 

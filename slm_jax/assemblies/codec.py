@@ -19,8 +19,10 @@ from slm_jax.core.token_spec import Codebook, TokenSpec
 from slm_jax.core.types import Codes, Frames
 from slm_jax.decoders.dac import DACDecoderConfig
 from slm_jax.decoders.seanet import SEANetDecoderConfig
+from slm_jax.decoders.spectral import SpectralDecoderConfig
 from slm_jax.encoders.dac import DACEncoderConfig
 from slm_jax.encoders.seanet import SEANetEncoderConfig
+from slm_jax.encoders.spectral import SpectralEncoderConfig
 from slm_jax.nn import steps
 from slm_jax.nn.conv import length_mask
 from slm_jax.nn.frame_transformer import FrameTransformerConfig
@@ -38,8 +40,8 @@ class CodecConfig(Config):
     frames of tokens first; else the last frame is completed layer by layer.
     """
 
-    encoder: SEANetEncoderConfig | DACEncoderConfig = SEANetEncoderConfig()
-    decoder: SEANetDecoderConfig | DACDecoderConfig = SEANetDecoderConfig()
+    encoder: SEANetEncoderConfig | DACEncoderConfig | SpectralEncoderConfig = SEANetEncoderConfig()
+    decoder: SEANetDecoderConfig | DACDecoderConfig | SpectralDecoderConfig = SEANetDecoderConfig()
     quantizer: ResidualVQConfig | ParallelVQConfig | FSQConfig = ResidualVQConfig()
     context: FrameTransformerConfig | None = None
     stride: int = 1
@@ -72,6 +74,11 @@ class CodecConfig(Config):
         """Frames of tokens that a stream awaits before its first: 1 where there is nothing to wait for."""
         latents = max(self.encoder.startup, self.decoder.startup)
         return -(-latents // (self.stride * self.quantizer.stride))
+
+    @property
+    def late(self) -> int:
+        """Samples that a stream of sound is late by, because what comes later reaches back."""
+        return getattr(self.decoder, "latency", 0) * self.encoder.hop
 
     @property
     def frames_per_second(self) -> float:
@@ -179,6 +186,10 @@ class Codec(nn.Module):
     def decode_step(self, codes: Codes, state: tuple) -> tuple[Frames, tuple]:
         """Samples `[B, N, 1]` of the next codes."""
         return steps.step(self._outwards(), self.quantizer.decode(codes), state)
+
+    def decode_finish(self, state: tuple) -> Float[Array, "B N 1"]:
+        """The last `config.late` samples of rows that end here."""
+        return self.decoder.finish(state[-1])
 
     def decode_reset(self, state: tuple, rows: Bool[Array, "B"]) -> tuple:
         """The state with `rows` back at the beginning."""

@@ -4,6 +4,7 @@ Frames are cut and added back in chunks of one hop (slices and concatenation ins
 keeps both directions and their gradients cheap on every backend.
 """
 
+import math
 from functools import partial
 from typing import Any
 
@@ -15,6 +16,7 @@ from jaxtyping import Array, Bool, Complex, Float
 from slm_jax.core.errors import require
 
 AnyArray = Array | np.ndarray
+MAX_LOG_MAGNITUDE = math.log(100.0)
 
 
 def window_of(name: str, length: int) -> Float[np.ndarray, "W"]:
@@ -164,3 +166,14 @@ def _centred_window(name: str, length: int, n_fft: int, dtype: Any) -> Float[Arr
     return jnp.asarray(
         np.pad(window_of(name, length), (left, n_fft - length - left)), jnp.promote_types(dtype, jnp.float32)
     )
+
+
+def clipped(log_magnitude: jax.Array) -> jax.Array:
+    """Log magnitudes kept below `MAX_LOG_MAGNITUDE`, so that an untrained head cannot overflow."""
+    return jnp.minimum(log_magnitude, MAX_LOG_MAGNITUDE)
+
+
+def polar(log_magnitude: Float[Array, "*B F"], phase: Float[Array, "*B F"]) -> jax.Array:
+    """Complex values `exp(log_magnitude + i phase)`."""
+    magnitude = jnp.exp(clipped(log_magnitude))
+    return jax.lax.complex(magnitude * jnp.cos(phase), magnitude * jnp.sin(phase))

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from slm_jax.audio.stft import frame, overlap_add, window_of
+from slm_jax.audio.stft import clipped, frame, overlap_add, polar, window_of
 from slm_jax.core.config import Config
 from slm_jax.core.errors import require
 from slm_jax.decoders.excitation import harmonics, noise
@@ -21,8 +21,6 @@ from slm_jax.nn.conv import Conv1d, zero_padded
 from slm_jax.nn.dtypes import compute_dtype
 from slm_jax.nn.linear import Linear
 from slm_jax.nn.norm import LayerNorm
-
-MAX_LOG_MAGNITUDE = math.log(100.0)
 
 
 class ISTFTVocoderConfig(Config):
@@ -147,17 +145,6 @@ def held_at_end(track: Array, mask: Bool[Array, "B T"]) -> Array:
     """`track [B, T]` with every row's last real value in its padding."""
     last = jnp.maximum(mask.sum(-1, keepdims=True) - 1, 0)
     return jnp.take_along_axis(track, jnp.minimum(jnp.arange(track.shape[1]), last), axis=1)
-
-
-def clipped(log_magnitude: jax.Array) -> jax.Array:
-    """Log magnitudes kept below `MAX_LOG_MAGNITUDE`, so that an untrained head cannot overflow."""
-    return jnp.minimum(log_magnitude, MAX_LOG_MAGNITUDE)
-
-
-def polar(log_magnitude: Float[Array, "*B F"], phase: Float[Array, "*B F"]) -> jax.Array:
-    """Complex values `exp(log_magnitude + i phase)`."""
-    magnitude = jnp.exp(clipped(log_magnitude))
-    return jax.lax.complex(magnitude * jnp.cos(phase), magnitude * jnp.sin(phase))
 
 
 def analysed(samples: Float[Array, "B N"], n_fft: int, hop: int) -> jax.Array:

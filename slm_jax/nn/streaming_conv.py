@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int
 from slm_jax.core.errors import require
 from slm_jax.core.types import Frames
 from slm_jax.nn.conv import conv_length, kernel_and_bias, length_mask, pad_widths, zero_padded
-from slm_jax.nn.conv_forms import conv_lax, conv_transpose
+from slm_jax.nn.conv_forms import conv_lax, conv_transpose, conv_unfold
 
 
 class CausalConv1d(nn.Module):
@@ -22,7 +22,7 @@ class CausalConv1d(nn.Module):
     The state is the last `dilation (kernel - 1) + 1 - stride` input frames. `step` takes a multiple of `stride` frames;
     a real row gives all of them, or ends there (its last, partial block is completed). `before`: what stands before the
     first frame and completes the last block: "zeros"; "repeat", the first and the last frame; "mirror", the frames
-    behind them in reverse, for which a row has to begin with more than `history` frames at once.
+    behind them in reverse, for which a row has to begin with more than `history` frames at once. `form`: as `Conv1d`.
     """
 
     inputs: int
@@ -32,6 +32,7 @@ class CausalConv1d(nn.Module):
     dilation: int = 1
     groups: int = 1
     before: str = "zeros"
+    form: str = "lax"
     use_bias: bool = True
     weight_norm: int | None = None
     kernel_init: Any = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
@@ -95,9 +96,9 @@ class CausalConv1d(nn.Module):
     def _convolve(self, values: jax.Array, pads: tuple[int, int]) -> jax.Array:
         shape = (self.kernel, self.inputs // self.groups, self.features)
         kernel, bias = kernel_and_bias(self, shape, torch_axes=(2, 1, 0))
-        y = conv_lax(
-            values.astype(self.dtype), kernel.astype(self.dtype), pads, self.stride, self.dilation, self.groups
-        )
+        convolve = {"lax": conv_lax, "unfold": conv_unfold}[self.form]
+        settings = (pads, self.stride, self.dilation, self.groups)
+        y = convolve(values.astype(self.dtype), kernel.astype(self.dtype), *settings)
         return y if bias is None else y + bias.astype(self.dtype)
 
     def _mask_out(self, mask: Bool[Array, "B T"]) -> Bool[Array, "B T2"]:

@@ -23,11 +23,15 @@ class Stream:
     """Frames in, frames out, `startup` of them at once where a row begins: until so many came it is held back.
 
     `step(values [B, n, ...], mask [B, n], state) -> (values, state)` takes any number of whole frames of `size` entries
-    each; a program is made for each number of frames that a push has.
+    each; a program is made for each number of frames that a push has. `late`: entries that come out before a row's
+    first real one, and are left out.
     """
 
-    def __init__(self, step: Callable, state: Any, reset: Callable, batch: int, size: int, startup: int) -> None:
-        self.batch, self.size, self.startup = batch, size, startup
+    def __init__(
+        self, step: Callable, state: Any, reset: Callable, batch: int, size: int, startup: int, late: int = 0
+    ) -> None:
+        self.batch, self.size, self.startup, self.late = batch, size, startup, late
+        self._owed = np.full(batch, late)
         self._step, self._reset = jax.jit(step, donate_argnums=2), jax.jit(reset)
         self._state = state
         self._begun = np.full(batch, startup == 1)
@@ -50,14 +54,27 @@ class Stream:
         require(rows.shape == (self.batch,), "rows", rows.shape, f"one for each of the {self.batch} streams")
         self._state = self._reset(self._state, rows)
         self._begun = np.where(rows, self.startup == 1, self._begun)
+        self._owed = np.where(rows, self.late, self._owed)
         self._waiting = [[] if anew else kept for anew, kept in zip(rows, self._waiting, strict=True)]
 
     def _run(self, values: Any, rows: Rows) -> list[np.ndarray]:
         """The next frames of these rows."""
         mask = np.broadcast_to(rows[:, None], (self.batch, values.shape[1]))
         made, self._state = self._step(values, mask, self._state)
-        made = np.asarray(made)
-        return [row if there else row[:0] for row, there in zip(made, rows, strict=True)]
+        found = [row if there else row[:0] for row, there in zip(np.asarray(made), rows, strict=True)]
+        if self.late:
+            kept = [row[owed:] for row, owed in zip(found, self._owed, strict=True)]
+            self._owed -= [len(row) - len(rest) for row, rest in zip(found, kept, strict=True)]
+            return kept
+        return found
+
+    def finish(self, rows: Rows, last: Callable) -> list[np.ndarray]:
+        """What these rows still owe, and let them begin anew; `last(state)` gives the `late` entries of all rows."""
+        rows = np.asarray(rows, bool)
+        made = np.asarray(jax.jit(last)(self._state))
+        found = [row[owed:] if ends else row[:0] for row, owed, ends in zip(made, self._owed, rows, strict=True)]
+        self.reset(rows)
+        return found
 
     def _begin(self, frame: np.ndarray, active: Rows) -> list[np.ndarray]:
         """One frame, while some rows have not begun."""
@@ -95,13 +112,14 @@ class CodecSession:
         self.columns = config.quantizer.columns(books)
         codec, startup = config.make(), config.startup
 
-        def stream(name: str, step: Callable, size: int) -> Stream:
+        def stream(name: str, step: Callable, size: int, late: int = 0) -> Stream:
             state = codec.apply(variables, batch, method=f"{name}_state")
             reset = partial(codec.apply, variables, method=f"{name}_reset")
-            return Stream(step, state, reset, batch, size, startup)
+            return Stream(step, state, reset, batch, size, startup, late)
 
         self._encoding = stream("encode", partial(_encode, codec, books, variables), self.hop)
-        self._decoding = stream("decode", partial(_decode, codec, variables), 1)
+        self._decoding = stream("decode", partial(_decode, codec, variables), 1, config.late)
+        self._last = lambda state: codec.apply(variables, state, method="decode_finish")[..., 0]
 
     def encode(self, samples: Float[np.ndarray, "B N"], active: Rows) -> list[Int[np.ndarray, "T K"]]:
         """Codes of the next samples of each active row, whole frames.
@@ -124,6 +142,13 @@ class CodecSession:
         known = ((ids >= 0) & (ids < sizes)).all((1, 2)) | ~np.asarray(active, bool)
         require(bool(known.all()), "codes of rows", np.flatnonzero(~known).tolist(), f"must be in [0, {sizes.max()})")
         return self._decoding.push(ids, active)
+
+    def finish(self, rows: Rows) -> list[Float[np.ndarray, "N"]]:
+        """The last samples of rows whose codes end here (nothing, of a codec that is never late); they begin anew."""
+        if self.config.late:
+            return self._decoding.finish(rows, self._last)
+        self._decoding.reset(rows)
+        return [np.zeros(0, np.float32)] * self.batch
 
     def reset(self, rows: Rows) -> None:
         """Let these rows begin anew, on both sides."""

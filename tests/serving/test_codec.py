@@ -19,7 +19,7 @@ def case(request):
     samples = np.random.default_rng(0).standard_normal((BATCH, FRAMES * config.hop)).astype(np.float32)
     variables = drawn_variables(config)
     ids, made = jax.jit(lambda samples: whole(config, variables, samples))(jnp.asarray(samples))
-    assert len(np.unique(ids)) > 16 and float(np.std(made)) > 0.05
+    assert len(np.unique(ids)) > 5 and float(np.std(made)) > 0.05
     return config, variables, samples, np.asarray(ids), np.asarray(made)
 
 
@@ -41,9 +41,12 @@ def test_any_pushes_give_what_the_whole_gives(case):
             codes[row].append(part[row])
             sounds[row].append(sound[row])
         start = stop
+    for row, rest in enumerate(session.finish(everyone)):
+        assert len(rest) == config.late
+        sounds[row].append(rest)
     assert start == FRAMES
     np.testing.assert_array_equal(np.stack([np.concatenate(row) for row in codes]), ids)
-    np.testing.assert_allclose(np.stack([np.concatenate(row) for row in sounds]), made, atol=1e-5)
+    np.testing.assert_allclose(np.stack([np.concatenate(row) for row in sounds]), made, atol=1e-5 * np.abs(made).max())
 
 
 def test_rows_start_rest_and_begin_anew_alone(case):
@@ -70,7 +73,7 @@ def test_rows_start_rest_and_begin_anew_alone(case):
         assert len(found) == place[row] if place[row] > late else len(found) == 0
         np.testing.assert_array_equal(found, ids[row, : len(found)])
         sound = np.concatenate(sounds[row])
-        np.testing.assert_allclose(sound, made[row, : len(sound)], atol=1e-5)
+        np.testing.assert_allclose(sound, made[row, : len(sound)], atol=1e-5 * np.abs(made).max())
 
 
 def test_what_cannot_be_heard_is_refused_and_the_session_goes_on(case):
