@@ -207,9 +207,7 @@ def gradient_squares(losses: Callable, made: jax.Array, counted: jax.Array) -> d
     rows, back = jax.vjp(losses, jax.lax.stop_gradient(made))
     found, real = {}, (counted > 0).astype(jnp.float32)
     for name in rows:
-        only = {
-            other: jnp.ones_like(value) if other == name else jnp.zeros_like(value) for other, value in rows.items()
-        }
+        only = {other: jnp.full_like(value, other == name) for other, value in rows.items()}
         found[name] = ((jnp.square(back(only)[0]).sum(-1) * real).sum(), real.sum())
     return found
 
@@ -227,7 +225,7 @@ def hinged_judging(of_real: list[Judgement], of_made: list[Judgement]) -> Float[
 
 
 def matched_features(of_real: list[Judgement], of_made: list[Judgement], relative: bool) -> Float[Array, "B"]:
-    """Mean over judges and layers of the absolute difference of features, relative to the size of the row's real ones."""
+    """Mean over judges and layers of absolute differences of features, relative to the size of the row's real ones."""
     total, layers = 0.0, 0
     for (_, real_layers), (_, made_layers) in zip(of_real, of_made, strict=True):
         for real, made in zip(real_layers, made_layers, strict=True):

@@ -18,7 +18,7 @@ from slm_jax.quantizers.nearest import nearest
 COLLECTION = "codebooks"
 """Where codebooks that averages move are kept: `entries`, how much each is used, and the sums behind them."""
 SHARPNESS = 60.0
-"""Of the lottery among the vectors of a batch: so steep that the winner is what the weighted mean gives."""
+"""Of the lottery among the vectors of a batch: so steep that of a dozen the winner is their weighted mean."""
 
 
 class CodebookConfig(Config):

@@ -50,9 +50,9 @@ HELD_OUT = 64
 class CodecStageConfig(GradientStageConfig):
     """Trains `model` on segments of `segment_s` seconds; adversarially where there are `judges`.
 
-    `channel`: how segments are changed, as other microphones and lines would. Codebooks begin as clusters of the latents
-    of `start_segments` segments (0: as they are drawn). `start_from`: an earlier stage of this kind, such as the same
-    without judges.
+    `channel`: how segments are changed, as other microphones and lines would. Codebooks begin as clusters of the
+    latents of `start_segments` segments (0: as they are drawn). `start_from`: an earlier stage of this kind, such as
+    the same without judges.
     """
 
     model: CodecConfig
