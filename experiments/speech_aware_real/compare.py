@@ -5,10 +5,12 @@
 Four answers to each item of the test split: of the run's own system; of the cascade, where Whisper writes down the clip
 and the language model of the stage `written` answers to that; of this language model given the true words, which no
 recogniser can beat; and of the run's system when it hears another item's clip. Leaves `figures.json`, `samples.json`
-and `compared.png` beside this file, or in `--out`.
+and `compared.png` beside this file, or in `--out`. `--seed 1` takes the items from a world of other voices than the
+run's, without what training has heard said: enough of each kind where the run's own test split is small.
 """
 
 import argparse
+import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,8 +18,10 @@ from typing import Any
 
 from slm_jax.audio.plots import plot_intervals
 from slm_jax.core.part_source import PartSource
+from slm_jax.data.corpus import WorldConfig, prepare_corpus
 from slm_jax.data.examples.speech_tasks import SpeechTaskConfig
 from slm_jax.data.examples.written_tasks import WrittenTaskConfig
+from slm_jax.data.joined import Subset
 from slm_jax.data.mixture import MixtureConfig
 from slm_jax.judges.asking import replies_to, text_of
 from slm_jax.judges.tasks import Asked, TasksJudge
@@ -30,6 +34,7 @@ from slm_jax.training.stages import StageContext, judging_context, read_run_conf
 WRITTEN = "written"
 """Name of the stage that learnt the tasks in writing."""
 SHOWN = 12
+KINDS = ("sentence", "question_answer", "instruction")
 METRICS = {"transcription": "wer", "questions": "exact", "instructions": "holds"}
 """What a task is judged by first."""
 Figures = dict[str, dict[str, Any]]
@@ -42,7 +47,32 @@ def options() -> argparse.Namespace:
     parser.add_argument("--data-dir", type=Path, default=Path("data"), help="where prepared corpora are kept")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="where the figures go")
     parser.add_argument("--utterances", type=int, default=100, help="held-out items of each task")
+    parser.add_argument("--seed", type=int, help="items of another world: the seed of its voices and texts")
     return parser.parse_args()
+
+
+@dataclasses.dataclass(frozen=True)
+class AnotherWorld(StageContext):
+    """A context whose test split is of a corpus of its own, without the items whose texts are in `heard`."""
+
+    heard: frozenset[str] = frozenset()
+
+    def source(self, split: str, kinds: tuple[str, ...] | None = None) -> Any:
+        """Items that nobody has heard."""
+        source = super().source(split, kinds)
+        return Subset(source, [place for place in range(len(source)) if source[place]["id"] not in self.heard])
+
+
+def another_world(config: SpeechAwareConfig, context: StageContext, seed: int) -> AnotherWorld:
+    """About 150 held-out items of each kind, in voices of another draw."""
+    assert isinstance(config.corpus, WorldConfig)  # for the type checker
+    corpus = config.corpus.replace(
+        seed=seed, hours=0.15, question_hours=0.25, instruction_hours=0.3, test_share=0.9, dev_share=0.05
+    )
+    prepare_corpus(corpus, context.data_dir)
+    trained = StageContext(context.run, config.corpus, context.data_dir).source("train", KINDS)
+    heard = frozenset(trained[place]["id"] for place in range(len(trained)))
+    return AnotherWorld(context.run, corpus, context.data_dir, say=print, heard=heard)
 
 
 def recogniser(config: SpeechAwareConfig) -> str:
@@ -51,8 +81,10 @@ def recogniser(config: SpeechAwareConfig) -> str:
     return source
 
 
-def compared(config: SpeechAwareConfig, context: StageContext, count: int) -> tuple[Figures, list[dict[str, str]]]:
-    """Figures by way of answering and task, and some items with what each way said."""
+def compared(
+    config: SpeechAwareConfig, context: StageContext, items: StageContext, count: int
+) -> tuple[Figures, list[dict[str, str]]]:
+    """Figures by way of answering and task, and some of `items` with what each way said."""
     reader = config.replace(answers=WRITTEN).load(context)
     cascade = Cascade(load_transcriber(recogniser(config)), reader, Transcription(language="en", max_new=64))
     ways = {"heard": config.load(context), "cascade": cascade, "true words": reader}
@@ -63,7 +95,7 @@ def compared(config: SpeechAwareConfig, context: StageContext, count: int) -> tu
         judge = read if name == "true words" else heard
         figures[name] = {}
         for part in judge.tasks.parts:
-            asked = judge.asked(part, context, count, config.corpus.rate_hz)
+            asked = judge.asked(part, items, count, config.corpus.rate_hz)
             figures[name][part.name], said = answered(judge, system, asked, with_control=name == "heard")
             context.say(f"{name}, {part.name}: {figures[name][part.name]}")
             rows = zip(asked[:SHOWN], said, strict=False)
@@ -127,7 +159,8 @@ def main() -> None:
     config = read_run_config(run)
     assert isinstance(config, SpeechAwareConfig), "the run is none of config.py"
     context = judging_context(config, run, asked.data_dir, say=print)
-    figures, samples = compared(config, context, asked.utterances)
+    items = context if asked.seed is None else another_world(config, context, asked.seed)
+    figures, samples = compared(config, context, items, asked.utterances)
     asked.out.mkdir(parents=True, exist_ok=True)
     for name, value in (("figures", figures), ("samples", samples)):
         (asked.out / f"{name}.json").write_text(
