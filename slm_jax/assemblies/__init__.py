@@ -6,6 +6,8 @@ Whisper              an encoder and a decoder that listens to it, and its publis
                      (`assemblies.whisper`)
                      while it is trained: with a head of CTC
                      (`assemblies.tuned_whisper`)
+Codec                encoder, quantizer, decoder; EnCodec, Mimi
+                     (`assemblies.codec`)
 Phonetic tokenizer   features of a layer (or MFCC), treated, clustered: speech to units
                      (`assemblies.phonetic_tokenizer`)
 Unit sequences       those units without repetitions, or byte pairs of them

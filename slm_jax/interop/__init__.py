@@ -16,6 +16,9 @@ Families     what a config.json means and which table belongs to it  (`interop.f
              BEATs                                                   (`interop.family_beats`)
              HiFi-GAN on mels and on units                           (`interop.family_hifigan`,
                                                                       `interop.family_unit_hifigan`)
+             EnCodec; Mimi; DAC and SNAC                             (`interop.family_encodec`,
+                                                                      `interop.family_mimi`, `interop.family_dac`)
+             what codecs share                                       (`interop.codec_shapes`, `interop.dac_shapes`)
              abstract shapes of decoders, generators                 (`interop.decoder_shapes`,
                                                                       `interop.generator_shapes`)
              and of speech-aware text LMs                            (`interop.speech_aware_shapes`)

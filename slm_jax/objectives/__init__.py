@@ -8,5 +8,6 @@ Tokens     NextToken, cross-entropy whole or in chunks  (`objectives.next_token`
 Speech     HuBERT's masked prediction                   (`objectives.masked_prediction`)
            ctc_nll, CTC: labels without times           (`objectives.ctc`)
 Waveforms  spectra and judges of a vocoder              (`objectives.vocoder`)
+           the same of a codec, and its codebooks       (`objectives.codec`)
 Durations  frames of each unit                          (`objectives.duration`)
 """

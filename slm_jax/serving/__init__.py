@@ -6,6 +6,7 @@ Whisper's tasks    a clip and what is asked of it in, words out         (`servin
 Whisper's reader   what both share                                      (`serving.whisper_reader`)
 Speech-aware LM    speech and words in, words out               (`serving.speech_aware`)
 Cascade            clips written down first, words to another   (`serving.cascade`)
+Codec              sound to codes and back, push by push                (`serving.codec`)
 Session            token streams step by step: rows start, rest, stop   (`serving.session`)
 Hearing            what a system asks of conversations and waveforms    (`serving.hearing`)
 """

@@ -131,7 +131,8 @@ def tiny(depth: int, stride: int, blanks: bool, corpus: CorpusConfig | None = No
 def spans(lm: EncoderDecoderConfig) -> SpanCorruptionStageConfig:
     """T5's pre-training on what is said in the corpus.
 
-    Half of a text is hidden, where T5 hides a seventh: what is written is all that a row teaches, and texts are short.
+    Half of a text is hidden in long spans, where T5 hides a seventh in short ones: what is written is all that a row
+    teaches, texts are short, and within a short span there is hardly any text to go on from.
     """
     return SpanCorruptionStageConfig(
         name=LM,
@@ -139,7 +140,7 @@ def spans(lm: EncoderDecoderConfig) -> SpanCorruptionStageConfig:
         kinds=KINDS,
         length=128,
         share=0.5,
-        mean_span=8.0,
+        mean_span=24.0,
         train=TrainConfig(steps=500, evaluate_every=100),
         batches=PipelineConfig(batch=32),
         optimizer=OptimizerConfig(learning_rate=2e-3, warmup_steps=40, betas=(0.9, 0.98), weight_decay=0.01),

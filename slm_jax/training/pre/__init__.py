@@ -9,6 +9,7 @@ CTC                  the characters of transcribed speech                 (`trai
 Unit LM              next unit                                            (`training.pre.unit_lm`)
 Pitch                F0 of every utterance and its statistics             (`training.pre.pitch`)
 Unit vocoder         units, F0 and speaker to a waveform                  (`training.pre.unit_vocoder`)
+Codec                waveforms through codebooks and back                  (`training.pre.codec`)
 Durations            how long each unit lasts                             (`training.pre.durations`)
 Text LM              next token of the corpus' texts                      (`training.pre.text_lm`)
 Span corruption      hidden spans of the texts, as T5 learns              (`training.pre.span_corruption`)
