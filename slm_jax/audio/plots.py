@@ -134,7 +134,8 @@ def plot_intervals(
         known = [(value, place) for place, value, _ in found if value is not None]
         values, places = zip(*known, strict=True) if known else ((), ())
         axes.plot(values, places, "o", color=colour, ms=6, label=name)
-    axes.set(xlabel=xlabel, xlim=(-0.03, 1.03), ylim=(max(len(rows), 1) - 0.45, -0.55))
+    ends = [end for points in rows.values() for _, bounds in points.values() for end in bounds or ()]
+    axes.set(xlabel=xlabel, xlim=(-0.03, 0.03 + max([1.0, *ends])), ylim=(max(len(rows), 1) - 0.45, -0.55))
     axes.set_yticks(range(len(rows)), list(rows))
     axes.tick_params(axis="y", colors=INK, length=0)
     axes.set_title(title, loc="left", fontsize=11, color=INK, fontweight="bold")

@@ -1,4 +1,4 @@
-"""Codebooks that averages move: statistics that do not depend on the cut, codes that begin anew, a start from clusters."""
+"""Codebooks that averages move: statistics whatever the cut, codes that begin anew, a start from clusters."""
 
 import jax
 import jax.numpy as jnp
