@@ -19,13 +19,14 @@ def take_steps(
     batches: Sequence[dict[str, np.ndarray]],
     place: MeshConfig,
     devices: list[Any],
+    accumulate: int = 1,
 ) -> tuple[TrainState, list[StepOutput]]:
     """The state after one step of all players on each batch, and what each step told."""
     mesh, names = place.make(devices), tuple(player.name for player in players)
     opt = optimizer_init(players, len(batches))
     _, shardings = abstract_state(initialise, opt, ema=None, mesh=mesh, rules=place.rules)
     state = new_state(initialise, opt, ema=None, key=jax.random.key(0), shardings=shardings)
-    step = make_step(players, len(batches), mesh=mesh, shardings=shardings)
+    step = make_step(players, len(batches), mesh=mesh, shardings=shardings, accumulate=accumulate)
     outputs = []
     for batch in batches:
         state, out = step(state, put_batch(batch, mesh), None, names)

@@ -1,0 +1,90 @@
+"""Training a codec: it resumes to the bit with its judges and averages, cuts of a batch agree, sound comes out."""
+
+import os
+import signal
+
+import jax
+import numpy as np
+import pytest
+
+from slm_jax.core.errors import UserError
+from slm_jax.core.trees import flatten_by_path
+from slm_jax.data.examples.waveform_segments import ChannelConfig, WaveformSegmentConfig
+from slm_jax.quantizers.codebooks import COLLECTION
+from slm_jax.training.gradient_stage import trained
+from slm_jax.training.metrics import read_metrics
+from slm_jax.training.stops import Interrupted
+from tests.training.small_answers import MeasuringContext, Tones, carry_out, context_of
+from tests.training.small_codec import MODEL, STAGE
+
+
+class Stopping(MeasuringContext):
+    """Is told to stop while it reads."""
+
+    reads = 0
+
+    def source(self, split, kinds=None):
+        context = self
+
+        class Told(Tones):
+            def __getitem__(self, index):
+                type(context).reads += 1
+                if type(context).reads == 30:
+                    os.kill(os.getpid(), signal.SIGTERM)
+                return super().__getitem__(index)
+
+        return Told() if split == "train" else super().source(split, kinds)
+
+
+def context_in(folder, kind=MeasuringContext):
+    plain = context_of(folder)
+    return kind(plain.run, plain.corpus, plain.data_dir, progress=False)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("codec")
+    return carry_out(STAGE, context_in(folder))
+
+
+def test_it_resumes_to_the_bit_in_the_middle_of_both_players(finished, tmp_path):
+    with pytest.raises(Interrupted):
+        carry_out(STAGE, context_in(tmp_path, Stopping))
+    again = carry_out(STAGE, context_in(tmp_path))
+    one, other = (flatten_by_path(trained(folder)[1]) for folder in (finished, again))
+    assert one.keys() == other.keys() and any(path.startswith(COLLECTION) for path in one)
+    for path, leaf in one.items():
+        np.testing.assert_array_equal(leaf, other[path], err_msg=path)
+
+
+def test_everything_that_learns_has_moved_and_is_logged(finished):
+    lines = read_metrics(finished.path)
+    logged = set().union(*lines)
+    wanted = {"codec/spectral", "codec/adversarial", "codec/features", "codec/commitment", "judges/loss"}
+    assert wanted <= logged and {"evaluate/spectral", "evaluate/perplexity"} <= logged
+    assert all(np.isfinite(value) for line in lines for value in line.values() if isinstance(value, float))
+    balance = trained(finished)[1]["balance"]
+    assert float(balance["weight"]) == pytest.approx(1 - 0.9**6) and all(map(float, balance["sums"].values()))
+    books = trained(finished)[1][COLLECTION]["generator"]["quantizer"]["codebooks"]
+    assert float(np.asarray(books["usage"]).sum()) > 0 and np.isfinite(np.asarray(books["entries"])).all()
+
+
+def test_the_trained_codec_is_taken_out_of_its_stage(finished):
+    config, part = STAGE.model_of(finished)
+    variables = {name: tree[part] for name, tree in trained(finished)[1].items() if part in tree}
+    samples = np.random.default_rng(0).standard_normal((1, 10 * MODEL.hop)).astype(np.float32)
+    codes = config.make().apply(variables, jax.numpy.asarray(samples), method="encode")
+    assert codes.ids.shape == (1, 10, 2)
+
+
+def test_segments_sound_as_through_other_lines():
+    item = {"samples": (8000 * np.sin(np.arange(4000) * 0.3)).astype(np.int16)}
+    plain = WaveformSegmentConfig(samples=2000, rate_hz=16_000)
+    changed = plain.replace(channel=ChannelConfig(share=1.0, noise_db=(20.0, 20.0)))
+    one, other = (c.make()(item, np.random.default_rng(0)) for c in (plain, changed))
+    assert one["samples"].shape == other["samples"].shape == (2000,) and one["sample_mask"].all()
+    assert np.abs(one["samples"] - other["samples"]).max() > 0.01 and np.abs(other["samples"]).max() <= 1
+    short = plain.make()({"samples": item["samples"][:500]}, np.random.default_rng(0))
+    assert short["sample_mask"].sum() == 500 and not short["samples"][500:].any()
+    with pytest.raises(UserError, match="share is 2"):
+        ChannelConfig(share=2.0)
