@@ -27,6 +27,7 @@ from slm_jax.nn import steps
 from slm_jax.nn.conv import length_mask
 from slm_jax.nn.frame_transformer import FrameTransformerConfig
 from slm_jax.nn.streaming_conv import CausalConv1d, CausalConvTranspose1d
+from slm_jax.quantizers.codebooks import COLLECTION
 from slm_jax.quantizers.fsq import FSQConfig
 from slm_jax.quantizers.parallel import ParallelVQConfig
 from slm_jax.quantizers.residual import Quantized, ResidualVQConfig
@@ -209,6 +210,31 @@ class Codec(nn.Module):
             samples = jnp.pad(jnp.where(mask, samples, 0), ((0, 0), (0, missing)))
             mask = length_mask(c.frame_count(mask.sum(-1)) * c.hop, samples.shape[1])
         return Frames(samples[..., None], mask)
+
+
+def settled(config: CodecConfig, variables: Any) -> tuple[CodecConfig, dict[str, Any]]:
+    """A trained codec as config and parameters alone: codebooks that averages moved are parameters now.
+
+    For use, for export, and as a start of training by gradients.
+    """
+    if not config.quantizer.counted:
+        return config, variables["params"]
+    kept = entries_only(variables[COLLECTION]["quantizer"])
+    params = {**variables["params"], "quantizer": merged(variables["params"].get("quantizer", {}), kept)}
+    return config.replace(quantizer=config.quantizer.learnt_by_gradient()), params
+
+
+def entries_only(tree: Any) -> dict[str, Any]:
+    """The tables of a collection of codebooks."""
+    if "entries" in tree:
+        return {"entries": tree["entries"]}
+    return {name: entries_only(one) for name, one in tree.items()}
+
+
+def merged(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """Two trees of different leaves as one."""
+    both = {name: merged(one[name], other[name]) for name in one.keys() & other.keys()}
+    return {**one, **other, **both}
 
 
 def encodec(books: int = 8, learning: str = "averages", **changes: Any) -> CodecConfig:

@@ -23,6 +23,7 @@ ORDER = (
     "generate",
     "evaluate",
     "transcribe",
+    "codec",
     "convert",
     "parity",
     "bench",
@@ -30,7 +31,7 @@ ORDER = (
 )
 LONG = ("demo", "train", "evaluate", "bench")
 """Verbs that call the same programs many times."""
-SHORT = ("demo", "evaluate", "generate", "transcribe")
+SHORT = ("demo", "evaluate", "generate", "transcribe", "codec")
 """Verbs whose programs run for a minute or two at most, so that compiling them counts."""
 PROGRAM = "python -m slm_jax"
 

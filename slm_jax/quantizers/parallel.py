@@ -77,6 +77,10 @@ class ParallelVQConfig(Config):
         names = [f"parts_{i}" for i in range(len(self.parts))]
         return {n: part.moved(variables[n], seen[n]) for n, part in zip(names, self.parts, strict=True)}
 
+    def learnt_by_gradient(self) -> "ParallelVQConfig":
+        """The same with codebooks among the parameters."""
+        return self.replace(parts=tuple(part.learnt_by_gradient() for part in self.parts))
+
     def make(self, name: str | None = None) -> "ParallelVQ":
         """The module."""
         return ParallelVQ(self, name=name)

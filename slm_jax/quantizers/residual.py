@@ -96,6 +96,10 @@ class ResidualVQConfig(Config):
         """Its part of the collection of codebooks after a step."""
         return {"codebooks": moved(self.codebook, variables["codebooks"], seen)}
 
+    def learnt_by_gradient(self) -> "ResidualVQConfig":
+        """The same with codebooks among the parameters."""
+        return self.replace(codebook=self.codebook.replace(learning="gradient"))
+
     def make(self, name: str | None = None) -> "ResidualVQ":
         """The module."""
         return ResidualVQ(self, name=name)
