@@ -61,5 +61,5 @@ answers = discrete_slu.answering(
     batches=PipelineConfig(batch=8),
     optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=40, betas=(0.9, 0.98), weight_decay=0.01),
 )
-corpus = UNKNOWN_SPEAKERS.replace(hours=2.0, question_hours=0.5, instruction_hours=0.5)
+corpus = UNKNOWN_SPEAKERS.replace(hours=6.0, question_hours=1.0, instruction_hours=1.0)
 config = discrete_slu.whole_run("discrete_slu_real", corpus, (units, pairs, answers), AnswerDecoding(max_new=48))
