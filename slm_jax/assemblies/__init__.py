@@ -8,6 +8,8 @@ Whisper              an encoder and a decoder that listens to it, and its publis
                      (`assemblies.tuned_whisper`)
 Codec                encoder, quantizer, decoder; EnCodec, Mimi
                      (`assemblies.codec`)
+                     with its weights as a tokenizer, and codes in files
+                     (`assemblies.codec_tokenizer`, `assemblies.codec_files`)
 Phonetic tokenizer   features of a layer (or MFCC), treated, clustered: speech to units
                      (`assemblies.phonetic_tokenizer`)
 Unit sequences       those units without repetitions, or byte pairs of them

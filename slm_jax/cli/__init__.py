@@ -5,6 +5,7 @@ Data     a corpus made ready, with an account of what was left out      (`cli.pr
 Train    the stages of a recipe; their steps compiled for a TPU slice   (`cli.train`, `cli.plan`)
 Use      replies to recordings and words; a run judged                  (`cli.generate`, `cli.evaluate`)
          recordings written down                                        (`cli.transcribe`)
+         recordings to codes, codes to sound                            (`cli.codec`)
 Weights  in and out; layer by layer against PyTorch; speed beside it    (`cli.convert`, `cli.parity`, `cli.bench`)
 Machine  what is installed here                                         (`cli.doctor`)
 Frame    main: finds verbs, names the nearest one for a typing mistake

@@ -11,7 +11,7 @@ from slm_jax.cli.options import parse_options
 from slm_jax.core.errors import UserError, require
 
 if TYPE_CHECKING:
-    from slm_jax.serving.codec_model import CodecModel
+    from slm_jax.assemblies.codec_tokenizer import CodecTokenizer
 
 CODES = ".codes"
 
@@ -80,10 +80,10 @@ def files_of(options: CodecOptions) -> list[tuple[Path, Path]]:
     return [(path, options.out / path.relative_to(options.source).with_suffix(suffix)) for path in found]
 
 
-def opened(options: CodecOptions) -> "CodecModel":
+def opened(options: CodecOptions) -> "CodecTokenizer":
     """The codec of a run, or of a folder."""
-    from slm_jax.serving.codec_model import load_codec
-    from slm_jax.serving.run_codec import is_run, run_codec
+    from slm_jax.interop.codecs import load_codec
+    from slm_jax.training.run_codec import is_run, run_codec
 
     if is_run(options.codec):
         return run_codec(Path(options.codec), options.stage, options.books)
@@ -91,10 +91,10 @@ def opened(options: CodecOptions) -> "CodecModel":
     return load_codec(options.codec, options.books)
 
 
-def encoded(model: "CodecModel", source: Path, out: Path) -> dict[str, Any]:
+def encoded(model: "CodecTokenizer", source: Path, out: Path) -> dict[str, Any]:
     """A recording as a file of codes."""
+    from slm_jax.assemblies.codec_files import write_codes
     from slm_jax.audio.files import read_audio
-    from slm_jax.serving.codec_model import write_codes
 
     samples = read_audio(source, rate_hz=model.config.rate_hz)
     ids = model.encode(samples)
@@ -111,10 +111,10 @@ def encoded(model: "CodecModel", source: Path, out: Path) -> dict[str, Any]:
     }
 
 
-def decoded(model: "CodecModel", source: Path, out: Path) -> dict[str, Any]:
+def decoded(model: "CodecTokenizer", source: Path, out: Path) -> dict[str, Any]:
     """A file of codes as a recording."""
+    from slm_jax.assemblies.codec_files import read_codes
     from slm_jax.audio.files import write_wav
-    from slm_jax.serving.codec_model import read_codes
 
     ids, count = read_codes(source, model)
     samples = model.decode(ids, count)

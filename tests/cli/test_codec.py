@@ -11,9 +11,9 @@ from slm_jax.checkpoints.model_folder import save_model
 from slm_jax.cli import codec
 from slm_jax.cli.main import main
 from slm_jax.core.errors import UserError
+from slm_jax.interop.codecs import load_codec
 from slm_jax.quantizers.codebooks import CodebookConfig
 from slm_jax.quantizers.residual import ResidualVQConfig
-from slm_jax.serving.codec_model import load_codec
 from tests.codecs import CODECS, drawn_variables
 
 MODEL = CODECS["over spectra"].replace(

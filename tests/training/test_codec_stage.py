@@ -10,9 +10,12 @@ import pytest
 from slm_jax.core.errors import UserError
 from slm_jax.core.trees import flatten_by_path
 from slm_jax.data.examples.waveform_segments import ChannelConfig, WaveformSegmentConfig
+from slm_jax.data.records import RecordSource
 from slm_jax.quantizers.codebooks import COLLECTION
 from slm_jax.training.gradient_stage import trained
 from slm_jax.training.metrics import read_metrics
+from slm_jax.training.pre.codec_tokens import CodecTokensConfig
+from slm_jax.training.stages import RunConfig
 from slm_jax.training.stops import Interrupted
 from tests.training.small_answers import MeasuringContext, Tones, carry_out, context_of
 from tests.training.small_codec import MODEL, STAGE
@@ -34,6 +37,12 @@ class Stopping(MeasuringContext):
                 return super().__getitem__(index)
 
         return Told() if split == "train" else super().source(split, kinds)
+
+
+class Passing(MeasuringContext):
+    """With lengths for passes over all of it."""
+
+    lengths = (6_000, 16_000)
 
 
 def context_in(folder, kind=MeasuringContext):
@@ -75,6 +84,31 @@ def test_the_trained_codec_is_taken_out_of_its_stage(finished):
     samples = np.random.default_rng(0).standard_normal((1, 10 * MODEL.hop)).astype(np.float32)
     codes = config.make().apply(variables, jax.numpy.asarray(samples), method="encode")
     assert codes.ids.shape == (1, 10, 2)
+
+
+@pytest.mark.parametrize("books", [None, 1], ids=["all books", "one"])
+def test_its_codes_are_tokens_that_language_models_read(finished, books):
+    context = context_in(finished.path.parents[1], Passing)
+    stage = CodecTokensConfig(name=f"codes_{books}", source="stage:codec", books=books)
+    folder = carry_out(stage, context)
+    spec = stage.spec(context)
+    assert spec == stage.planned_spec(RunConfig(name="run", corpus=context.corpus, stages=(STAGE, stage)))
+    assert spec.sizes == (8,) * (books or 2) and spec.frames_per_second == 1000
+    assert (spec.units == 8 and spec.runs == ("runs",)) if books else spec.runs is None
+    rows, source = RecordSource(stage.records(folder, "train")), context.source("train")
+    tokenizer = stage.tokenizer(context)
+    for i in (0, 3):
+        (codes,) = tokenizer.encode_all([source[i]["samples"].astype(np.float32) / 32768])
+        for column in spec.columns:
+            np.testing.assert_array_equal(rows[i][column], codes[column])
+        if books:
+            np.testing.assert_array_equal(np.repeat(rows[i]["runs"], rows[i]["durations"]), rows[i][spec.columns[0]])
+
+
+def test_a_source_that_holds_no_codec_is_refused(tmp_path):
+    stage = CodecTokensConfig(name="codes", source=str(tmp_path))
+    with pytest.raises(UserError, match=r"neither config\.json"):
+        stage.check_outside(None)
 
 
 def test_segments_sound_as_through_other_lines():

@@ -10,6 +10,7 @@ Unit LM              next unit                                            (`trai
 Pitch                F0 of every utterance and its statistics             (`training.pre.pitch`)
 Unit vocoder         units, F0 and speaker to a waveform                  (`training.pre.unit_vocoder`)
 Codec                waveforms through codebooks and back                  (`training.pre.codec`)
+Codec tokens         codes of the corpus, for language models             (`training.pre.codec_tokens`)
 Durations            how long each unit lasts                             (`training.pre.durations`)
 Text LM              next token of the corpus' texts                      (`training.pre.text_lm`)
 Span corruption      hidden spans of the texts, as T5 learns              (`training.pre.span_corruption`)

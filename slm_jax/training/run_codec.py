@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from slm_jax.assemblies.codec_tokenizer import CodecTokenizer
 from slm_jax.core.errors import UserError, require
-from slm_jax.serving.codec_model import CodecModel
 from slm_jax.training.gradient_stage import trained
 from slm_jax.training.pre.codec import CodecStageConfig
 from slm_jax.training.run_folder import RunFolder, StageFolder
@@ -15,7 +15,7 @@ def is_run(folder: str | Path) -> bool:
     return (Path(folder) / "stages").is_dir()
 
 
-def run_codec(folder: Path, stage: str | None = None, books: int | None = None) -> CodecModel:
+def run_codec(folder: Path, stage: str | None = None, books: int | None = None) -> CodecTokenizer:
     """The codec of a run: of `stage`, or of the last stage that trained one.
 
     Raises `UserError` where there is none that is done.
@@ -30,9 +30,9 @@ def run_codec(folder: Path, stage: str | None = None, books: int | None = None) 
     raise UserError(f"run folder {str(folder)!r} has no finished stage that trained a codec")
 
 
-def stage_codec(folder: StageFolder, books: int | None = None) -> CodecModel:
+def stage_codec(folder: StageFolder, books: int | None = None) -> CodecTokenizer:
     """The codec of a finished stage."""
     config, variables = trained(folder)
     assert isinstance(config, CodecStageConfig)  # for the type checker
     model, part = config.model_of(folder)
-    return CodecModel(model, {name: tree[part] for name, tree in variables.items() if part in tree}, books)
+    return CodecTokenizer(model, {name: tree[part] for name, tree in variables.items() if part in tree}, books)

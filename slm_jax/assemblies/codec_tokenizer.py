@@ -1,11 +1,7 @@
-"""A codec as one object: recordings to codes and back, from a run, a hub folder or one of ours."""
+"""A codec with its weights as one object: recordings to codes and back."""
 
-import itertools
-import json
-import zipfile
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -15,18 +11,16 @@ from jaxtyping import Float, Int
 
 from slm_jax.assemblies.codec import CodecConfig, settled
 from slm_jax.checkpoints.lazy import part_hash
-from slm_jax.core.config import content_hash, from_json
-from slm_jax.core.errors import UserError, require
+from slm_jax.core.config import content_hash
+from slm_jax.core.errors import require
 from slm_jax.core.token_spec import TokenSpec
 from slm_jax.core.types import Codes
-from slm_jax.interop.parts import open_source
 
 BUCKET_S = 4
 """Recordings are filled up with silence to multiples of so many seconds: few lengths, few programs."""
-FORMAT = "slm_jax codes 1"
 
 
-class CodecModel:
+class CodecTokenizer:
     """A tokenizer (`core.contracts.Tokenizer`) that also speaks. `books`: how many are used, None for all."""
 
     def __init__(self, config: CodecConfig, variables: Any, books: int | None = None) -> None:
@@ -91,47 +85,3 @@ class CodecModel:
         codes = Codes(padded, jnp.asarray(np.arange(length) < len(ids))[None])
         made = np.asarray(self._decode(self.variables, codes))[0, : len(ids) * self.config.hop]
         return made if samples is None else made[:samples]
-
-
-def load_codec(source: str | Path, books: int | None = None) -> CodecModel:
-    """The codec in a hub folder, in one of ours, or `hub:NAME`.
-
-    Raises `UserError` for another kind of model.
-    """
-    config, stored = open_source(str(source), "codec")
-    if not isinstance(config, CodecConfig):
-        raise UserError(f"codec is {str(source)!r}: it holds a {type(config).__name__}, and a codec is needed")
-    return CodecModel(config, {"params": jax.tree.map(jnp.asarray, stored)}, books)
-
-
-def write_codes(path: Path, model: CodecModel, ids: Int[np.ndarray, "T K"], samples: int) -> int:
-    """Codes as a small file, each id in as many bits as its codebook needs; returns the bytes of the codes alone."""
-    widths = [(size - 1).bit_length() for size in model.config.quantizer.sizes[: ids.shape[1]]]
-    bits = [((column[:, None] >> np.arange(width)) & 1) for column, width in zip(ids.T, widths, strict=True)]
-    packed = np.packbits(np.concatenate(bits, axis=1).astype(np.uint8).reshape(-1))
-    told = {"format": FORMAT, "codec": model.hash(), "spec": model.spec.to_json(), "frames": len(ids), "bits": widths}
-    unfinished = path.with_name(f".{path.name}.part")
-    with zipfile.ZipFile(unfinished, "w") as file:
-        file.writestr("codes.json", json.dumps(told | {"samples": samples}))
-        file.writestr("codes.bin", packed.tobytes())
-    unfinished.replace(path)
-    return len(packed)
-
-
-def read_codes(path: Path, model: CodecModel) -> tuple[Int[np.ndarray, "T K"], int]:
-    """Codes and number of samples of a file; raises `UserError` for what is no such file, or of another codec."""
-    try:
-        with zipfile.ZipFile(path) as file:
-            told, packed = json.loads(file.read("codes.json")), np.frombuffer(file.read("codes.bin"), np.uint8)
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} is no file of codes ({error})") from error
-    require(told.get("format") == FORMAT, f"format of {path}", told.get("format"), f"this version reads {FORMAT!r}")
-    spec = from_json(told["spec"])
-    made = spec.describe() if isinstance(spec, TokenSpec) else "unknown"
-    rule = f"made by other weights than those of {model.spec.describe()}"
-    require(told["codec"] == model.hash(), f"codec of {path}", made, rule)
-    widths = told["bits"]
-    flat = np.unpackbits(packed)[: told["frames"] * sum(widths)].reshape(told["frames"], -1).astype(np.int64)
-    starts = np.cumsum([0, *widths])
-    columns = [flat[:, a:b] @ (1 << np.arange(b - a)) for a, b in itertools.pairwise(starts)]
-    return np.stack(columns, 1), int(told["samples"])

@@ -1,0 +1,104 @@
+"""Codes of a corpus: what a codec makes of every recording, as the tokens that language models learn."""
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+
+from slm_jax.assemblies.codec import CodecConfig
+from slm_jax.assemblies.codec_tokenizer import CodecTokenizer
+from slm_jax.core.errors import require
+from slm_jax.core.part_source import STAGE
+from slm_jax.core.token_spec import TokenSpec
+from slm_jax.data.corpus import SPLITS, CorpusConfig
+from slm_jax.data.passes import one_behind
+from slm_jax.data.shares import this_host, write_shared
+from slm_jax.interop.codecs import load_codec
+from slm_jax.interop.parts import source_config
+from slm_jax.parallel.hosts import on_first_host
+from slm_jax.token_compression.dedup import dedup_row
+from slm_jax.training.feature_passes import spread
+from slm_jax.training.gradient_stage import described
+from slm_jax.training.pre.codec import CodecStageConfig
+from slm_jax.training.run_codec import stage_codec
+from slm_jax.training.run_folder import StageFolder
+from slm_jax.training.stages import RunConfig, StageContext, require_form
+from slm_jax.training.token_stage import UNITS, TokenStageConfig, write_spec
+
+
+class CodecTokensConfig(TokenStageConfig):
+    """The first `books` codebooks (None: all) of a codec, frame by frame, a column for each.
+
+    `source`: `stage:NAME` of this run, a folder with weights, or `hub:NAME`. One book alone also has `runs` without
+    repetitions and their `durations`.
+    """
+
+    source: str
+    books: int | None = None
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return (self._stage,) if self._stage is not None else ()
+
+    def check_outside(self, begun: StageFolder | None) -> None:
+        if self._stage is None:
+            self._outside()
+
+    def check_corpus(self, corpus: CorpusConfig) -> None:
+        if self._stage is None:
+            require_form(self.name, corpus, self._outside().rate_hz, "rate of the codec")
+
+    def found_spec(self, context: StageContext) -> TokenSpec:
+        return self._spec(self.tokenizer(context).config)
+
+    def planned_spec(self, run: RunConfig) -> TokenSpec:
+        if self._stage is None:
+            return self._spec(self._outside())
+        return self._spec(described(run, self._stage, CodecStageConfig).planned_model(run))
+
+    def tokenizer(self, context: StageContext) -> CodecTokenizer:
+        if self._stage is None:
+            return load_codec(self.source, self.books)
+        return stage_codec(context.finished(self._stage), self.books)
+
+    def run(self, folder: StageFolder, context: StageContext) -> Sequence[str]:
+        tokenizer = self.tokenizer(context)
+        spec, codec = self._spec(tokenizer.config), tokenizer.config.make()
+        encode = jax.jit(partial(codec.apply, books=self.books, method="encode"))
+        for split in SPLITS:
+            source = context.source(split)
+            made = spread(
+                partial(encode, tokenizer.variables), source, context, f"{self.name} {split}", ("id",), **this_host()
+            )
+            write_shared(self.records(folder, split), rows_of(made, spec), len(source))
+        return [UNITS, on_first_host(lambda: write_spec(folder, spec))]
+
+    @property
+    def _stage(self) -> str | None:
+        return self.source.removeprefix(STAGE) if self.source.startswith(STAGE) else None
+
+    def _outside(self) -> CodecConfig:
+        """The config of a codec that no stage of the run trains."""
+        config = source_config(self.source)
+        require(isinstance(config, CodecConfig), f"source of stage {self.name!r}", self.source, "it holds no codec")
+        assert isinstance(config, CodecConfig)  # for the type checker
+        return config
+
+    def _spec(self, config: CodecConfig) -> TokenSpec:
+        """What is written."""
+        spec = config.spec(self.books)
+        return spec if len(spec.codebooks) > 1 else spec.replace(runs=("runs",), durations="durations")
+
+
+def rows_of(batches: Any, spec: TokenSpec) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Rows of the table of codes with their places, in the order in which they come."""
+    for rows, codes in one_behind(batches):
+        ids, counts = np.asarray(codes.ids, np.int32), np.asarray(codes.mask.sum(-1))
+        for i in np.flatnonzero(rows["valid"]):
+            row = {"id": rows["id"][i], **dict(zip(spec.columns, ids[i, : counts[i]].T, strict=True))}
+            if spec.runs is not None:
+                runs, durations = dedup_row(row[spec.columns[0]])
+                row |= {spec.runs[0]: runs.astype(np.int32), str(spec.durations): durations.astype(np.int32)}
+            yield int(rows["index"][i]), row
