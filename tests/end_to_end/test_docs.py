@@ -64,7 +64,11 @@ def carry_out(page, capsys):
 
 
 @pytest.mark.parametrize(
-    "page", ["systems_and_judges", "corpora", pytest.param("speech_aware", marks=pytest.mark.slow(seconds=60))]
+    "page",
+    [
+        *("systems_and_judges", "corpora"),
+        *(pytest.param(page, marks=pytest.mark.slow(seconds=60)) for page in ("speech_aware", "codecs")),
+    ],
 )
 def test_every_block_runs_as_written(page, desk, capsys):
     assert carry_out(page, capsys)[0] >= 5
@@ -91,7 +95,7 @@ def test_transcribing_runs_on_real_weights(desk, capsys):
     assert names["short"].text == names["again"].text == names["quick"].text == wanted
 
 
-@pytest.mark.parametrize("page", ["systems_and_judges", "corpora", "speech_aware", "transcribing"])
+@pytest.mark.parametrize("page", ["systems_and_judges", "corpora", "speech_aware", "codecs", "transcribing"])
 def test_pages_that_are_linked_exist(page):
     links = re.findall(r"\]\(([^)#:]+)\)", (DOCS / f"{page}.md").read_text("utf-8"))
     assert links and all((DOCS / link).exists() for link in links)
