@@ -217,7 +217,7 @@ def settled(config: CodecConfig, variables: Any) -> tuple[CodecConfig, dict[str,
 
     For use, for export, and as a start of training by gradients.
     """
-    if not config.quantizer.counted:
+    if isinstance(config.quantizer, FSQConfig) or not config.quantizer.counted:
         return config, variables["params"]
     kept = entries_only(variables[COLLECTION]["quantizer"])
     params = {**variables["params"], "quantizer": merged(variables["params"].get("quantizer", {}), kept)}

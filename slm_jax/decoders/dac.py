@@ -1,8 +1,5 @@
 """DAC's and SNAC's decoder: latents to a waveform by transposed convolutions before residual units."""
 
-import flax.linen as nn
-
-from slm_jax.core.types import Frames
 from slm_jax.nn.dac import DACShape, Layers, NoiseBlock, Snake, WindowAttention, tanh
 from slm_jax.nn.dtypes import compute_dtype
 
@@ -37,7 +34,7 @@ class DACDecoder(Layers):
         self.layers = [*begin, *blocks, Snake(), c.conv(1, 7, padding=3), tanh]
 
 
-class DACDecoderBlock(nn.Module):
+class DACDecoderBlock(Layers):
     """A stride that halves the channels, then residual units."""
 
     shape: DACDecoderConfig
@@ -48,8 +45,3 @@ class DACDecoderBlock(nn.Module):
         noise = [NoiseBlock(self.shape, self.channels)] if self.shape.noise else []
         up = self.shape.up(self.channels, self.stride)
         self.layers = [Snake(), up, *noise, *self.shape.units(self.channels)]
-
-    def __call__(self, frames: Frames) -> Frames:
-        for layer in self.layers:
-            frames = layer(frames)
-        return frames

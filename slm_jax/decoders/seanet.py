@@ -1,5 +1,7 @@
 """SEANet's decoder: latents to a waveform by transposed convolutions, causal, whole and step by step."""
 
+from typing import Any
+
 from slm_jax.nn.dtypes import compute_dtype
 from slm_jax.nn.lstm import LSTM
 from slm_jax.nn.seanet import SEANetShape, Steps, elu
@@ -21,7 +23,7 @@ class SEANetDecoder(Steps):
     def setup(self) -> None:
         c = self.config
         channels = c.filters * 2 ** len(c.strides)
-        layers = [c.conv(c.width, channels, c.kernel)]
+        layers: list[Any] = [c.conv(c.width, channels, c.kernel)]
         if c.lstm:
             layers.append(LSTM(channels, c.lstm, residual=True, dtype=compute_dtype(c.dtype)))
         for stride in reversed(c.strides):

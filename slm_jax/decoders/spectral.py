@@ -67,7 +67,8 @@ class SpectralDecoder(Steps):
 
     def finish(self, state: tuple) -> Float[Array, "B K 1"]:
         """The samples that a stream still owes when it ends."""
-        return self.layers[-1].finish(state[-1])
+        last: Any = self.layers[-1]
+        return last.finish(state[-1])
 
 
 def _normed(norm: nn.Module, values: Array) -> Any:

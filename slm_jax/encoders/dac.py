@@ -1,8 +1,5 @@
 """DAC's and SNAC's encoder: a waveform to latents by strided convolutions between residual units."""
 
-import flax.linen as nn
-
-from slm_jax.core.types import Frames
 from slm_jax.nn.dac import DACShape, Layers, Snake, WindowAttention
 from slm_jax.nn.dtypes import compute_dtype
 
@@ -32,7 +29,7 @@ class DACEncoder(Layers):
         self.layers = [c.conv(c.channels, 7, padding=3), *blocks, *end]
 
 
-class DACEncoderBlock(nn.Module):
+class DACEncoderBlock(Layers):
     """Residual units, then a stride that doubles the channels."""
 
     shape: DACShape
@@ -43,8 +40,3 @@ class DACEncoderBlock(nn.Module):
         stride = {"stride": self.stride, "padding": -(-self.stride // 2)}
         down = self.shape.conv(2 * self.channels, 2 * self.stride, **stride)
         self.layers = [*self.shape.units(self.channels), Snake(), down]
-
-    def __call__(self, frames: Frames) -> Frames:
-        for layer in self.layers:
-            frames = layer(frames)
-        return frames

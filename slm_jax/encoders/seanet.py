@@ -1,5 +1,7 @@
 """SEANet's encoder: a waveform to latents by strided convolutions, causal, whole and step by step."""
 
+from typing import Any
+
 from slm_jax.nn.dtypes import compute_dtype
 from slm_jax.nn.lstm import LSTM
 from slm_jax.nn.seanet import SEANetShape, Steps, elu
@@ -20,7 +22,8 @@ class SEANetEncoder(Steps):
 
     def setup(self) -> None:
         c = self.config
-        layers, channels = [c.conv(1, c.filters, c.kernel)], c.filters
+        layers: list[Any] = [c.conv(1, c.filters, c.kernel)]
+        channels = c.filters
         for stride in c.strides:
             layers += [*c.units(channels), elu, c.conv(channels, 2 * channels, 2 * stride, stride)]
             channels *= 2

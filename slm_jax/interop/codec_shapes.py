@@ -10,13 +10,17 @@ import numpy as np
 from flax.core import meta
 
 from slm_jax.assemblies.codec import CodecConfig
+from slm_jax.core.errors import UserError
+from slm_jax.decoders.dac import DACDecoderConfig
 from slm_jax.decoders.seanet import SEANetDecoderConfig
+from slm_jax.encoders.dac import DACEncoderConfig
 from slm_jax.encoders.seanet import SEANetEncoderConfig
 from slm_jax.interop.generator_shapes import conv_rules
 from slm_jax.interop.hub_config import HubConfig
 from slm_jax.interop.table import Rule, rule
 from slm_jax.interop.transforms import SAME, Arrays, Conv, Dense, Shape
 from slm_jax.nn.seanet import SEANetShape
+from slm_jax.quantizers.residual import ResidualVQConfig
 
 PADDING = {"reflect": "mirror", "constant": "zeros", "zero": "zeros", "replicate": "repeat"}
 """`pad_mode` of a `config.json` -> ours."""
@@ -51,6 +55,24 @@ class Averaged:
         usage = np.ones(len(entries), np.float32)
         made = {"entries": entries, "sums": entries, "usage": usage, "begun": np.ones(1, np.float32)}
         return [made[part] for part in self.parts]
+
+
+def seanet_parts(config: CodecConfig, family: str) -> tuple[SEANetEncoderConfig, SEANetDecoderConfig]:
+    """Both sides of a codec; raises `UserError` where they are of another form than the family's."""
+    encoder, decoder = config.encoder, config.decoder
+    if not isinstance(encoder, SEANetEncoderConfig) or not isinstance(decoder, SEANetDecoderConfig):
+        raise UserError(f"encoder, decoder: those of {family} are SEANet's")
+    return encoder, decoder
+
+
+def dac_parts(config: CodecConfig, family: str) -> tuple[DACEncoderConfig, DACDecoderConfig, ResidualVQConfig]:
+    """Both sides of a codec and its quantizer; raises `UserError` where they are of another form than DAC's."""
+    encoder, decoder, quantizer = config.encoder, config.decoder, config.quantizer
+    if not isinstance(encoder, DACEncoderConfig) or not isinstance(decoder, DACDecoderConfig):
+        raise UserError(f"encoder, decoder: those of {family} are DAC's")
+    if not isinstance(quantizer, ResidualVQConfig):
+        raise UserError(f"quantizer: that of {family} is a ResidualVQConfig")
+    return encoder, decoder, quantizer
 
 
 def seanet_rules(shape: SEANetShape, source: str, target: str, conv: str = "conv", up: str = "conv") -> Iterator[Rule]:

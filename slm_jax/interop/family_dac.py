@@ -7,7 +7,7 @@ from slm_jax.assemblies.codec import CodecConfig
 from slm_jax.core.errors import UserError
 from slm_jax.decoders.dac import DACDecoderConfig
 from slm_jax.encoders.dac import DACEncoderConfig
-from slm_jax.interop.codec_shapes import abstract_params, boxed_params
+from slm_jax.interop.codec_shapes import abstract_params, boxed_params, dac_parts
 from slm_jax.interop.dac_shapes import book_rules, decoder_layers, encoder_layers, layer_rules, numbered_rules
 from slm_jax.interop.family import Family
 from slm_jax.interop.generator_shapes import RENAMES
@@ -59,14 +59,12 @@ def _books(fields: HubConfig, width: int, books: int, strides: tuple[int, ...], 
 
 def write_dac(config: CodecConfig) -> dict[str, Any]:
     """The `config.json` of a `DacModel`; raises `UserError` for another form of codec."""
-    encoder, quantizer = config.encoder, config.quantizer
-    if not isinstance(encoder, DACEncoderConfig) or not isinstance(quantizer, ResidualVQConfig):
-        raise UserError("encoder: dac's is a DACEncoderConfig")
+    encoder, decoder, quantizer = dac_parts(config, "dac")
     hub = {
         "model_type": "dac",
         "architectures": ["DacModel"],
         "encoder_hidden_size": encoder.channels,
-        "decoder_hidden_size": config.decoder.channels,
+        "decoder_hidden_size": decoder.channels,
         "hidden_size": encoder.width,
         "downsampling_ratios": list(encoder.strides),
         "upsampling_ratios": list(encoder.strides[::-1]),
@@ -82,16 +80,19 @@ def write_dac(config: CodecConfig) -> dict[str, Any]:
 def dac_table(config: CodecConfig, spelling: str = "transformers") -> Table:
     """The names of one spelling."""
     if spelling == "original":
-        return _original(config, "encoder.block", "decoder.model")
-    layers = (*_named(config.encoder, "encoder"), *_named(config.decoder, "decoder"))
-    return Table(rules=(*layers, *book_rules(config.quantizer, theirs_normed=False)), renames=RENAMES)
+        return original_table(config)
+    encoder, decoder, quantizer = dac_parts(config, "dac")
+    layers = (*_named(encoder, "encoder"), *_named(decoder, "decoder"))
+    return Table(rules=(*layers, *book_rules(quantizer, theirs_normed=False)), renames=RENAMES)
 
 
-def _original(config: CodecConfig, encoder: str, decoder: str) -> Table:
+def original_table(config: CodecConfig, spelling: str = "original") -> Table:
+    """The names of DAC's own repository, and of SNAC's."""
+    encoder, decoder, quantizer = dac_parts(config, "dac")
     rules = (
-        *numbered_rules(config.encoder, encoder, "encoder"),
-        *numbered_rules(config.decoder, decoder, "decoder"),
-        *book_rules(config.quantizer, theirs_normed=True),
+        *numbered_rules(encoder, "encoder.block", "encoder"),
+        *numbered_rules(decoder, "decoder.model", "decoder"),
+        *book_rules(quantizer, theirs_normed=True),
     )
     return Table(rules=rules, ignored=(r".*\.rel_pos\..*",), renames=RENAMES)
 
@@ -99,8 +100,7 @@ def _original(config: CodecConfig, encoder: str, decoder: str) -> Table:
 def _named(c: DACEncoderConfig | DACDecoderConfig, part: str) -> Iterator[Rule]:
     """One side in transformers' names."""
     inwards = isinstance(c, DACEncoderConfig)
-    blocks = len(c.strides)
-    for place, kind in encoder_layers(c) if inwards else decoder_layers(c):
+    for place, kind in encoder_layers(c) if isinstance(c, DACEncoderConfig) else decoder_layers(c):
         if place == (0,):
             theirs = "conv1"
         elif len(place) == 1:
@@ -108,7 +108,6 @@ def _named(c: DACEncoderConfig | DACDecoderConfig, part: str) -> Iterator[Rule]:
         else:
             theirs = f"block.{place[0] - 1}.{_within(place[1:], inwards)}"
         ours = "/".join(f"layers_{number}" for number in place)
-        assert place[0] <= blocks + 2
         yield from layer_rules(f"{part}.{theirs}", f"{part}/{ours}", kind, c.weight_norm, False)
 
 
@@ -148,9 +147,8 @@ def read_snac(hub: Hub) -> CodecConfig:
 
 def write_snac(config: CodecConfig) -> dict[str, Any]:
     """The `config.json` of a SNAC folder; raises `UserError` for another form of codec."""
-    encoder, decoder, quantizer = config.encoder, config.decoder, config.quantizer
-    fits = isinstance(encoder, DACEncoderConfig) and isinstance(quantizer, ResidualVQConfig)
-    if not fits or not encoder.depthwise or not isinstance(decoder, DACDecoderConfig):
+    encoder, decoder, quantizer = dac_parts(config, "snac")
+    if not encoder.depthwise:
         raise UserError("encoder: snac's is a DACEncoderConfig whose convolutions see one channel each")
     hub = {
         "sampling_rate": config.rate_hz,
@@ -193,7 +191,7 @@ SNAC = Family(
     matches=is_snac,
     read_config=read_snac,
     write_config=write_snac,
-    table=lambda config, spelling="original": _original(config, "encoder.block", "decoder.model"),
+    table=original_table,
     abstract=abstract_params,
     boxed=boxed_params,
 )

@@ -13,6 +13,7 @@ from slm_jax.interop.codec_shapes import (
     both,
     boxed_params,
     read_seanet,
+    seanet_parts,
     seanet_rules,
     write_seanet,
 )
@@ -63,7 +64,7 @@ def read_config(hub: Hub) -> CodecConfig:
 
 def write_config(config: CodecConfig) -> dict[str, Any]:
     """The `config.json` of `EncodecModel`; raises `UserError` for another form of codec."""
-    quantizer = config.quantizer
+    (encoder, _), quantizer = seanet_parts(config, "encodec"), config.quantizer
     if not isinstance(quantizer, ResidualVQConfig) or quantizer.projection != "none":
         raise UserError("quantizer: encodec's is a plain ResidualVQConfig")
     frames, bits = -(-config.rate_hz // config.latent_hop), (quantizer.codebook.size - 1).bit_length()
@@ -71,10 +72,10 @@ def write_config(config: CodecConfig) -> dict[str, Any]:
     hub = {
         "model_type": "encodec",
         "architectures": ["EncodecModel"],
-        **write_seanet(config.encoder),
+        **write_seanet(encoder),
         "norm_type": "weight_norm",
         "normalize": False,
-        "num_lstm_layers": config.encoder.lstm,
+        "num_lstm_layers": encoder.lstm,
         "codebook_size": quantizer.codebook.size,
         "codebook_dim": quantizer.codebook.width,
         "sampling_rate": config.rate_hz,
@@ -86,15 +87,15 @@ def write_config(config: CodecConfig) -> dict[str, Any]:
 
 def table(config: CodecConfig, spelling: str = "transformers") -> Table:
     """The names of one spelling."""
-    layers, conv, up, codebook = PLACES[spelling]
+    (encoder, decoder), (layers, conv, up, codebook) = seanet_parts(config, "encodec"), PLACES[spelling]
     kinds = {"embed": "entries", "embed_avg": "sums", "cluster_size": "usage", "inited": "begun"}
     books = Rule(
         tuple(f"{codebook}.{name}" for name in kinds), ("quantizer/codebooks/entries",), Averaged(tuple(kinds.values()))
     )
     return Table(
         rules=(
-            *seanet_rules(config.encoder, f"encoder.{layers}", "encoder", conv, up),
-            *seanet_rules(config.decoder, f"decoder.{layers}", "decoder", conv, up),
+            *seanet_rules(encoder, f"encoder.{layers}", "encoder", conv, up),
+            *seanet_rules(decoder, f"decoder.{layers}", "decoder", conv, up),
             books,
         ),
         renames=RENAMES,

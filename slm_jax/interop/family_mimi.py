@@ -13,6 +13,7 @@ from slm_jax.interop.codec_shapes import (
     both,
     boxed_params,
     read_seanet,
+    seanet_parts,
     seanet_rules,
     write_seanet,
 )
@@ -107,13 +108,13 @@ def _context(fields: HubConfig, width: int) -> FrameTransformerConfig:
 
 def write_config(config: CodecConfig) -> dict[str, Any]:
     """The `config.json` of `MimiModel`; raises `UserError` for another form of codec."""
-    quantizer, context = config.quantizer, config.context
+    (encoder, _), quantizer, context = seanet_parts(config, "mimi"), config.quantizer, config.context
     if not isinstance(quantizer, ParallelVQConfig) or len(quantizer.parts) != 2 or context is None:
         raise UserError("mimi has two quantizers side by side and transformers around them")
     hub = {
         "model_type": "mimi",
         "architectures": ["MimiModel"],
-        **write_seanet(config.encoder),
+        **write_seanet(encoder),
         "sampling_rate": config.rate_hz,
         "codebook_size": quantizer.parts[0].codebook.size,
         "codebook_dim": quantizer.parts[0].codebook.width,
@@ -138,7 +139,7 @@ def write_config(config: CodecConfig) -> dict[str, Any]:
 
 def table(config: CodecConfig, spelling: str = "transformers") -> Table:
     """The names of one spelling."""
-    kyutai = spelling == "kyutai"
+    (encoder, decoder), kyutai = seanet_parts(config, "mimi"), spelling == "kyutai"
     layers, conv, up = ("model", "conv.conv", "convtr.convtr") if kyutai else ("layers", "conv", "conv")
     resample = (
         ("downsample.conv.conv.conv", "upsample.convtr.convtr.convtr")
@@ -151,8 +152,8 @@ def table(config: CodecConfig, spelling: str = "transformers") -> Table:
     transformer = _kyutai_layers if kyutai else _layers
     return Table(
         rules=(
-            *seanet_rules(config.encoder, f"encoder.{layers}", "encoder", conv, up),
-            *seanet_rules(config.decoder, f"decoder.{layers}", "decoder", conv, up),
+            *seanet_rules(encoder, f"encoder.{layers}", "encoder", conv, up),
+            *seanet_rules(decoder, f"decoder.{layers}", "decoder", conv, up),
             *transformer("encoder_transformer", "encoder_context/blocks/layers"),
             *transformer("decoder_transformer", "decoder_context/blocks/layers"),
             rule(f"{resample[0]}.weight", "down/kernel", Conv()),

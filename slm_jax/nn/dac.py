@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from slm_jax.core.config import Config
 from slm_jax.core.errors import require
 from slm_jax.core.types import Frames
+from slm_jax.nn import steps
 from slm_jax.nn.attention import Attention
 from slm_jax.nn.conv import Conv1d, ConvTranspose1d, length_mask, zero_padded
 from slm_jax.nn.dtypes import compute_dtype
@@ -105,10 +106,7 @@ class DACUnit(nn.Module):
         self.layers = [Snake(), self.shape.conv(self.channels, 7, **wide), Snake(), self.shape.conv(self.channels, 1)]
 
     def __call__(self, frames: Frames) -> Frames:
-        made = frames
-        for layer in self.layers:
-            made = layer(made)
-        return Frames(frames.values + made.values, frames.mask)
+        return Frames(frames.values + steps.run(self.layers, frames).values, frames.mask)
 
 
 class NoiseBlock(nn.Module):
@@ -158,6 +156,4 @@ class Layers(nn.Module):
     """A module whose `setup` fills `layers`, run one after the other on whole rows."""
 
     def __call__(self, frames: Frames) -> Frames:
-        for layer in self.layers:
-            frames = layer(frames)
-        return frames
+        return steps.run(self.layers, frames)

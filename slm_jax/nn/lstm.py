@@ -64,7 +64,8 @@ class LSTM(nn.Module):
 
     def reset(self, state: Memory, rows: Bool[Array, "B"]) -> Memory:
         """The state with `rows` back at the beginning."""
-        return tuple(jnp.where(rows[:, None], 0, part) for part in state)
+        said, cells = (jnp.where(rows[:, None], 0, part) for part in state)
+        return said, cells
 
 
 def _run(

@@ -103,7 +103,7 @@ class CodecObjective:
         judge = None
         if self.judges is not None:
             judge = partial(self.judges.apply, variables_of(variables, "discriminator"))
-        of_real = None if judge is None else jax.lax.stop_gradient(judge(target))
+        of_real: Any = None if judge is None else jax.lax.stop_gradient(judge(target))
 
         def losses(made: Float[Array, "B N"]) -> dict[str, Float[Array, "B"]]:
             found = {"spectral": self.spectral(made, target, mask)}
@@ -214,19 +214,19 @@ def gradient_squares(losses: Callable, made: jax.Array, counted: jax.Array) -> d
 
 def hinged_fooling(of_made: list[Judgement]) -> Float[Array, "B"]:
     """Mean over judges of max(0, 1 - score)."""
-    return sum(jax.nn.relu(1.0 - scores).mean(-1) for scores, _ in of_made) / len(of_made)
+    return jnp.stack([jax.nn.relu(1.0 - scores).mean(-1) for scores, _ in of_made]).mean(0)
 
 
 def hinged_judging(of_real: list[Judgement], of_made: list[Judgement]) -> Float[Array, "B"]:
     """Mean over judges of max(0, 1 - score of the real) + max(0, 1 + score of the made)."""
-    pairs = zip(of_real, of_made, strict=True)
-    total = sum(jax.nn.relu(1.0 - real).mean(-1) + jax.nn.relu(1.0 + made).mean(-1) for (real, _), (made, _) in pairs)
-    return total / len(of_real)
+    real = jnp.stack([jax.nn.relu(1.0 - scores).mean(-1) for scores, _ in of_real])
+    return (real + jnp.stack([jax.nn.relu(1.0 + scores).mean(-1) for scores, _ in of_made])).mean(0)
 
 
 def matched_features(of_real: list[Judgement], of_made: list[Judgement], relative: bool) -> Float[Array, "B"]:
     """Mean over judges and layers of absolute differences of features, relative to the size of the row's real ones."""
-    total, layers = 0.0, 0
+    total: Any = 0.0
+    layers = 0
     for (_, real_layers), (_, made_layers) in zip(of_real, of_made, strict=True):
         for real, made in zip(real_layers, made_layers, strict=True):
             real, made = (x.astype(jnp.float32).reshape(len(x), -1) for x in (real, made))

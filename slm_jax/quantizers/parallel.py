@@ -101,8 +101,9 @@ class ParallelVQ(nn.Module):
             for part, own in zip(self.parts, self._own(frames), strict=True)
         ]
         joined = [jnp.concatenate([getattr(one, name) for one in found], -1) for name in Quantized._fields[1:-1]]
+        ids, used, commitment, codes = joined
         seen = {f"parts_{i}": one.seen for i, one in enumerate(found)} if self.config.counted else None
-        return Quantized(self._together([one.values for one in found]), *joined, seen)
+        return Quantized(self._together([one.values for one in found]), ids, used, commitment, codes, seen)
 
     def encode(self, frames: Frames, books: int | None = None) -> Codes:
         """Ids of the first `books` books, all of them for None."""

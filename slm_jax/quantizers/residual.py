@@ -169,7 +169,8 @@ class ResidualVQ(nn.Module):
 
     def decode(self, codes: Codes) -> Frames:
         """What ids stand for; those of the first books alone are a coarser version of the same."""
-        c, start, total = self.config, 0, 0.0
+        c, start = self.config, 0
+        total: Any = 0.0
         for book, repeats in enumerate(c.repeats):
             if start >= codes.ids.shape[-1]:
                 break

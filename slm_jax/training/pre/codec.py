@@ -80,7 +80,7 @@ class CodecStageConfig(GradientStageConfig):
     def plan(self, folder: StageFolder, context: StageContext) -> Plan:
         source = context.source("train")
         initialise, players = self._learner()
-        start = None if self.start_from is None else trained(context.finished(self.start_from))[1]
+        start: Any = None if self.start_from is None else trained(context.finished(self.start_from))[1]
         if start is None and self.start_segments and not isinstance(self.model.quantizer, FSQConfig):
             start = partial(self._clustered, initialise, source)
         return Plan(
@@ -111,7 +111,9 @@ class CodecStageConfig(GradientStageConfig):
         return self.model
 
     def shortened(self) -> "CodecStageConfig":
-        return super().shortened().replace(judge_optimizer=without_warmup(self.judge_optimizer), start_segments=0)
+        short = super().shortened()
+        assert isinstance(short, CodecStageConfig)  # for the type checker
+        return short.replace(judge_optimizer=without_warmup(self.judge_optimizer), start_segments=0)
 
     def _learner(self) -> Learner:
         codec = self.model.make()
@@ -132,7 +134,7 @@ class CodecStageConfig(GradientStageConfig):
 
     def _players(self, codec: Codec, judges: Judges | None) -> list[Player]:
         objective = CodecObjective(self.losses, codec, judges)
-        counted = (COLLECTION,) if self.model.quantizer.counted else ()
+        counted: tuple[str, ...] = (COLLECTION,) if self.model.quantizer.counted else ()
         counted += () if self.losses.balance is None else (BALANCE,)
         update = partial(moved, self.model, self.losses)
         statistics = Statistics(collections=counted, update=update) if counted else None
@@ -156,6 +158,7 @@ class CodecStageConfig(GradientStageConfig):
         samples, mask = (jnp.asarray(np.stack([row[name] for row in rows])) for name in ("samples", "sample_mask"))
         latents = jax.jit(partial(codec.apply, method="latents"))(own, samples, mask)
         books = {name: tree["quantizer"] for name, tree in own.items() if "quantizer" in tree}
+        assert not isinstance(self.model.quantizer, FSQConfig)  # for the type checker: it has no books
         books = started(self.model.quantizer, books, latents)
         joined = {name: tree | {"quantizer": books[name]} if name in books else tree for name, tree in own.items()}
         return {name: {"generator": tree} for name, tree in joined.items()}
