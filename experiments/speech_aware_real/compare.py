@@ -19,6 +19,7 @@ from typing import Any
 from slm_jax.audio.plots import plot_intervals
 from slm_jax.core.part_source import PartSource
 from slm_jax.data.corpus import WorldConfig, prepare_corpus
+from slm_jax.data.examples.open_book import OpenBookTaskConfig
 from slm_jax.data.examples.speech_tasks import SpeechTaskConfig
 from slm_jax.data.examples.written_tasks import WrittenTaskConfig
 from slm_jax.data.joined import Subset
@@ -81,15 +82,24 @@ def recogniser(config: SpeechAwareConfig) -> str:
     return source
 
 
+def told_by(tasks: MixtureConfig, seed: int) -> MixtureConfig:
+    """The tasks with notes of another world, where other things are true: nothing of it can be known by heart."""
+    parts = [
+        part.replace(example=part.example.replace(seed=seed)) if isinstance(part.example, OpenBookTaskConfig) else part
+        for part in tasks.parts
+    ]
+    return tasks.replace(parts=tuple(parts))
+
+
 def compared(
-    config: SpeechAwareConfig, context: StageContext, items: StageContext, count: int
+    config: SpeechAwareConfig, tasks: MixtureConfig, context: StageContext, items: StageContext, count: int
 ) -> tuple[Figures, list[dict[str, str]]]:
     """Figures by way of answering and task, and some of `items` with what each way said."""
     reader = config.replace(answers=WRITTEN).load(context)
     cascade = Cascade(load_transcriber(recogniser(config)), reader, Transcription(language="en", max_new=64))
     ways = {"heard": config.load(context), "cascade": cascade, "true words": reader}
-    heard = TasksJudge(tasks=config.answering.mixture, longest_s=config.answering.clip_s)
-    read = TasksJudge(tasks=written(config))
+    heard = TasksJudge(tasks=tasks, longest_s=config.answering.clip_s)
+    read = TasksJudge(tasks=written(config, tasks))
     figures, samples = dict[str, dict[str, Any]](), list[dict[str, str]]()
     for name, system in ways.items():
         judge = read if name == "true words" else heard
@@ -105,11 +115,11 @@ def compared(
     return figures, samples
 
 
-def written(config: SpeechAwareConfig) -> MixtureConfig:
+def written(config: SpeechAwareConfig, tasks: MixtureConfig) -> MixtureConfig:
     """The tasks in writing, of the same items."""
     parts = [
         part.replace(example=WrittenTaskConfig(task=part.example, longest_s=config.answering.clip_s))
-        for part in config.answering.mixture.parts
+        for part in tasks.parts
         if isinstance(part.example, SpeechTaskConfig)
     ]
     return MixtureConfig(parts=tuple(parts))
@@ -159,8 +169,10 @@ def main() -> None:
     config = read_run_config(run)
     assert isinstance(config, SpeechAwareConfig), "the run is none of config.py"
     context = judging_context(config, run, asked.data_dir, say=print)
-    items = context if asked.seed is None else another_world(config, context, asked.seed)
-    figures, samples = compared(config, context, items, asked.utterances)
+    tasks, items = config.answering.mixture, context
+    if asked.seed is not None:
+        tasks, items = told_by(tasks, asked.seed), another_world(config, context, asked.seed)
+    figures, samples = compared(config, tasks, context, items, asked.utterances)
     asked.out.mkdir(parents=True, exist_ok=True)
     for name, value in (("figures", figures), ("samples", samples)):
         (asked.out / f"{name}.json").write_text(
