@@ -50,8 +50,12 @@ CODECS = {
 
 def drawn_variables(config, seed=0):
     """All collections: kernels that keep what goes through them as loud as it was, codes of unit size."""
-    samples = jax.ShapeDtypeStruct((1, config.unit), jnp.float32)
-    shapes = meta.unbox(jax.eval_shape(config.make().init, jax.random.key(0), samples))
+    return drawn_like(config.make(), jax.ShapeDtypeStruct((1, config.unit), jnp.float32), seed=seed)
+
+
+def drawn_like(module, *inputs, seed=0):
+    """The same of any part of a codec; NumPy draws at once what XLA would compile for seconds."""
+    shapes = meta.unbox(jax.eval_shape(module.init, jax.random.key(0), *inputs))
     rng = np.random.default_rng(seed)
 
     def draw(path, leaf):

@@ -13,6 +13,7 @@ from slm_jax.interop.model import export
 
 torch = pytest.importorskip("torch")
 TOLERANCE = 1e-4
+SLOW = pytest.mark.slow(seconds=15)
 ENCODEC_SIZE = {
     "num_filters": 4,
     "hidden_size": 12,
@@ -158,6 +159,7 @@ def test_encodec(encodec):
     assert len(np.unique(codes.ids)) > 20 and float(np.std(made)) > 0.05
 
 
+@SLOW
 def test_encodec_at_half_the_bandwidth(encodec):
     model, config, params = encodec
     samples, _ = waves(200)
@@ -189,6 +191,7 @@ def test_mimi(mimi):
     assert len(np.unique(codes.ids)) > 20 and float(np.std(made)) > 0.05
 
 
+@SLOW
 def test_mimi_of_a_length_that_is_no_whole_frame(mimi):
     model, config, params = mimi
     samples, _ = waves(245)
@@ -204,6 +207,7 @@ def completed(samples, unit):
     return np.pad(np.array(samples), ((0, 0), (0, -samples.shape[1] % unit)))
 
 
+@SLOW
 def test_dac(dac):
     model, config, params = dac
     lengths = (401, 95, 30)
@@ -223,6 +227,7 @@ def test_dac(dac):
     assert len(np.unique(codes.ids)) > 12 and float(np.std(made)) > 0.05
 
 
+@SLOW
 def test_dac_with_fewer_books(dac):
     model, config, params = dac
     samples, _ = waves(400)
@@ -235,6 +240,7 @@ def test_dac_with_fewer_books(dac):
     np.testing.assert_allclose(module.apply({"params": params}, codes, method="decode")[0], sound[0], atol=TOLERANCE)
 
 
+@SLOW
 def test_snac(snac):
     model, config, params = snac
     lengths = (config.latent_hop * 64, config.latent_hop * 40 - 7)
@@ -256,6 +262,7 @@ def test_snac(snac):
     assert len(np.unique(codes.ids)) > 12 and float(np.std(made)) > 0.05
 
 
+@SLOW
 def test_noise_of_snac_is_heard_with_a_key_only(snac):
     _, config, params = snac
     samples, _ = waves(config.unit)
@@ -267,6 +274,7 @@ def test_noise_of_snac_is_heard_with_a_key_only(snac):
     assert float(jnp.abs(one - plain).max()) > 0.01 and float(jnp.abs(one - other).max()) > 0.01
 
 
+@SLOW
 @pytest.mark.parametrize("name", ["encodec", "mimi", "dac"])
 def test_what_is_written_is_read_by_transformers(name, request, tmp_path):
     model, config, params = request.getfixturevalue(name)

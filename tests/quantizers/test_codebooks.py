@@ -11,6 +11,7 @@ from slm_jax.quantizers.codebook_start import started
 from slm_jax.quantizers.codebooks import CodebookConfig, Seen, moved, smoothed_counts
 from slm_jax.quantizers.parallel import ParallelVQConfig
 from slm_jax.quantizers.residual import ResidualVQConfig
+from tests.codecs import drawn_like
 
 PLAIN = ResidualVQConfig(width=5, books=2, codebook=CodebookConfig(size=8, width=5))
 SPLIT = ParallelVQConfig(parts=(PLAIN.replace(books=1), PLAIN))
@@ -24,18 +25,16 @@ def batch(rows, frames=12, seed=0):
 
 
 def variables_of(config, frames):
-    return config.make().init(jax.random.key(0), frames)
+    return drawn_like(config.make(), frames, seed=1)
 
 
 @pytest.mark.parametrize("config", [PLAIN, SPLIT], ids=["residual", "split"])
 def test_statistics_of_parts_add_up_to_those_of_the_whole(config):
     frames, rows = batch(6)
     variables, module = variables_of(config, frames), config.make()
-    whole = module.apply(variables, frames, rows=rows).seen
-    parts = []
-    for picked in ([0, 3], [1, 4, 5], [2]):
-        part = Frames(frames.values[np.array(picked)], frames.mask[np.array(picked)])
-        parts.append(module.apply(variables, part, rows=rows[np.array(picked)]).seen)
+    see = jax.jit(lambda mask: module.apply(variables, Frames(frames.values, mask), rows=rows).seen)
+    whole = see(frames.mask)
+    parts = [see(frames.mask & np.isin(np.arange(6), picked)[:, None]) for picked in ([0, 3], [1, 4, 5], [2])]
     added = jax.tree.map(lambda *leaves: sum(leaves[1:], leaves[0]), *parts)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), added, whole)
     first = whole if isinstance(whole, Seen) else whole["parts_0"]

@@ -12,6 +12,7 @@ from slm_jax.quantizers.codebooks import CodebookConfig
 from slm_jax.quantizers.fsq import FSQConfig
 from slm_jax.quantizers.parallel import ParallelVQConfig
 from slm_jax.quantizers.residual import ResidualVQConfig
+from tests.codecs import drawn_like
 
 BOOK = CodebookConfig(size=16, width=6)
 LEARNT = CodebookConfig(size=16, width=3, learning="gradient", normalised=True)
@@ -41,10 +42,10 @@ def latents(config, batch=2, frames=8, seed=0):
 
 
 def drawn(config, given):
-    return config.make().init({"params": jax.random.key(0), "dropout": jax.random.key(1)}, given)
+    return drawn_like(config.make(), given, seed=1)
 
 
-@pytest.fixture(params=ALL)
+@pytest.fixture(params=ALL, scope="module")
 def case(request):
     config = ALL[request.param]
     given = latents(config)
@@ -65,6 +66,7 @@ def test_training_and_serving_agree(case):
     assert not np.asarray(decoded.values)[~np.asarray(given.mask)].any()
 
 
+@pytest.mark.parametrize("case", ["rates", "split"], indirect=True)
 def test_a_padded_row_is_the_row_alone(case):
     config, given, variables = case
     module = config.make()
@@ -75,6 +77,7 @@ def test_a_padded_row_is_the_row_alone(case):
     np.testing.assert_array_equal(together.mask.sum(-1), given.mask.sum(-1) // config.stride)
 
 
+@pytest.mark.parametrize("case", ["plain", "grouped", "each"], indirect=True)
 def test_the_first_books_are_a_coarser_version(case):
     config, given, variables = case
     module, errors = config.make(), []

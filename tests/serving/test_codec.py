@@ -12,7 +12,13 @@ from tests.codecs import CODECS, drawn_variables
 FRAMES, BATCH = 30, 3
 
 
-@pytest.fixture(params=CODECS, scope="module")
+@pytest.fixture(
+    params=[
+        "as Mimi",
+        *(pytest.param(name, marks=pytest.mark.slow(seconds=20)) for name in CODECS if name != "as Mimi"),
+    ],
+    scope="module",
+)
 def case(request):
     """Config, variables, sound, its codes as a whole, and the sound of those as a whole."""
     config = CODECS[request.param]

@@ -56,6 +56,7 @@ def finished(tmp_path_factory):
     return carry_out(STAGE, context_in(folder))
 
 
+@pytest.mark.slow(seconds=40)
 def test_it_resumes_to_the_bit_in_the_middle_of_both_players(finished, tmp_path):
     with pytest.raises(Interrupted):
         carry_out(STAGE, context_in(tmp_path, Stopping))
@@ -86,7 +87,7 @@ def test_the_trained_codec_is_taken_out_of_its_stage(finished):
     assert codes.ids.shape == (1, 10, 2)
 
 
-@pytest.mark.parametrize("books", [None, 1], ids=["all books", "one"])
+@pytest.mark.parametrize("books", [pytest.param(None, marks=pytest.mark.slow(seconds=20)), 1])
 def test_its_codes_are_tokens_that_language_models_read(finished, books):
     context = context_in(finished.path.parents[1], Passing)
     stage = CodecTokensConfig(name=f"codes_{books}", source="stage:codec", books=books)

@@ -32,7 +32,7 @@ from slm_jax.encoders.span_masks import SpanMasksConfig
 from slm_jax.encoders.ssl_presets import log_mel_tiny, wav2vec2_base
 from slm_jax.sequence_models.presets import gpt2
 from slm_jax.serving.speech_aware import AnswerDecoding
-from slm_jax.systems.card import SystemCard
+from slm_jax.systems.card import KeptFigure, SystemCard
 from slm_jax.systems.recipes.small_parts import LM, UNITS, text_lm, units_encoder
 from slm_jax.systems.recipes.speech_aware import SpeechAwareConfig, speech_aware_run
 from slm_jax.text.marked_tokens import SpecialsConfig
@@ -48,6 +48,7 @@ END = "<|endoftext|>"
 PROMPT = Template(assistant=("", END), earlier_end="")
 """Clip, question, answer and nothing else."""
 TRANSCRIPTION = AskedTaskConfig(kinds=("sentence",), asks=("what did the speaker say? ",))
+REAL = "experiments/wavprompt/real.json"
 CARD = SystemCard(
     name="WavPrompt",
     paper="Gao et al. 2022",
@@ -56,6 +57,10 @@ CARD = SystemCard(
     writes=("text",),
     counted="answers",
     plans=("wavprompt_base_v5e",),
+    figures=(
+        KeptFigure(words="WER, speakers nobody heard", file=REAL, place=("tasks", "task", "wer")),
+        KeptFigure(words="with other speech", file=REAL, place=("tasks", "task", "other_speech", "wer")),
+    ),
 )
 
 
