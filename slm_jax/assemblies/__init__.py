@@ -6,8 +6,10 @@ Whisper              an encoder and a decoder that listens to it, and its publis
                      (`assemblies.whisper`)
                      while it is trained: with a head of CTC
                      (`assemblies.tuned_whisper`)
-Codec                encoder, quantizer, decoder; EnCodec, Mimi
+Codec                encoder, quantizer, decoder, whole and step by step
                      (`assemblies.codec`)
+                     published ones: SoundStream, EnCodec, Mimi, DAC, SNAC
+                     (`assemblies.codec_presets`)
                      with its weights as a tokenizer, and codes in files
                      (`assemblies.codec_tokenizer`, `assemblies.codec_files`)
 Phonetic tokenizer   features of a layer (or MFCC), treated, clustered: speech to units

@@ -235,37 +235,3 @@ def merged(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
     """Two trees of different leaves as one."""
     both = {name: merged(one[name], other[name]) for name in one.keys() & other.keys()}
     return {**one, **other, **both}
-
-
-def encodec(books: int = 8, learning: str = "averages", **changes: Any) -> CodecConfig:
-    """EnCodec at 24 kHz (Défossez et al. 2022): 75 frames a second, 8 books of 1,024 for 6 kb/s, up to 32."""
-    codebook = ResidualVQConfig().codebook.replace(learning=learning)
-    return CodecConfig(quantizer=ResidualVQConfig(books=books, codebook=codebook)).replace(**changes)
-
-
-def mimi(books: int = 32, learning: str = "averages", **changes: Any) -> CodecConfig:
-    """Mimi at 24 kHz (Défossez et al. 2024): 12.5 frames a second, one semantic and up to 31 acoustic books of 2,048.
-
-    Its books are those of Moshi: 8 for 1.1 kb/s.
-    """
-    shape: dict[str, Any] = {
-        "filters": 64,
-        "width": 512,
-        "strides": (4, 5, 6, 8),
-        "last_kernel": 3,
-        "shortcut": False,
-        "lstm": 0,
-        "before": "zeros",
-        "weight_norm": False,
-    }
-    codebook = ResidualVQConfig().codebook.replace(size=2048, width=256, learning=learning)
-    first = ResidualVQConfig(width=512, books=1, codebook=codebook, projection="around")
-    parts = (first, first.replace(books=books - 1)) if books > 1 else (first,)
-    return CodecConfig(
-        encoder=SEANetEncoderConfig(**shape),
-        decoder=SEANetDecoderConfig(**shape),
-        quantizer=ParallelVQConfig(parts=parts),
-        context=FrameTransformerConfig(),
-        stride=2,
-        whole=True,
-    ).replace(**changes)
