@@ -42,7 +42,7 @@ settings.load_profile("house")
 
 BUDGET_S = {
     "adapters": 10,
-    "assemblies": 17,
+    "assemblies": 20,
     "audio": 14,
     "cli": 37,
     "checkpoints": 6,
@@ -59,7 +59,7 @@ BUDGET_S = {
     "house": 10,
     "interop": 23,
     "judges": 12,
-    "multidevice": 60,
+    "multidevice": 57,
     "nn": 38,
     "objectives": 36,
     "parallel": 4,

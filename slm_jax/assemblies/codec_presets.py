@@ -9,7 +9,7 @@ from slm_jax.decoders.seanet import SEANetDecoderConfig
 from slm_jax.encoders.dac import DACEncoderConfig
 from slm_jax.encoders.seanet import SEANetEncoderConfig
 from slm_jax.nn.frame_transformer import FrameTransformerConfig
-from slm_jax.quantizers.codebooks import CodebookConfig
+from slm_jax.quantizers.codebooks import CodebookConfig, Learning
 from slm_jax.quantizers.parallel import ParallelVQConfig
 from slm_jax.quantizers.residual import ResidualVQConfig
 
@@ -26,7 +26,7 @@ SNAC_SIZES: dict[int, dict[str, Any]] = {
 }
 
 
-def soundstream(books: int = 12, learning: str = "averages", **changes: Any) -> CodecConfig:
+def soundstream(books: int = 12, learning: Learning = "averages", **changes: Any) -> CodecConfig:
     """SoundStream as AudioLM uses it (Zeghidour et al. 2021; Borsos et al. 2022): 16 kHz, 50 frames a second, 6 kb/s.
 
     The width of its latents is an interpretation, and so is silence before the beginning.
@@ -53,13 +53,13 @@ def soundstream(books: int = 12, learning: str = "averages", **changes: Any) -> 
     ).replace(**changes)
 
 
-def encodec(books: int = 8, learning: str = "averages", **changes: Any) -> CodecConfig:
+def encodec(books: int = 8, learning: Learning = "averages", **changes: Any) -> CodecConfig:
     """EnCodec at 24 kHz (Défossez et al. 2022): 75 frames a second, 8 books of 1,024 for 6 kb/s, up to 32."""
     codebook = ResidualVQConfig().codebook.replace(learning=learning)
     return CodecConfig(quantizer=ResidualVQConfig(books=books, codebook=codebook)).replace(**changes)
 
 
-def mimi(books: int = 32, learning: str = "averages", **changes: Any) -> CodecConfig:
+def mimi(books: int = 32, learning: Learning = "averages", **changes: Any) -> CodecConfig:
     """Mimi at 24 kHz (Défossez et al. 2024): 12.5 frames a second, one semantic and up to 31 acoustic books of 2,048.
 
     Its books are those of Moshi: 8 for 1.1 kb/s.

@@ -46,7 +46,7 @@ def score_resynthesis(reference: Samples, made: Samples, rate_hz: int = 16_000) 
     voiced, voiced_made = here > 0, there > 0
     cents, gross = f0_errors(here, there)
     return ResynthesisScores(
-        stoi=_stoi_if_any(reference, made, rate_hz),
+        stoi=stoi_if_any(reference, made, rate_hz),
         log_mel_distance=log_mel_distance(reference, made, rate_hz),
         voiced_share=float(voiced_made.mean()),
         voiced_share_reference=float(voiced.mean()),
@@ -77,7 +77,8 @@ def stoi(reference: Samples, made: Samples, rate_hz: int = 16_000) -> float:
             raise UserError(f"STOI of {len(reference) / rate_hz:.2f} s: not enough speech ({warning})") from warning
 
 
-def _stoi_if_any(reference: Samples, made: Samples, rate_hz: int) -> float | None:
+def stoi_if_any(reference: Samples, made: Samples, rate_hz: int) -> float | None:
+    """The same, None where there is too little speech for it."""
     try:
         return stoi(reference, made, rate_hz)
     except UserError:

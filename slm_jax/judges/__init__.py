@@ -9,6 +9,7 @@ Transcription    word and character errors of what is written down       (`judge
 Answers          replies to questions beside those to other speech       (`judges.answers`)
 Tasks            held-out items of what was trained for, beside others    (`judges.tasks`)
 Text             likelihood of held-out texts, openings that go on       (`judges.text_continuation`)
+Codec            recordings beside what their codes say          (`judges.codec`)
 Latency          how long one waits for a reply, and for a push          (`judges.latency`)
 Asking           held-out items as conversations, and what was replied   (`judges.asking`)
 Losses           curves of training and of the dev split                 (`judges.losses`)

@@ -15,6 +15,7 @@ from slm_jax.core.config import Config
 from slm_jax.core.errors import require
 from slm_jax.quantizers.nearest import nearest
 
+Learning = Literal["averages", "gradient"]
 COLLECTION = "codebooks"
 """Where codebooks that averages move are kept: `entries`, how much each is used, and the sums behind them."""
 SHARPNESS = 60.0
@@ -31,7 +32,7 @@ class CodebookConfig(Config):
 
     size: int = 1024
     width: int = 128
-    learning: Literal["averages", "gradient"] = "averages"
+    learning: Learning = "averages"
     normalised: bool = False
     decay: float = 0.99
     epsilon: float = 1e-5

@@ -7,6 +7,7 @@ Whisper's reader   what both share                                      (`servin
 Speech-aware LM    speech and words in, words out               (`serving.speech_aware`)
 Cascade            clips written down first, words to another   (`serving.cascade`)
 Codec              sound to codes and back, push by push                (`serving.codec`)
+                   a clip in, the same from its codes out: a system     (`serving.codec_system`)
 Session            token streams step by step: rows start, rest, stop   (`serving.session`)
 Hearing            what a system asks of conversations and waveforms    (`serving.hearing`)
 """

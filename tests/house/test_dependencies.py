@@ -21,7 +21,7 @@ DISTRIBUTION = {
     "sklearn": "scikit-learn",
 }
 """Names to import -> names to install, where they differ by more than `_` and `-`."""
-OPTIONAL = {"torch", "transformers", "safetensors", "tensorflow", "faiss-cpu", "peft"}
+OPTIONAL = {"torch", "transformers", "safetensors", "tensorflow", "faiss-cpu", "peft", "pesq"}
 """Imported inside functions; an extra of the package brings them."""
 
 

@@ -4,6 +4,7 @@ HuBERT's units    published_hubert, published_units      (`systems.recipes.huber
 Parts of twins    letters_encoder, units_encoder, text_lm, (`systems.recipes.small_parts`)
                   UNKNOWN_SPEAKERS
 A voice for them  published_vocoder                      (`systems.recipes.unit_voice`)
+A codec           CodecRunConfig                           (`systems.recipes.codec_run`)
 Answers           SpeechAwareConfig, speech_aware_run      (`systems.recipes.speech_aware`)
                   WhisperTasksConfig, whisper_tasks_run    (`systems.recipes.whisper_tasks`)
                   held_out_questions                       (`systems.recipes.held_out_questions`)
