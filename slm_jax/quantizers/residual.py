@@ -5,6 +5,7 @@ channels of its own); Siuzdak et al. 2024 (books at several rates); Défossez et
 """
 
 import math
+from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
@@ -135,7 +136,7 @@ class ResidualVQ(nn.Module):
         rows = jnp.arange(batch) if rows is None else rows
         start = given = self._into(frames)
         total, ids, commitment, codes, seen = jnp.zeros_like(given), [], [], [], []
-        for book, stride in enumerate(c.strides or (1,) * c.books):
+        for book, stride in enumerate(self._strides):
             vectors = self._before(book, pooled(given, stride))
             mask = frames.mask[:, ::stride] & used[:, book, None]
             chosen = self.codebooks.choose(book, vectors)
@@ -160,11 +161,8 @@ class ResidualVQ(nn.Module):
         """Ids of the first `books` books, all of them for None."""
         c = self.config
         c.columns(books)
-        given, ids = self._into(frames), []
-        for book, stride in enumerate((c.strides or (1,) * c.books)[:books]):
-            chosen = self.codebooks.choose(book, self._before(book, pooled(given, stride)))
-            given = given - jnp.repeat(self._after(book, self.codebooks.look_up(book, chosen)), stride, axis=1)
-            ids.append(side_by_side(chosen, c.stride // stride))
+        found = zip(self._strides[:books], self._choices(frames), strict=False)
+        ids = [side_by_side(chosen, c.stride // stride) for stride, (_, chosen) in found]
         return Codes(jnp.concatenate(ids, -1), frames.mask[:, :: c.stride])
 
     def decode(self, codes: Codes) -> Frames:
@@ -182,11 +180,21 @@ class ResidualVQ(nn.Module):
 
     def given_to(self, book: int, frames: Frames) -> Float[Array, "B T D"]:
         """What a book is asked for, after those before it: what k-means starts it from."""
+        return next(vectors for place, (vectors, _) in enumerate(self._choices(frames)) if place == book)
+
+    def _choices(self, frames: Frames) -> Iterator[tuple[Float[Array, "B T D"], Int[Array, "B T"]]]:
+        """(what it is given, what it chooses) of every book, each given what those before it have left."""
         given = self._into(frames)
-        for earlier, stride in enumerate((self.config.strides or (1,) * self.config.books)[:book]):
-            chosen = self.codebooks.choose(earlier, self._before(earlier, pooled(given, stride)))
-            given = given - jnp.repeat(self._after(earlier, self.codebooks.look_up(earlier, chosen)), stride, axis=1)
-        return self._before(book, pooled(given, (self.config.strides or (1,) * self.config.books)[book]))
+        for book, stride in enumerate(self._strides):
+            vectors = self._before(book, pooled(given, stride))
+            chosen = self.codebooks.choose(book, vectors)
+            yield vectors, chosen
+            given = given - jnp.repeat(self._after(book, self.codebooks.look_up(book, chosen)), stride, axis=1)
+
+    @property
+    def _strides(self) -> tuple[int, ...]:
+        """Latents whose mean each book takes."""
+        return self.config.strides or (1,) * self.config.books
 
     def _drawn_books(self, batch: int) -> Bool[Array, "B Q"]:
         """Which books each row uses: all, or with probability `dropout` the first 1 to Q."""
