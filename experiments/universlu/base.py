@@ -5,7 +5,7 @@
     python -m slm_jax evaluate runs/universlu_base
 
 `SLM_JAX_REAL_WEIGHTS` names the folder of the weights, `weights` unless it is set. Speakers of the test split are heard
-in no other split. The number to expect: not measured yet.
+in no other split.
 """
 
 import os

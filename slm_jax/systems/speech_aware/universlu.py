@@ -34,7 +34,7 @@ from slm_jax.data.pipeline import PipelineConfig
 from slm_jax.encoders.whisper import WhisperEncoderConfig
 from slm_jax.parallel.mesh import MeshConfig
 from slm_jax.serving.task_whisper import TaskDecoding
-from slm_jax.systems.card import SystemCard
+from slm_jax.systems.card import KeptFigure, SystemCard
 from slm_jax.systems.recipes.whisper_tasks import WhisperTasksConfig, whisper_tasks_run
 from slm_jax.text.whisper_tokens import PlainPromptsConfig, WhisperFolderConfig
 from slm_jax.training.loop import TrainConfig
@@ -42,6 +42,7 @@ from slm_jax.training.optimizer import OptimizerConfig
 from slm_jax.training.post.whisper_rows import AuxiliaryCTCConfig
 from slm_jax.training.post.whisper_tuning import WhisperTuningStageConfig
 
+BASE = "experiments/universlu/base.json"
 CARD = SystemCard(
     name="UniverSLU",
     paper="Arora et al. 2024",
@@ -50,6 +51,12 @@ CARD = SystemCard(
     writes=("text",),
     counted="instructions",
     plans=("universlu_medium_v5e",),
+    figures=(
+        KeptFigure(words="WER, speakers nobody heard", file=BASE, place=("tasks", "transcription", "wer")),
+        KeptFigure(words="with other speech", file=BASE, place=("tasks", "transcription", "other_speech", "wer")),
+        KeptFigure(words="topics right", file=BASE, place=("tasks", "intent", "exact")),
+        KeptFigure(words="with other speech", file=BASE, place=("tasks", "intent", "other_speech", "exact")),
+    ),
 )
 DATA_SET = "<|world|>"
 SPECIFIERS = ("<|rate|>", "<|energy|>", "<|voice|>", "<|last_word|>", "<|intent|>", DATA_SET)
