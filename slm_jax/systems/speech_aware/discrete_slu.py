@@ -43,7 +43,7 @@ from slm_jax.quantizers.kmeans import KMeansConfig
 from slm_jax.quantizers.postprocess import PostprocessConfig
 from slm_jax.sequence_models.presets import llama, mistral
 from slm_jax.serving.speech_aware import AnswerDecoding
-from slm_jax.systems.card import SystemCard
+from slm_jax.systems.card import KeptFigure, SystemCard
 from slm_jax.systems.recipes.hubert_units import PUBLISHED_FIT_FRAMES, PUBLISHED_KMEANS
 from slm_jax.systems.recipes.small_parts import LM, UNITS, text_lm, units_encoder
 from slm_jax.systems.recipes.speech_aware import SpeechAwareConfig, speech_aware_run
@@ -79,6 +79,7 @@ TASKS = MixtureConfig(
         PartConfig(name="instructions", weight=0.3, example=AnsweredTaskConfig(kinds=("instruction",))),
     )
 )
+REAL = "experiments/discrete_slu/real.json"
 CARD = SystemCard(
     name="DiscreteSLU",
     paper="Shon et al. 2024",
@@ -87,6 +88,10 @@ CARD = SystemCard(
     writes=("text",),
     counted="answers",
     plans=("discrete_slu_7b_v5e",),
+    figures=(
+        KeptFigure(words="WER, speakers nobody heard", file=REAL, place=("tasks", "transcription", "wer")),
+        KeptFigure(words="with other speech", file=REAL, place=("tasks", "transcription", "other_speech", "wer")),
+    ),
 )
 
 
