@@ -71,6 +71,12 @@ class CodecConfig(Config):
         return self.latent_hop * self.quantizer.stride
 
     @property
+    def streams(self) -> bool:
+        """Whether it also runs push by push: DAC and SNAC look ahead."""
+        sides = type(self.encoder), type(self.decoder)
+        return DACEncoderConfig not in sides and DACDecoderConfig not in sides
+
+    @property
     def startup(self) -> int:
         """Frames of tokens that a stream awaits before its first: 1 where there is nothing to wait for."""
         latents = max(self.encoder.startup, self.decoder.startup)

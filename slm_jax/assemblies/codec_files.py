@@ -23,10 +23,13 @@ def write_codes(path: Path, model: CodecTokenizer, ids: Int[np.ndarray, "T K"], 
     packed = np.packbits(np.concatenate(bits, axis=1).astype(np.uint8).reshape(-1))
     told = {"format": FORMAT, "codec": model.hash(), "spec": model.spec.to_json(), "frames": len(ids), "bits": widths}
     unfinished = path.with_name(f".{path.name}.part")
-    with zipfile.ZipFile(unfinished, "w") as file:
-        file.writestr("codes.json", json.dumps(told | {"samples": samples}))
-        file.writestr("codes.bin", packed.tobytes())
-    unfinished.replace(path)
+    try:
+        with zipfile.ZipFile(unfinished, "w") as file:
+            file.writestr("codes.json", json.dumps(told | {"samples": samples}))
+            file.writestr("codes.bin", packed.tobytes())
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
     return len(packed)
 
 

@@ -1,6 +1,7 @@
 """Recordings to the codes of a neural codec, and codes to sound."""
 
 import dataclasses
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -77,7 +78,11 @@ def files_of(options: CodecOptions) -> list[tuple[Path, Path]]:
     wanted = READ if options.action == "encode" else {CODES}
     found = sorted(path for path in options.source.rglob("*") if path.suffix.lower() in wanted)
     require(bool(found), "source", str(options.source), f"the folder has no file of {', '.join(sorted(wanted))}")
-    return [(path, options.out / path.relative_to(options.source).with_suffix(suffix)) for path in found]
+    jobs = [(path, options.out / path.relative_to(options.source).with_suffix(suffix)) for path in found]
+    made = Counter(out for _, out in jobs)
+    twice = [str(path) for path, out in jobs if made[out] > 1]
+    require(not twice, "source", twice[:2], "both would be written to one file: give them different names")
+    return jobs
 
 
 def opened(options: CodecOptions) -> "CodecTokenizer":

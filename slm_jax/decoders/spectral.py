@@ -12,8 +12,7 @@ from slm_jax.nn.convnext import CausalConvNeXt
 from slm_jax.nn.dtypes import compute_dtype
 from slm_jax.nn.framing import CausalISTFT
 from slm_jax.nn.norm import LayerNorm
-from slm_jax.nn.seanet import Steps
-from slm_jax.nn.steps import Elementwise
+from slm_jax.nn.steps import Elementwise, Steps
 from slm_jax.nn.streaming_conv import CausalConv1d
 
 

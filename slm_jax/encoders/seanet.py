@@ -4,7 +4,8 @@ from typing import Any
 
 from slm_jax.nn.dtypes import compute_dtype
 from slm_jax.nn.lstm import LSTM
-from slm_jax.nn.seanet import SEANetShape, Steps, elu
+from slm_jax.nn.seanet import SEANetShape, elu
+from slm_jax.nn.steps import Steps
 
 
 class SEANetEncoderConfig(SEANetShape):

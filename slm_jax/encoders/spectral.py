@@ -16,8 +16,7 @@ from slm_jax.core.errors import require
 from slm_jax.nn.convnext import CausalConvNeXt
 from slm_jax.nn.dtypes import compute_dtype
 from slm_jax.nn.framing import CausalFraming
-from slm_jax.nn.seanet import Steps
-from slm_jax.nn.steps import Elementwise
+from slm_jax.nn.steps import Elementwise, Steps
 from slm_jax.nn.streaming_conv import CausalConv1d
 
 FLOOR = 1e-5

@@ -3,6 +3,7 @@
 Codebooks come as parameters (`learning="gradient"`): the averages behind them are not read.
 """
 
+import math
 from typing import Any
 
 from slm_jax.assemblies.codec import CodecConfig
@@ -51,9 +52,7 @@ def read_config(hub: Hub) -> CodecConfig:
     width, size = settings["width"], fields.number("codebook_size", 1024)
     fields.unless(fields.number("codebook_dim", width) == width, "codebook_dim", fields.get("codebook_dim"), "as wide")
     rate, bits = fields.number("sampling_rate", 24_000), (size - 1).bit_length()
-    hop = 1
-    for stride in settings["strides"]:
-        hop *= stride
+    hop = math.prod(settings["strides"])
     widest = max(fields.get("target_bandwidths", BANDWIDTHS))
     books = int(1000 * widest // (-(-rate // hop) * bits))
     fields.unless(books > 0, "target_bandwidths", widest, f"too low for one book of {bits} bits")

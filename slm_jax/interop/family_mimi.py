@@ -3,6 +3,7 @@
 Codebooks come as parameters (`learning="gradient"`): the averages behind them are not read.
 """
 
+import math
 from typing import Any
 
 from slm_jax.assemblies.codec import CodecConfig
@@ -59,9 +60,7 @@ def read_config(hub: Hub) -> CodecConfig:
     settings = read_seanet(fields, filters=64, shortcut=False, padding="constant", last=3)
     settings |= {"lstm": 0, "weight_norm": False}
     width, rate = settings["width"], fields.number("sampling_rate", 24_000)
-    hop = 1
-    for stride in settings["strides"]:
-        hop *= stride
+    hop = math.prod(settings["strides"])
     per_second = fields.number("frame_rate", rate / hop / 2)
     stride = round(-(-rate // hop) / per_second)
     groups = fields.number("upsample_groups", 512)

@@ -150,10 +150,3 @@ class WindowAttention(nn.Module):
 def tanh(frames: Frames) -> Frames:
     """Samples in (-1, 1)."""
     return Frames(jnp.tanh(frames.values), frames.mask)
-
-
-class Layers(nn.Module):
-    """A module whose `setup` fills `layers`, run one after the other on whole rows."""
-
-    def __call__(self, frames: Frames) -> Frames:
-        return steps.run(self.layers, frames)

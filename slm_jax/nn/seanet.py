@@ -112,25 +112,3 @@ class ResidualUnit(nn.Module):
     def _beside(self, frames: Frames, made: Frames) -> Frames:
         kept = frames if self.shortcut is None else self.shortcut(frames)
         return Frames(kept.values + made.values, frames.mask)
-
-
-class Steps(nn.Module):
-    """A module whose `setup` fills `layers`, run one after the other."""
-
-    latency = 0
-
-    def __call__(self, frames: Frames) -> Frames:
-        """Whole rows."""
-        return steps.run(self.layers, frames)
-
-    def initial_state(self, batch: int, capacity: int = 0, dtype: Any = None) -> tuple:
-        """That of all layers; `apply` it, since layers exist only there."""
-        return steps.initial_states(self.layers, batch, capacity, dtype)
-
-    def step(self, frames: Frames, state: tuple) -> tuple[Frames, tuple]:
-        """The next frames."""
-        return steps.step(self.layers, frames, state)
-
-    def reset(self, state: tuple, rows: Bool[Array, "B"]) -> tuple:
-        """The state with `rows` back at the beginning."""
-        return steps.reset(self.layers, state, rows)

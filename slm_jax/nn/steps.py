@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import flax.linen as nn
 import jax
 from jaxtyping import Array, Bool
 
@@ -58,3 +59,28 @@ def step(layers: Sequence[Any], frames: Frames, states: tuple) -> tuple[Frames, 
 def reset(layers: Sequence[Any], states: tuple, rows: Bool[Array, "B"]) -> tuple:
     """The states with `rows` back at the beginning."""
     return tuple(layer.reset(state, rows) for layer, state in zip(layers, states, strict=True))
+
+
+class Layers(nn.Module):
+    """A module whose `setup` fills `layers`, run one after the other on whole rows."""
+
+    def __call__(self, frames: Frames) -> Frames:
+        return run(self.layers, frames)
+
+
+class Steps(Layers):
+    """Layers that also run step by step."""
+
+    latency = 0
+
+    def initial_state(self, batch: int, capacity: int = 0, dtype: Any = None) -> tuple:
+        """That of all layers; `apply` it, since layers exist only there."""
+        return initial_states(self.layers, batch, capacity, dtype)
+
+    def step(self, frames: Frames, state: tuple) -> tuple[Frames, tuple]:
+        """The next frames."""
+        return step(self.layers, frames, state)
+
+    def reset(self, state: tuple, rows: Bool[Array, "B"]) -> tuple:
+        """The state with `rows` back at the beginning."""
+        return reset(self.layers, state, rows)

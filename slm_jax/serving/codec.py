@@ -105,9 +105,13 @@ def _decode(codec: Codec, variables: Any, ids: Any, mask: Any, state: Any) -> tu
 
 
 class CodecSession:
-    """`batch` streams through a codec; encoding and decoding go on apart from each other."""
+    """`batch` streams through a codec; encoding and decoding go on apart from each other.
+
+    Raises `UserError` for a codec that is not causal.
+    """
 
     def __init__(self, config: CodecConfig, variables: Any, batch: int, books: int | None = None) -> None:
+        require(config.streams, "codec", type(config.encoder).__name__, "it is not causal: encode whole recordings")
         self.config, self.batch, self.hop, self.rate_hz = config, batch, config.hop, config.rate_hz
         self.columns = config.quantizer.columns(books)
         codec, startup = config.make(), config.startup

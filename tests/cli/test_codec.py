@@ -7,6 +7,7 @@ import pytest
 import soundfile
 
 from slm_jax.assemblies.codec import settled
+from slm_jax.assemblies.codec_files import write_codes
 from slm_jax.checkpoints.model_folder import save_model
 from slm_jax.cli import codec
 from slm_jax.cli.main import main
@@ -97,3 +98,24 @@ def test_bad_samples_and_codes_are_refused(folders):
         model.decode(np.zeros((4, 4), int))
     together = model.encode_rows([np.ones(400, np.float32), np.linspace(-1, 1, 900).astype(np.float32)])
     np.testing.assert_array_equal(together[0], model.encode(np.ones(400, np.float32)))
+
+
+def test_two_recordings_of_one_name_are_refused_before_anything_is_written(folders):
+    for name in ("a.wav", "a.flac"):
+        (folders / "two").mkdir(exist_ok=True)
+        soundfile.write(folders / "two" / name, np.zeros(400), 16_000)
+    with pytest.raises(UserError, match="both would be written to one file"):
+        codec.main(["encode", str(folders / "one"), str(folders / "two"), str(folders / "out_two")])
+    assert not (folders / "out_two").exists()
+
+
+def test_a_file_that_cannot_be_finished_leaves_nothing(folders, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    model = load_codec(folders / "one")
+    monkeypatch.setattr("zipfile.ZipFile.writestr", full)
+    (folders / "full").mkdir()
+    with pytest.raises(OSError, match="No space left"):
+        write_codes(folders / "full" / "a.codes", model, model.encode(np.ones(400, np.float32)), 400)
+    assert not list((folders / "full").iterdir())

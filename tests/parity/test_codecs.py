@@ -138,6 +138,13 @@ def sound_of(samples):
     return torch.from_numpy(np.array(samples))[:, None]
 
 
+def same_row(codes, made, row, wanted, sound, frames):
+    """One row of a batch has the codes [K, T] and the sound [N] that the reference makes of it alone."""
+    assert int(codes.mask[row].sum()) == wanted.shape[-1] == frames
+    np.testing.assert_array_equal(codes.ids[row, :frames].T, wanted)
+    np.testing.assert_allclose(made[row, : len(sound)], sound, atol=TOLERANCE)
+
+
 def test_encodec(encodec):
     model, config, params = encodec
     lengths = (401, 245, 16, 5)
@@ -152,10 +159,7 @@ def test_encodec(encodec):
             wave = sound_of(samples[row : row + 1, :length])
             wanted = model.encode(wave, bandwidth=60.0).audio_codes[0]
             sound = model.decode(wanted[None], [None]).audio_values
-        frames = wanted.shape[-1]
-        assert int(codes.mask[row].sum()) == frames == -(-length // config.hop)
-        np.testing.assert_array_equal(codes.ids[row, :frames].T, wanted[0])
-        np.testing.assert_allclose(made[row, : frames * config.hop], sound[0, 0], atol=TOLERANCE)
+        same_row(codes, made, row, wanted[0], sound[0, 0], -(-length // config.hop))
     assert len(np.unique(codes.ids)) > 20 and float(np.std(made)) > 0.05
 
 
@@ -184,10 +188,7 @@ def test_mimi(mimi):
         with torch.no_grad():
             wanted = model.encode(sound_of(samples[row : row + 1, :length])).audio_codes
             sound = model.decode(wanted).audio_values
-        frames = wanted.shape[-1]
-        assert int(codes.mask[row].sum()) == frames == length // config.hop
-        np.testing.assert_array_equal(codes.ids[row, :frames].T, wanted[0])
-        np.testing.assert_allclose(made[row, : frames * config.hop], sound[0, 0], atol=TOLERANCE)
+        same_row(codes, made, row, wanted[0], sound[0, 0], length // config.hop)
     assert len(np.unique(codes.ids)) > 20 and float(np.std(made)) > 0.05
 
 
@@ -220,10 +221,7 @@ def test_dac(dac):
             wave = sound_of(completed(samples[row : row + 1, :length], config.hop))
             wanted = model.encode(wave).audio_codes
             sound = model.decode(audio_codes=wanted).audio_values
-        frames = wanted.shape[-1]
-        assert int(codes.mask[row].sum()) == frames == -(-length // config.hop)
-        np.testing.assert_array_equal(codes.ids[row, :frames].T, wanted[0])
-        np.testing.assert_allclose(made[row, : sound.shape[-1]], sound[0], atol=TOLERANCE)
+        same_row(codes, made, row, wanted[0], sound[0], -(-length // config.hop))
     assert len(np.unique(codes.ids)) > 12 and float(np.std(made)) > 0.05
 
 

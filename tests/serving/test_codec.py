@@ -5,7 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from slm_jax.assemblies.codec import CodecConfig
 from slm_jax.core.errors import UserError
+from slm_jax.decoders.dac import DACDecoderConfig
+from slm_jax.encoders.dac import DACEncoderConfig
+from slm_jax.quantizers.codebooks import CodebookConfig
+from slm_jax.quantizers.residual import ResidualVQConfig
 from slm_jax.serving.codec import CodecSession
 from tests.codecs import CODECS, drawn_variables
 
@@ -97,3 +102,14 @@ def test_what_cannot_be_heard_is_refused_and_the_session_goes_on(case):
         session.decode(ids[:, :1, :1], everyone)
     found = session.encode(samples, everyone)
     np.testing.assert_array_equal(np.stack(found), ids)
+
+
+def test_a_codec_that_looks_ahead_is_refused():
+    sides = {"channels": 4, "width": 16, "strides": (2, 4)}
+    config = CodecConfig(
+        encoder=DACEncoderConfig(**sides),
+        decoder=DACDecoderConfig(**sides),
+        quantizer=ResidualVQConfig(width=16, books=2, codebook=CodebookConfig(size=8, width=16)),
+    )
+    with pytest.raises(UserError, match="it is not causal"):
+        CodecSession(config, {}, BATCH)

@@ -7,16 +7,20 @@ import jax
 import numpy as np
 import pytest
 
+from slm_jax.assemblies.codec import settled
+from slm_jax.checkpoints.model_folder import save_model
 from slm_jax.core.errors import UserError
 from slm_jax.core.trees import flatten_by_path
 from slm_jax.data.examples.waveform_segments import ChannelConfig, WaveformSegmentConfig
 from slm_jax.data.records import RecordSource
-from slm_jax.quantizers.codebooks import COLLECTION
+from slm_jax.quantizers.codebooks import COLLECTION, CodebookConfig
+from slm_jax.quantizers.residual import ResidualVQConfig
 from slm_jax.training.gradient_stage import trained
 from slm_jax.training.metrics import read_metrics
 from slm_jax.training.pre.codec_tokens import CodecTokensConfig
 from slm_jax.training.stages import RunConfig
 from slm_jax.training.stops import Interrupted
+from tests.codecs import CODECS, drawn_variables
 from tests.training.small_answers import MeasuringContext, Tones, carry_out, context_of
 from tests.training.small_codec import MODEL, STAGE
 
@@ -104,6 +108,33 @@ def test_its_codes_are_tokens_that_language_models_read(finished, books):
             np.testing.assert_array_equal(rows[i][column], codes[column])
         if books:
             np.testing.assert_array_equal(np.repeat(rows[i]["runs"], rows[i]["durations"]), rows[i][spec.columns[0]])
+
+
+def test_a_codec_from_a_folder_is_a_part_of_the_run(tmp_path):
+    books = ResidualVQConfig(width=12, books=2, codebook=CodebookConfig(size=8, width=12))
+    model = CODECS["over spectra"].replace(quantizer=books)
+    save_model(tmp_path / "codec", *settled(model, drawn_variables(model, 0)))
+    context = context_in(tmp_path / "run", Passing)
+    stage = CodecTokensConfig(name="codes", source=str(tmp_path / "codec"))
+    config = RunConfig(name="run", corpus=context.corpus, stages=(stage,))
+    stage.check_outside(None)
+    folder = carry_out(stage, context)
+    (tmp_path / "codec").rename(tmp_path / "gone")
+    with pytest.raises(UserError, match=r"part 'frozen/codec' of stage 'codes' is missing"):
+        stage.tokenizer(context)
+    (context.run.path / "parts").mkdir()
+    (tmp_path / "gone").rename(context.run.path / "parts" / "frozen.codec")
+    spec, tokenizer = stage.spec(context), stage.tokenizer(context)
+    stated = config.replace(stages=(stage.replace(expect=tokenizer.config),))
+    assert spec == tokenizer.spec == stated.stages[0].planned_spec(stated) and spec.sizes == (8, 8)
+    rows, source = RecordSource(stage.records(folder, "train")), context.source("train")
+    (codes,) = tokenizer.encode_all([source[0]["samples"].astype(np.float32) / 32768])
+    for column in spec.columns:
+        np.testing.assert_array_equal(rows[0][column], codes[column])
+    (context.run.path / "parts" / "frozen.codec").rename(tmp_path / "gone")
+    save_model(context.run.path / "parts" / "frozen.codec", *settled(model, drawn_variables(model, 1)))
+    with pytest.raises(UserError, match="began with the weights"):
+        stage.tokenizer(context)
 
 
 def test_a_source_that_holds_no_codec_is_refused(tmp_path):

@@ -9,42 +9,47 @@ import numpy as np
 
 from slm_jax.assemblies.codec import CodecConfig
 from slm_jax.assemblies.codec_tokenizer import CodecTokenizer
+from slm_jax.core.config import Config
 from slm_jax.core.errors import require
-from slm_jax.core.part_source import STAGE
+from slm_jax.core.part_source import STAGE, PartSource
 from slm_jax.core.token_spec import TokenSpec
 from slm_jax.data.corpus import SPLITS, CorpusConfig
 from slm_jax.data.passes import one_behind
 from slm_jax.data.shares import this_host, write_shared
-from slm_jax.interop.codecs import load_codec
 from slm_jax.interop.parts import source_config
 from slm_jax.parallel.hosts import on_first_host
 from slm_jax.token_compression.dedup import dedup_row
 from slm_jax.training.feature_passes import spread
 from slm_jax.training.gradient_stage import described
+from slm_jax.training.part_record import RECORD, recorded_configs
+from slm_jax.training.parts import check_parts, load_frozen, open_parts
 from slm_jax.training.pre.codec import CodecStageConfig
 from slm_jax.training.run_codec import stage_codec
 from slm_jax.training.run_folder import StageFolder
 from slm_jax.training.stages import RunConfig, StageContext, require_form
 from slm_jax.training.token_stage import UNITS, TokenStageConfig, write_spec
 
+PART = "frozen/codec"
+
 
 class CodecTokensConfig(TokenStageConfig):
     """The first `books` codebooks (None: all) of a codec, frame by frame, a column for each.
 
-    `source`: `stage:NAME` of this run, a folder with weights, or `hub:NAME`. One book alone also has `runs` without
-    repetitions and their `durations`.
+    `source`: `stage:NAME` of this run, a folder with weights, or `hub:NAME`, whose codec is a part of the stage
+    (`parts.json`); `expect` states what it is where the folder need not be there yet. One book alone also has `runs`
+    without repetitions and their `durations`.
     """
 
     source: str
     books: int | None = None
+    expect: CodecConfig | None = None
 
     @property
     def needs(self) -> tuple[str, ...]:
         return (self._stage,) if self._stage is not None else ()
 
     def check_outside(self, begun: StageFolder | None) -> None:
-        if self._stage is None:
-            self._outside()
+        check_parts(self._parts, begun)
 
     def check_corpus(self, corpus: CorpusConfig) -> None:
         if self._stage is None:
@@ -60,10 +65,14 @@ class CodecTokensConfig(TokenStageConfig):
 
     def tokenizer(self, context: StageContext) -> CodecTokenizer:
         if self._stage is None:
-            return load_codec(self.source, self.books)
+            place = context.run.stage(self.name)
+            config, params = recorded_configs(place)[PART], load_frozen(context.run, self.name)["frozen"]["codec"]
+            return CodecTokenizer(self._codec(config), {"params": params}, self.books)
         return stage_codec(context.finished(self._stage), self.books)
 
     def run(self, folder: StageFolder, context: StageContext) -> Sequence[str]:
+        if self._parts:
+            open_parts(self._parts, folder)
         tokenizer = self.tokenizer(context)
         spec, codec = self._spec(tokenizer.config), tokenizer.config.make()
         encode = jax.jit(partial(codec.apply, books=self.books, method="encode"))
@@ -73,15 +82,22 @@ class CodecTokensConfig(TokenStageConfig):
                 partial(encode, tokenizer.variables), source, context, f"{self.name} {split}", ("id",), **this_host()
             )
             write_shared(self.records(folder, split), rows_of(made, spec), len(source))
-        return [UNITS, on_first_host(lambda: write_spec(folder, spec))]
+        written = [UNITS, on_first_host(lambda: write_spec(folder, spec))]
+        return [*written, RECORD] if self._parts else written
 
     @property
     def _stage(self) -> str | None:
         return self.source.removeprefix(STAGE) if self.source.startswith(STAGE) else None
 
+    @property
+    def _parts(self) -> tuple[PartSource, ...]:
+        return () if self._stage is not None else (PartSource(path=PART, source=self.source, expect=self.expect),)
+
     def _outside(self) -> CodecConfig:
         """The config of a codec that no stage of the run trains."""
-        config = source_config(self.source)
+        return self._codec(self.expect or source_config(self.source))
+
+    def _codec(self, config: Config) -> CodecConfig:
         require(isinstance(config, CodecConfig), f"source of stage {self.name!r}", self.source, "it holds no codec")
         assert isinstance(config, CodecConfig)  # for the type checker
         return config
