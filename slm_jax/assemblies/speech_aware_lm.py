@@ -4,6 +4,7 @@ Words become vectors by the language model's own table, clips by encoders and ad
 the example says where which vector stands, so that no shape depends on data.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -55,9 +56,13 @@ class SpeechAwareLMConfig(Config):
         return SpeechAwareLM(self)
 
     def frames_heard(self, samples: int) -> int:
-        """Frames that the encoders make of a clip of so many samples."""
-        counts = [int(encoder.frame_count(samples)) for encoder in self.encoders]
+        """Frames that the adapter is given of a clip of so many samples."""
+        counts = self.frame_counts(samples)
         return counts[0] if self.join is None else int(self.join.frames_of(*counts))
+
+    def frame_counts(self, samples: int) -> tuple[int, ...]:
+        """Frames that each encoder makes of a clip of so many samples."""
+        return tuple(int(encoder.frame_count(samples)) for encoder in self.encoders)
 
     def frames_out(self, samples: int) -> int:
         """Vectors that a clip of so many samples takes in a row."""
@@ -149,11 +154,20 @@ class SpeechAwareLM(nn.Module):
         return self.lm.head(self.run(read, answer, deterministic=deterministic))
 
     def heard(self, samples: Clips, sample_mask: Bool[Array, "B C N"], *, deterministic: bool = True) -> Frames:
-        """What the encoders make of the clips of B rows: Frames of B C rows."""
+        """What the adapter is given of the clips of B rows: Frames of B C rows."""
+        return self.joined(self.encoded(samples, sample_mask, deterministic=deterministic))
+
+    def encoded(
+        self, samples: Clips, sample_mask: Bool[Array, "B C N"], *, deterministic: bool = True
+    ) -> tuple[Frames, ...]:
+        """What each encoder makes of the clips of B rows: Frames of B C rows."""
         flat, real = samples.reshape(-1, samples.shape[-1]), sample_mask.reshape(-1, sample_mask.shape[-1])
         encoders = [getattr(self, encoder_name(place)) for place in range(len(self.config.encoders))]
-        found = [encoder(flat, real, deterministic=deterministic).frames for encoder in encoders]
-        return self.join(*found) if self.config.join is not None else found[0]
+        return tuple(encoder(flat, real, deterministic=deterministic).frames for encoder in encoders)
+
+    def joined(self, streams: Sequence[Frames]) -> Frames:
+        """The frames of all encoders as one stream."""
+        return streams[0] if self.config.join is None else self.join(*streams)
 
     def speech(self, heard: Frames, *, deterministic: bool = True) -> Frames:
         """What the language model reads of it."""
@@ -238,6 +252,16 @@ def dtype_read(encoder: Any) -> str:
 def encoder_name(place: int) -> str:
     """The name of an encoder among the sub-modules, and so the path of its weights."""
     return f"encoder_{place}" if place else "encoder"
+
+
+def features_name(place: int) -> str:
+    """The name in a batch of what an encoder made of the clips, `[B, C, T, E]`."""
+    return f"features_{place}" if place else "features"
+
+
+def feature_mask_name(place: int) -> str:
+    """The name in a batch of which of these frames are real, `[B, C, T]`."""
+    return f"feature_mask_{place}" if place else "feature_mask"
 
 
 def window_of(encoder: Any) -> int | None:

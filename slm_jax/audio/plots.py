@@ -166,6 +166,25 @@ def plot_points(
     return _saved(figure, path)
 
 
+def plot_lines(
+    path: str | Path,
+    lines: Mapping[str, Sequence[tuple[float, float]]],
+    xlabel: str,
+    ylabel: str,
+    title: str = "",
+) -> Path:
+    """Named lines through (x, y), lone points as points; on a logarithmic x, since costs differ by factors."""
+    figure = _figure(7.6, 5.0)
+    axes = _clean(figure.add_subplot())
+    for (name, points), colour in zip(lines.items(), _colours(len(lines)), strict=True):
+        axes.plot(*zip(*points, strict=True), "o-", color=colour, linewidth=2, ms=5, label=name)
+    axes.set(xscale="log", xlabel=xlabel, ylabel=ylabel)
+    _plain_log_ticks(axes.xaxis)
+    axes.set_title(title, loc="left", fontsize=11, color=INK, fontweight="bold")
+    axes.legend(frameon=False, fontsize=9)
+    return _saved(figure, path)
+
+
 def plot_histogram(path: str | Path, groups: Mapping[str, Sequence[float]], xlabel: str = "", title: str = "") -> Path:
     """How often which value came, one panel per group, its median and 90 % marked; groups keep their own scales."""
     shown = {name: np.asarray(values, float) for name, values in groups.items() if len(values)}

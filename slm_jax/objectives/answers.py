@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from slm_jax.assemblies.speech_aware_lm import feature_mask_name, features_name
 from slm_jax.core.contracts import Batch, Loss, Term, Variables
 from slm_jax.core.trees import together
 from slm_jax.core.types import Frames
@@ -21,11 +22,11 @@ class Answers:
     """Cross-entropy of the entries that `target_weight` counts, each given all before it in its row.
 
     The batch holds what `data.examples.speech_prompts` makes: `ids`, `speech_at`, `mask`, `target_weight` `[B, S]`, and
-    either `samples` with `sample_mask` `[B, C, N]` or the encoders' `features` `[B, C, T, E]` with `feature_mask`. For
-    an encoder-decoder the answer has a row of its own, `answer_ids` with `target_weight` `[B, A]`, given all of `ids`.
-    `model`: a `SpeechAwareLM`, with adapters or without; its parts lie in `variables` or, those that nobody trains, in
-    `frozen["frozen"]`. Encoders of which nothing is trained hear without dropout, as they do in use. Counts the
-    weights; metrics `nll` (nats per target) and `accuracy`.
+    either `samples` with `sample_mask` `[B, C, N]` or the encoder's `features` `[B, C, T, E]` with `feature_mask`
+    (`features_1` ... of several). For an encoder-decoder the answer has a row of its own, `answer_ids` with
+    `target_weight` `[B, A]`, given all of `ids`. `model`: a `SpeechAwareLM`, with adapters or without; its parts lie in
+    `variables` or, those that nobody trains, in `frozen["frozen"]`. Encoders of which nothing is trained hear without
+    dropout, as they do in use. Counts the weights; metrics `nll` (nats per target) and `accuracy`.
     """
 
     model: Any
@@ -78,6 +79,12 @@ def packed(
     return jnp.take_along_axis(features, order[..., None], axis=1), targets, counted
 
 
+def kept_frames(batch: Batch, place: int) -> Frames:
+    """What an encoder made of the clips of a batch, when it was asked: Frames of B C rows."""
+    values, mask = batch[features_name(place)], batch[feature_mask_name(place)]
+    return Frames(values.reshape(-1, *values.shape[2:]), mask.reshape(-1, mask.shape[-1]))
+
+
 def read_rows(
     model: Any, batch: Batch, *, deterministic: bool = True, hears_alike: bool = True
 ) -> tuple[Float[Array, "B S D"], Int[Array, "B S"], Float[Array, "B S"]]:
@@ -85,9 +92,8 @@ def read_rows(
 
     `hears_alike`: the encoders use no dropout.
     """
-    if "features" in batch:
-        values, mask = batch["features"], batch["feature_mask"]
-        heard = Frames(values.reshape(-1, *values.shape[2:]), mask.reshape(-1, mask.shape[-1]))
+    if features_name(0) in batch:
+        heard = model.joined([kept_frames(batch, place) for place in range(len(model.config.encoders))])
     else:
         heard = model.heard(batch["samples"], batch["sample_mask"], deterministic=hears_alike)
     speech = model.speech(heard, deterministic=deterministic)

@@ -65,6 +65,9 @@ def test_intervals_and_histograms(tmp_path):
     points = {"a": (3.0, 0.2, (0.1, 0.3)), "b": (25.0, 0.9, None)}
     image = pixels(plots.plot_points(tmp_path / "p.png", points, "vectors", "errors"))
     assert has_colour(image, (0x25, 0x63, 0xEB)) and has_colour(image, (0xEA, 0x58, 0x0C))
+    lines = {"a": [(0.5, 0.2), (1.0, 0.3)], "b": [(2.0, 0.4)]}
+    image = pixels(plots.plot_lines(tmp_path / "l.png", lines, "kb/s", "STOI"))
+    assert has_colour(image, (0x25, 0x63, 0xEB)) and has_colour(image, (0xEA, 0x58, 0x0C))
 
 
 @pytest.mark.parametrize("label", ["0", "99", "AA", "<s>"])

@@ -121,7 +121,7 @@ def test_a_row_holds_what_was_said():
 
 def test_features_take_the_place_of_samples():
     layout = dataclasses.replace(LAYOUT, frames_out=lambda samples: samples // HOP // 2)
-    example = dataclasses.replace(EXAMPLE, layout=layout, frames=6)
+    example = dataclasses.replace(EXAMPLE, layout=layout, frames=(6,))
     features = np.arange(14, dtype=np.float32).reshape(7, 2)
     one = item(said("ab", clip(3), clip(4)), features=features, counts=np.array([3, 4]))
     found = example(one, np.random.default_rng(0))

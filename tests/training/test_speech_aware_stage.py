@@ -4,6 +4,7 @@ import re
 import shutil
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -11,9 +12,11 @@ from slm_jax.adapters.joined import JoinedConfig
 from slm_jax.checkpoints.manager import Checkpoints
 from slm_jax.checkpoints.model_folder import load_model, save_model
 from slm_jax.core.errors import UserError
+from slm_jax.core.part_source import PartSource
 from slm_jax.core.trees import flatten_by_path, together
 from slm_jax.data.mixture import MixtureConfig, PartConfig
 from slm_jax.data.pipeline import PipelineConfig
+from slm_jax.data.records import RecordSource
 from slm_jax.nn.lora import LoRAConfig
 from slm_jax.objectives.answers import Answers
 from slm_jax.serving.speech_aware import SpeechAwareSystem
@@ -30,6 +33,7 @@ from slm_jax.training.pre.text_lm import TextLMConfig
 from slm_jax.training.run_folder import RunFolder
 from slm_jax.training.stage_tokens import StageTokensConfig, tokens_of
 from tests.assemblies.small_speech_aware import asked, voice
+from tests.contracts.checks import random_params
 from tests.text.subwords import write_subwords
 from tests.training.small_answers import (
     CORPUS,
@@ -129,6 +133,24 @@ def test_kept_features_train_alike_and_the_log_says_so(run, parts, tmp_path):
         for folder in (run, tmp_path / "run")
     ]
     np.testing.assert_allclose(*losses, rtol=1e-4)
+
+
+def test_features_of_two_encoders_train_alike(parts, tmp_path):
+    samples = jnp.zeros((1, 4_000))
+    save_model(tmp_path / "other", ENCODER, random_params(ENCODER.make(), jax.random.key(5), samples))
+    stage = stage_of(parts, train=TrainConfig(steps=2, log_every=1), join=JoinedConfig(widths=(ENCODER.width,) * 2))
+    other = PartSource(path="frozen/encoder_1", source=str(tmp_path / "other"))
+    stage = stage.replace(parts=(stage.parts[0], other, stage.parts[1]))
+    folders = [tmp_path / "drawn", tmp_path / "kept"]
+    for folder in folders:
+        carry_out(stage.replace(cache=folder.name == "kept"), context_of(folder, kind=MeasuringContext))
+    assert_same(*(weights(folder) for folder in folders), 1e-5)
+    first, second = (read_metrics(folder / "stages" / "answers") for folder in folders)
+    for name in ("loss", "evaluate/nats_per_word", "evaluate/nats_per_word_other_speech"):
+        found = [[line[name] for line in lines if name in line] for lines in (first, second)]
+        np.testing.assert_allclose(*found, rtol=1e-4, err_msg=name)
+    table = RecordSource(folders[1] / "stages" / "answers" / "features" / "0")
+    assert np.abs(table[0]["features"] - table[0]["features_1"]).max() > 0.1
 
 
 def keeps(stage, model, items, context):

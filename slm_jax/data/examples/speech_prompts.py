@@ -7,12 +7,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from slm_jax.assemblies.speech_aware_lm import TEXT
+from slm_jax.assemblies.speech_aware_lm import TEXT, feature_mask_name, features_name
 from slm_jax.core.errors import UserError, require
 from slm_jax.core.messages import Conversation, Speech
 from slm_jax.data.examples.speech_tasks import Item, SpeechTaskConfig
 from slm_jax.text.marked_tokens import MarkedTokens, encode_together
 from slm_jax.text.templates import Piece, Template, clips_of
+
+
+def counts_name(place: int) -> str:
+    """The name in an item of how many frames an encoder made of each clip."""
+    return f"counts_{place}" if place else "counts"
 
 
 class Entries(NamedTuple):
@@ -96,9 +101,9 @@ class SpeechPromptExample:
 
     Nothing is ever cut: what does not fit is refused by name (`problem` asks before). An item may bring what is read
     of its clips, one after the other, with their `counts`: ids `clip_ids` [U] stand where samples would (`dtype` int32,
-    and `clip` counts ids), an encoder's `features` [T, E] in a place of their own; `frames`: how many there are of a
-    clip at most. `written`: what is learnt is a row of its own of so many ids, for an encoder-decoder; None: it
-    stands behind what it answers.
+    and `clip` counts ids), an encoder's `features` [T, E] in a place of their own (`features_1` with `counts_1` of a
+    second one); `frames`: how many there are of a clip at most, by encoder. `written`: what is learnt is a row of its
+    own of so many ids, for an encoder-decoder; None: it stands behind what it answers.
     """
 
     layout: PromptLayout
@@ -107,13 +112,14 @@ class SpeechPromptExample:
     clip: int
     length: int
     clips: int = 1
-    frames: int = 0
+    frames: tuple[int, ...] = ()
     dtype: str = "float32"
     written: int | None = None
 
     def __call__(self, item: Item, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """`ids`, `speech_at`, `mask`, `target_weight` [S], and of the clips `samples`, `sample_mask` [C, N] or
-        `features` [C, T, E], `feature_mask` [C, T]. With `written`: `answer_ids` and `target_weight` [written].
+        `features` [C, T, E], `feature_mask` [C, T] of each encoder. With `written`: `answer_ids`, `target_weight`
+        [written].
 
         Raises `UserError` for an item that `problem` names a reason against.
         """
@@ -190,13 +196,22 @@ class SpeechPromptExample:
         return {"samples": found, "sample_mask": real}
 
     def features(self, item: Item) -> dict[str, np.ndarray]:
-        """What an encoder made of the clips, padded."""
-        counts, values = item["counts"], item["features"]
-        found = np.zeros((self.clips, self.frames, values.shape[-1]), np.float32)
-        real = np.zeros((self.clips, self.frames), bool)
+        """What encoders made of the clips, padded."""
+        made: dict[str, np.ndarray] = {}
+        for place, frames in enumerate(self.frames):
+            name = features_name(place)
+            made[name], made[feature_mask_name(place)] = self._side_by_side(
+                item[name], item[counts_name(place)], frames
+            )
+        return made
+
+    def _side_by_side(self, values: np.ndarray, counts: np.ndarray, frames: int) -> tuple[np.ndarray, np.ndarray]:
+        """Frames [T, E] of clips one after the other, as [C, T, E] and which of them are real."""
+        found = np.zeros((self.clips, frames, values.shape[-1]), np.float32)
+        real = np.zeros((self.clips, frames), bool)
         for place, own in enumerate(np.split(values, np.cumsum(counts)[:-1])):
             found[place, : len(own)], real[place, : len(own)] = own, True
-        return {"features": found, "feature_mask": real}
+        return found, real
 
 
 def read_of(item: Item, conversation: Conversation) -> list[np.ndarray]:

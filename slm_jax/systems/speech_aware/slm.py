@@ -16,8 +16,9 @@ are fields. Whisper has no CTC head, so the published size keeps every frame. Wh
 it, rates, steps and batches are chosen here. Translation is left out, since the world speaks one language.
 
 Sizes: "13b" reads its frozen parts from a folder. "tiny" trains them itself, without any download: an encoder that CTC
-taught letters, whose head says which frames are blank; a byte LM of T5's form, trained by span corruption and then, as
-mT0 was, on written tasks. Only then comes the stage of SLM itself, in which the adapter alone learns.
+taught letters, whose head says which frames are blank; an LM of T5's form over byte pairs of the corpus, trained by
+span corruption and then, as mT0 was, on written tasks. Only then comes the stage of SLM itself, in which the adapter
+alone learns.
 """
 
 from typing import Any
@@ -42,13 +43,14 @@ from slm_jax.serving.speech_aware import AnswerDecoding
 from slm_jax.systems.card import SystemCard
 from slm_jax.systems.recipes.small_parts import LETTERS, LM, letters_encoder
 from slm_jax.systems.recipes.speech_aware import SpeechAwareConfig, speech_aware_run
-from slm_jax.text.marked_tokens import SpecialsConfig
+from slm_jax.text.learnt_tokens import LearntTokensConfig
 from slm_jax.text.templates import T5
 from slm_jax.text.tokenizers import TokenizerFileConfig
 from slm_jax.training.loop import TrainConfig
-from slm_jax.training.optimizer import OptimizerConfig
+from slm_jax.training.optimizer import GroupConfig, OptimizerConfig
 from slm_jax.training.post.speech_aware import SpeechAwareStageConfig
 from slm_jax.training.pre.span_corruption import SpanCorruptionStageConfig
+from slm_jax.training.stage_tokens import StageTokensConfig
 
 INSTRUCTED = "instructed"
 """Name of the stage in which the language model of the tiny twin learns written tasks."""
@@ -66,6 +68,17 @@ TASKS = MixtureConfig(
         PartConfig(name="instructions", weight=0.3, example=AnsweredTaskConfig(kinds=("instruction",))),
     )
 )
+WORDS, SENTINELS = 1024, 32
+"""Byte pairs of the tiny twin's texts, and the ids behind them that stand for hidden spans."""
+WRITES = OptimizerConfig(
+    learning_rate=2e-3,
+    warmup_steps=40,
+    betas=(0.9, 0.98),
+    weight_decay=0.01,
+    groups=(GroupConfig(name="distances", match=".*relative_bias", learning_rate=0.05, weight_decay=0.0),),
+)
+"""Of an LM of T5's form that is born here: where a word stands it knows by the bias alone, which has to grow to several
+units; Adam moves a weight by its rate at most in each step."""
 CARD = SystemCard(
     name="SLM",
     paper="Wang et al. 2023",
@@ -98,10 +111,11 @@ def config(
 
 
 def tiny(depth: int, stride: int, blanks: bool, corpus: CorpusConfig | None = None) -> SpeechAwareConfig:
-    """For two CPU cores: an encoder of 2 M parameters, a byte LM of 4 M, an adapter of 0.7 M."""
+    """For two CPU cores: an encoder of 2 M parameters, an LM of 4 M over byte pairs, an adapter of 0.7 M."""
     letters = letters_encoder().replace(with_head=True)
     segments = CTCSegmentsConfig(vocabulary=letters.example.classes, rule="spoken_frames", keep=0.6)
-    lm = t5_form((4, 192, 4, 48, 512), vocabulary=296, dropout=0.0, attention_dropout=0.0, activation_dropout=0.0)
+    dropped = dict.fromkeys(("dropout", "attention_dropout", "activation_dropout"), 0.0)
+    lm = t5_form((4, 192, 4, 48, 512), vocabulary=WORDS + SENTINELS, **dropped)
     heard = PartSource(path="frozen/encoder", source=f"stage:{LETTERS}", take="encoder", expect=letters.encoder)
     head = PartSource(path="frozen/adapter/parts_0/segments/head", source=f"stage:{LETTERS}", take="head")
     layers = TransformerAdapterConfig(width=lm.width, layers=depth, heads=4, hidden=384, dropout=0.0)
@@ -114,18 +128,18 @@ def tiny(depth: int, stride: int, blanks: bool, corpus: CorpusConfig | None = No
         ),
         adapter=adapter(192, layers, stride, segments if blanks else None),
         template=T5,
-        tokens=SpecialsConfig(),
+        tokens=StageTokensConfig(stage=LM),
         tasks=TASKS,
         clip_s=6.0,
-        length=320,
-        written=96,
+        length=256,
+        written=48,
         train=TrainConfig(steps=1200, evaluate_every=100),
         batches=PipelineConfig(batch=8),
         optimizer=OptimizerConfig(learning_rate=2e-3, warmup_steps=40, betas=(0.9, 0.98), weight_decay=0.01),
     )
     stages = (letters, spans(lm), instructed(answers, lm), answers)
     corpus = corpus or WorldConfig(hours=0.6, question_hours=0.3, instruction_hours=0.3, speakers=4)
-    return speech_aware_run("slm_tiny", corpus, stages, decoding=AnswerDecoding(max_new=96))
+    return speech_aware_run("slm_tiny", corpus, stages, decoding=AnswerDecoding(max_new=48))
 
 
 def spans(lm: EncoderDecoderConfig) -> SpanCorruptionStageConfig:
@@ -137,13 +151,15 @@ def spans(lm: EncoderDecoderConfig) -> SpanCorruptionStageConfig:
     return SpanCorruptionStageConfig(
         name=LM,
         model=lm,
+        tokens=LearntTokensConfig(size=WORDS),
         kinds=KINDS,
-        length=128,
+        length=48,
         share=0.5,
-        mean_span=24.0,
+        mean_span=6.0,
+        sentinels=SENTINELS,
         train=TrainConfig(steps=500, evaluate_every=100),
         batches=PipelineConfig(batch=32),
-        optimizer=OptimizerConfig(learning_rate=2e-3, warmup_steps=40, betas=(0.9, 0.98), weight_decay=0.01),
+        optimizer=WRITES,
     )
 
 
@@ -159,10 +175,11 @@ def instructed(answers: SpeechAwareStageConfig, lm: EncoderDecoderConfig) -> Spe
         parts=(*answers.parts[:-1], PartSource(path="params/lm", source=f"stage:{LM}", expect=lm, frozen=False)),
         tasks=MixtureConfig(parts=tuple(written)),
         clip_s=0.5,
-        length=224,
+        length=128,
         cache=False,
         batches=PipelineConfig(batch=16),
         train=TrainConfig(steps=1000, evaluate_every=100),
+        optimizer=WRITES,
     )
 
 

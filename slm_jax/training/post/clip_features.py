@@ -10,9 +10,10 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
+from slm_jax.assemblies.speech_aware_lm import features_name
 from slm_jax.core.paths import AnyPath
 from slm_jax.core.types import Frames
-from slm_jax.data.examples.speech_prompts import SpeechPromptExample
+from slm_jax.data.examples.speech_prompts import SpeechPromptExample, counts_name
 from slm_jax.data.joined import Joined
 from slm_jax.data.lengths import bucket_lengths
 from slm_jax.data.passes import finite_batches, in_order, one_behind
@@ -60,7 +61,8 @@ def with_features(
 ) -> Joined:
     """The items of `source` with `features` [T, E] of their clips and the `counts` of their frames.
 
-    The table is written unless it is there. `params`: those of the encoders.
+    Of a second encoder `features_1` and `counts_1`. The table is written unless it is there. `params`: those of the
+    encoders.
     """
     if not (table / "index.json").is_file():
         write_records(table, _rows(Clips(source, example), model, params, name, show))
@@ -72,27 +74,30 @@ def _rows(clips: Clips, model: Any, params: Any, name: str, show: bool) -> Itera
     frames = in_order(_encoded(clips, model, params, name, show), len(clips))
     for place, lengths in enumerate(clips.lengths):
         own = list(islice(frames, len(lengths)))
-        values = np.concatenate([np.zeros((0, model.config.encoders[0].width), np.float32), *own])
-        counts = np.array([len(one) for one in own], np.int32)
-        yield {"id": clips.source[place]["id"], "features": values, "counts": counts}
+        row: dict[str, Any] = {"id": clips.source[place]["id"]}
+        for number, encoder in enumerate(model.config.encoders):
+            streams = [streams[number] for streams in own]
+            row[features_name(number)] = np.concatenate([np.zeros((0, encoder.width), np.float32), *streams])
+            row[counts_name(number)] = np.array([len(one) for one in streams], np.int32)
+        yield row
 
 
 def _encoded(
     clips: Clips, model: Any, params: Any, name: str, show: bool
-) -> Iterator[tuple[int, Float[np.ndarray, "T E"]]]:
-    """Index and frames of every clip, in any order."""
+) -> Iterator[tuple[int, list[Float[np.ndarray, "T E"]]]]:
+    """Index and frames, by encoder, of every clip, in any order."""
     samples = np.array([count for own in clips.lengths for count in own], np.int64)
     lengths = bucket_lengths(samples, count=4, multiple=clips.example.rate_hz // 10)
-    encode = jax.jit(lambda params, samples, mask: model.apply({"params": params}, samples, mask, method="heard"))
+    encode = jax.jit(lambda params, samples, mask: model.apply({"params": params}, samples, mask, method="encoded"))
 
-    def made() -> Iterator[tuple[dict[str, Any], Frames]]:
+    def made() -> Iterator[tuple[dict[str, Any], tuple[Frames, ...]]]:
         for batch in tracked(finite_batches(clips, lengths, ROWS), len(clips), name, show):
             yield batch, encode(params, batch["samples"][:, None], batch["mask"][:, None])
 
-    for batch, frames in one_behind(made()):
-        values, real = np.asarray(frames.values, np.float32), np.asarray(frames.mask)
+    for batch, streams in one_behind(made()):
+        found = [(np.asarray(one.values, np.float32), np.asarray(one.mask)) for one in streams]
         for row in np.flatnonzero(batch["valid"]):
-            yield int(batch["index"][row]), values[row][real[row]]
+            yield int(batch["index"][row]), [values[row][real[row]] for values, real in found]
 
 
 def heard_s(frame_s: float, entry_s: float, batch: dict[str, np.ndarray]) -> float:

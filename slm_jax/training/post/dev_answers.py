@@ -10,7 +10,8 @@ from slm_jax.data.examples.speech_prompts import stacked
 from slm_jax.objectives.answers import Answers
 from slm_jax.training.loop import Evaluate
 
-HEARD = ("samples", "sample_mask", "features", "feature_mask")
+HEARD = ("sample", "feature")
+"""How the names of what is heard begin."""
 
 
 def on_answers(objective: Answers, rows: Sequence[dict[str, np.ndarray]], size: int) -> Evaluate | None:
@@ -31,7 +32,7 @@ def on_answers(objective: Answers, rows: Sequence[dict[str, np.ndarray]], size: 
 
 def with_other_speech(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Every row with the clips of the next one; where those are shorter, the missing entries are not real."""
-    return {name: np.roll(value, -1, axis=0) if name in HEARD else value for name, value in batch.items()}
+    return {name: np.roll(value, -1, axis=0) if name.startswith(HEARD) else value for name, value in batch.items()}
 
 
 def _mean(terms: Sequence[Any]) -> float:

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from slm_jax.assemblies.speech_aware_lm import SpeechAwareLM
+from slm_jax.assemblies.speech_aware_lm import SpeechAwareLM, encoder_name
 from slm_jax.checkpoints.lazy import load_part
 from slm_jax.core.errors import require
 from slm_jax.core.paths import AnyPath
@@ -44,10 +44,13 @@ class KeptFeatures:
         """
         reason = self.why_not
         require(asked is not True or reason is None, "cache", asked, f"features are not kept: {reason}")
+        if reason is not None:
+            context.say(f"stage {self.stage}: clips are encoded whenever they are drawn, since {reason}")
         if asked is False or reason is not None:
             return False
         config = self.model.config
-        size = 4.0 * items * config.frames_heard(round(seconds * context.corpus.rate_hz)) * config.encoders[0].width
+        counts = config.frame_counts(round(seconds * context.corpus.rate_hz))
+        size = 4.0 * items * sum(frames * each.width for frames, each in zip(counts, config.encoders, strict=True))
         cheaper = drawn > items and size <= CACHE_BYTES
         if asked or cheaper:
             context.say(
@@ -59,23 +62,26 @@ class KeptFeatures:
     @property
     def why_not(self) -> str | None:
         """Why what encoders make of a clip cannot be kept; None where it can."""
-        if self.model.config.join is not None:
-            return "there are several encoders"
-        if "encoder" not in self.frozen:
-            return "the encoder is trained"
-        if "encoder" in self.born.get("lora", {}):
-            return "LoRA changes the encoder"
+        for name in self._encoders:
+            if name not in self.frozen:
+                return f"the {name} is trained"
+            if name in self.born.get("lora", {}):
+                return f"LoRA changes the {name}"
         return "there are several processes" if jax.process_count() > 1 else None
+
+    @property
+    def _encoders(self) -> list[str]:
+        return [encoder_name(place) for place in range(len(self.model.config.encoders))]
 
     def beside(self, found: Sequence[TaskItems], split: str, parts: Parts, context: StageContext) -> list[TaskItems]:
         """The items with what the encoder makes of their clips, from tables that are written unless they are there."""
-        boxed = parts.frozen["frozen"]["encoder"]
-        encoder = {"encoder": load_part(unbox(boxed), shardings_for(boxed, self.mesh.make(), self.mesh.rules))}
+        boxed = {name: parts.frozen["frozen"][name] for name in self._encoders}
+        encoders = load_part(unbox(boxed), shardings_for(boxed, self.mesh.make(), self.mesh.rules))
         plain = self.model.model if isinstance(self.model, LoRAModel) else self.model
         name, made = f"{self.stage} features", list[TaskItems]()
         for number, (source, example) in enumerate(found):
             table = self.tables / split / str(number) if split else self.tables / str(number)
-            joined = with_features(source, example, plain, encoder, table, name, context.progress)
-            frames = plain.config.frames_heard(example.clip)
+            joined = with_features(source, example, plain, encoders, table, name, context.progress)
+            frames = plain.config.frame_counts(example.clip)
             made.append((joined, dataclasses.replace(example, frames=frames)))
         return made
