@@ -7,8 +7,8 @@ Whisper-base's encoder, trimmed to the clip, and a LLaMA of 15 M parameters with
 transcripts of the world in one stage for each adapter, all on the same batches. A head of CTC is trained on the same
 frames once, for the adapters that compress by it. Then held-out speakers and sentences: word error rate, with the clip
 of another item too, vectors that the text model reads per second of speech, milliseconds of a step, parameters. Leaves
-`figures.json` and `adapters.png` beside this file, or in `--out`. `SLM_JAX_REAL_WEIGHTS` names the folder of the
-weights, `weights` unless it is set.
+`figures.json` and `adapters.png` beside this file, or in `--out`; with `--adapters` those of the others stay there.
+`SLM_JAX_REAL_WEIGHTS` names the folder of the weights, `weights` unless it is set.
 """
 
 import argparse
@@ -187,10 +187,7 @@ def answering(name: str, steps: int) -> SpeechAwareStageConfig:
 
 def recipe(asked: argparse.Namespace) -> SpeechAwareConfig:
     """All adapters as stages of one run."""
-    answers = [answering(name, asked.steps) for name in asked.adapters]
-    needed = {name for stage in answers for name in stage.needs}
-    shared = [stage for stage in (HEAD, UNITS, BYTE_PAIRS) if stage.name in needed]
-    stages: list[StageConfig] = [*shared, *answers]
+    stages: list[StageConfig] = [HEAD, UNITS, BYTE_PAIRS, *(answering(name, asked.steps) for name in ADAPTERS)]
     corpus = UNKNOWN_SPEAKERS.replace(hours=1.0)
     if asked.quick:
         corpus = WorldConfig(hours=0.04, speakers=4, split_by="speaker", test_share=0.3, dev_share=0.2)
@@ -256,26 +253,48 @@ def table(figures: dict[str, dict[str, Any]]) -> list[str]:
 
 
 def main() -> None:
-    """Train, judge, write."""
+    """Train and judge one adapter after the other; what is known is written at once."""
     asked = options()
     config, run = recipe(asked), RunFolder(asked.run)
     context = StageContext(run, config.corpus, asked.data_dir, say=print)
-    names = [stage_of(name) for name in asked.adapters]
-    for name, seconds in run_stages(config, context):
-        print(f"{name}: {'done before' if seconds is None else f'{seconds:.0f} s'}", flush=True)
-        if name in names:
-            share_features(run, name, names)
-    held_out = judging_context(config, run, asked.data_dir, say=print)
-    count = 4 if asked.quick else asked.utterances
-    figures = {}
-    for name in asked.adapters:
-        figures[name] = measured(config.replace(answers=stage_of(name)), held_out, count)
-        print(table({name: figures[name]})[-1], flush=True)
-    asked.out.mkdir(parents=True, exist_ok=True)
-    (asked.out / "figures.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-    points = {name: (one["vectors_per_s"], one["wer"], one["wer_interval"]) for name, one in figures.items()}
-    plot_points(asked.out / "adapters.png", points, "vectors per second of speech", "word error rate")
+    names, figures = {stage_of(name): name for name in asked.adapters}, known(asked.out)
+    for stage, seconds in run_stages(config, context, only=needed(config, list(names))):
+        print(f"{stage}: {'done before' if seconds is None else f'{seconds:.0f} s'}", flush=True)
+        if stage in names:
+            share_features(run, stage, list(names))
+            held_out = judging_context(config, run, asked.data_dir, say=print)
+            count = 4 if asked.quick else asked.utterances
+            figures[names[stage]] = measured(config.replace(answers=stage), held_out, count)
+            print(table({stage: figures[names[stage]]})[-1], flush=True)
+            keep(figures, asked.out)
     print("\n".join(table(figures)))
+
+
+def needed(config: SpeechAwareConfig, stages: list[str]) -> list[str]:
+    """These stages, behind those that they read."""
+    read = {name for stage in stages for name in reads(config, stage)}
+    return [stage.name for stage in config.stages if stage.name in read | set(stages)]
+
+
+def reads(config: SpeechAwareConfig, stage: str) -> set[str]:
+    """All stages that one reads, straight or by way of others."""
+    straight = config.stage(stage).needs
+    return {name for need in straight for name in (need, *reads(config, need))}
+
+
+def known(out: Path) -> dict[str, dict[str, Any]]:
+    """Figures that stand there already."""
+    file = out / "figures.json"
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+
+
+def keep(figures: dict[str, dict[str, Any]], out: Path) -> None:
+    """Figures and plot of the adapters that are done, in the order of `ADAPTERS`."""
+    figures = {name: figures[name] for name in ADAPTERS if name in figures}
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "figures.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    points = {name: (one["vectors_per_s"], one["wer"], one["wer_interval"]) for name, one in figures.items()}
+    plot_points(out / "adapters.png", points, "vectors per second of speech", "word error rate")
 
 
 if __name__ == "__main__":

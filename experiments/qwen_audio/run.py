@@ -1,14 +1,16 @@
 """Tasks told by tags, and what is left of each task after the model has been made to chat.
 
     python experiments/qwen_audio/run.py runs/qwen_audio
+    python experiments/qwen_audio/run.py runs/qwen_audio_real --real
 
-Trains the tiny Qwen-Audio and judges it twice on held-out items: after pre-training, asked by rows of tags, and after
-the chat stage, asked in words; the latter also by tags, which it has not read since. Leaves `figures.json` beside this
-file, or in `--out`.
+Trains the tiny Qwen-Audio, or with `--real` the one of `real.py`, and judges it twice on held-out items: after
+pre-training, asked by rows of tags, and after the chat stage, asked in words; the latter also by tags, which it has not
+read since. Leaves `figures.json` (`real.json`) beside this file, or in `--out`.
 """
 
 import argparse
 import json
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +36,16 @@ def options() -> argparse.Namespace:
     parser.add_argument("--data-dir", type=Path, default=Path("data"), help="where prepared corpora are kept")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="where the figures go")
     parser.add_argument("--utterances", type=int, default=60, help="held-out items of each task")
+    parser.add_argument("--real", action="store_true", help="real parts instead of the tiny twin's own")
     parser.add_argument("--quick", action="store_true", help="a few steps on a few minutes of speech")
     return parser.parse_args()
 
 
-def recipe(quick: bool) -> SpeechAwareConfig:
-    """The tiny twin; `quick`: three steps of each stage."""
-    config = qwen_audio.config("tiny", corpus=WORLD)
+def recipe(quick: bool, real: bool) -> SpeechAwareConfig:
+    """The tiny twin, or the one on real parts; `quick`: three steps of each stage."""
+    config: SpeechAwareConfig = qwen_audio.config("tiny", corpus=WORLD)
+    if real:
+        config = runpy.run_path(str(Path(__file__).with_name("real.py")))["prepared"]()
     if not quick:
         return config
     corpus = WorldConfig(
@@ -68,7 +73,7 @@ def measured(config: SpeechAwareConfig, weights: str, asked: str, context: Stage
 def main() -> None:
     """Train, judge, write."""
     asked = options()
-    config = recipe(asked.quick)
+    config = recipe(asked.quick, asked.real)
     context = StageContext(RunFolder(asked.run), config.corpus, asked.data_dir, say=print)
     for name, seconds in run_stages(config, context):
         print(f"{name}: {'done before' if seconds is None else f'{seconds:.0f} s'}")
@@ -76,7 +81,8 @@ def main() -> None:
     count = 2 if asked.quick else asked.utterances
     figures = {arm: measured(config, *stages, held_out, count) for arm, stages in ARMS.items()}
     asked.out.mkdir(parents=True, exist_ok=True)
-    (asked.out / "figures.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    name = "real.json" if asked.real else "figures.json"
+    (asked.out / name).write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     print("\n".join(table(figures)))
 
 

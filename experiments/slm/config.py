@@ -11,7 +11,7 @@ from slm_jax.judges.tasks import TasksJudge
 from slm_jax.systems.recipes.small_parts import UNKNOWN_SPEAKERS
 from slm_jax.systems.speech_aware import slm
 
-corpus = UNKNOWN_SPEAKERS.replace(hours=1.0, question_hours=0.4, instruction_hours=0.6)
+corpus = UNKNOWN_SPEAKERS.replace(hours=2.5, question_hours=0.5, instruction_hours=0.6, styles=("rate", "energy"))
 config = slm.config("tiny", corpus=corpus)
 # what the frozen language model makes of the same items in writing: the adapter cannot do better
 written = TasksJudge(name="written", tasks=config.stage("instructed").mixture)

@@ -33,6 +33,8 @@ class ConvertOptions:
     """To torch: the family, where several can say the model; by default the one it came from, else the first."""
     shard_gb: float = 5.0
     """To torch: the largest file of weights, in 10^9 bytes."""
+    add_tokens: tuple[str, ...] = ()
+    """To jax: special tokens that the text LM and its tokenizer are to know besides, such as task tags."""
     unchecked: bool = False
     """To torch: write weights that are not finite, and matrices that are all zero, instead of refusing them."""
     json: bool = False
@@ -48,13 +50,15 @@ def main(argv: list[str]) -> dict[str, Any]:
     require(options.shard_gb > 0, "--shard-gb", options.shard_gb, "must be positive")
     refuse_existing(options.destination)
     source, to = opened(options.source)
+    to = "jax" if options.add_tokens else to
     require(options.to in (None, to), "--to", options.to, f"{options.source} goes to {to}")
     unfit = {"torch": ("mesh",), "jax": ("spelling", "family")}[to]
     for name in unfit:
         require(
             getattr(options, name) is None, f"--{name}", getattr(options, name), f"has no meaning on the way to {to}"
         )
-    result = to_jax(options, source) if to == "jax" else to_torch(options, source)
+    made = with_more_tokens if options.add_tokens else to_jax if to == "jax" else to_torch
+    result = made(options, source)
     print(
         f"{result['destination']}: {result['family']}, {result['parameters'] / 1e6:.1f} M parameters, {result['dtype']}"
     )
@@ -102,6 +106,20 @@ def to_jax(options: ConvertOptions, source: Path) -> dict[str, Any]:
             told=bar.update,
         )
     return summary(options, "jax", model.family.name, number, count, files)
+
+
+def with_more_tokens(options: ConvertOptions, source: Path) -> dict[str, Any]:
+    """A text LM, of a hub folder or ours, as a model folder that knows more tokens."""
+    from slm_jax.core.trees import count_parameters
+    from slm_jax.interop.families import family_for
+    from slm_jax.interop.hub import carried
+    from slm_jax.interop.more_tokens import with_tokens
+
+    for name in ("mesh", "dtype"):
+        require(getattr(options, name) is None, f"--{name}", getattr(options, name), "does not go with --add-tokens")
+    config = with_tokens(str(source), options.destination, options.add_tokens)
+    family = family_for(config)
+    return summary(options, "jax", family.name, "float32", count_parameters(family.abstract(config)), carried(source))
 
 
 def to_torch(options: ConvertOptions, source: Path) -> dict[str, Any]:

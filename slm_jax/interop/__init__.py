@@ -4,6 +4,7 @@ Folders      `load` and `export` of a folder as the hub lays it out  (`interop.m
 Larger ones  from a hub folder to a model folder by layers           (`interop.streaming`, `interop.hub`)
 Parts        folders of others or ours, opened leaf by leaf          (`interop.parts`)
              with dense kernels in int8                              (`interop.int8_parts`)
+             a text LM with more tokens than it had                  (`interop.more_tokens`)
 Families     what a config.json means and which table belongs to it  (`interop.family`, `interop.families`)
              GPT-2, OPT, LLaMA, Qwen2 and Mistral                    (`interop.family_gpt2`, `interop.family_opt`,
                                                                       `interop.family_llama`)

@@ -36,6 +36,8 @@ from slm_jax.data.examples.speech_tasks import AnsweredTaskConfig, AskedTaskConf
 from slm_jax.data.examples.written_tasks import WrittenTaskConfig
 from slm_jax.data.mixture import MixtureConfig, PartConfig
 from slm_jax.data.pipeline import PipelineConfig
+from slm_jax.encoders.ssl import SSLEncoderConfig
+from slm_jax.encoders.ssl_presets import log_mel_tiny
 from slm_jax.parallel.mesh import MeshConfig
 from slm_jax.sequence_models.encoder_decoder import EncoderDecoderConfig
 from slm_jax.sequence_models.t5 import mt5, t5_form
@@ -111,11 +113,13 @@ def config(
 
 
 def tiny(depth: int, stride: int, blanks: bool, corpus: CorpusConfig | None = None) -> SpeechAwareConfig:
-    """For two CPU cores: an encoder of 2 M parameters, an LM of 4 M over byte pairs, an adapter of 0.7 M."""
-    letters = letters_encoder().replace(with_head=True)
+    """For two CPU cores: an encoder of 2 M parameters, an LM of 2 M over byte pairs, an adapter of 0.7 M."""
+    encoder = log_mel_tiny()
+    letters = letters_encoder(encoder).replace(with_head=True)
     segments = CTCSegmentsConfig(vocabulary=letters.example.classes, rule="spoken_frames", keep=0.6)
     dropped = dict.fromkeys(("dropout", "attention_dropout", "activation_dropout"), 0.0)
-    lm = t5_form((4, 192, 4, 48, 512), vocabulary=WORDS + SENTINELS, **dropped)
+    lm = t5_form((2, 192, 4, 48, 512), vocabulary=WORDS + SENTINELS, **dropped)
+    lm = lm.replace(decoder=lm.decoder.replace(tied_head=True))  # as in T5: what is read is soon repeated
     heard = PartSource(path="frozen/encoder", source=f"stage:{LETTERS}", take="encoder", expect=letters.encoder)
     head = PartSource(path="frozen/adapter/parts_0/segments/head", source=f"stage:{LETTERS}", take="head")
     layers = TransformerAdapterConfig(width=lm.width, layers=depth, heads=4, hidden=384, dropout=0.0)
@@ -137,7 +141,7 @@ def tiny(depth: int, stride: int, blanks: bool, corpus: CorpusConfig | None = No
         batches=PipelineConfig(batch=8),
         optimizer=OptimizerConfig(learning_rate=2e-3, warmup_steps=40, betas=(0.9, 0.98), weight_decay=0.01),
     )
-    stages = (letters, spans(lm), instructed(answers, lm), answers)
+    stages = (spans(lm), instructed(answers, encoder, lm), letters, answers)
     corpus = corpus or WorldConfig(hours=0.6, question_hours=0.3, instruction_hours=0.3, speakers=4)
     return speech_aware_run("slm_tiny", corpus, stages, decoding=AnswerDecoding(max_new=48))
 
@@ -157,14 +161,16 @@ def spans(lm: EncoderDecoderConfig) -> SpanCorruptionStageConfig:
         share=0.5,
         mean_span=6.0,
         sentinels=SENTINELS,
-        train=TrainConfig(steps=500, evaluate_every=100),
+        train=TrainConfig(steps=1000, evaluate_every=100),
         batches=PipelineConfig(batch=32),
         optimizer=WRITES,
     )
 
 
-def instructed(answers: SpeechAwareStageConfig, lm: EncoderDecoderConfig) -> SpeechAwareStageConfig:
-    """The tasks of `answers` in writing, on which the language model is trained; nothing is heard."""
+def instructed(
+    answers: SpeechAwareStageConfig, encoder: SSLEncoderConfig, lm: EncoderDecoderConfig
+) -> SpeechAwareStageConfig:
+    """The tasks of `answers` in writing, on which the language model is trained; nothing is heard by `encoder`."""
     written = [
         part.replace(example=WrittenTaskConfig(task=part.example))
         for part in answers.mixture.parts
@@ -172,13 +178,15 @@ def instructed(answers: SpeechAwareStageConfig, lm: EncoderDecoderConfig) -> Spe
     ]
     return answers.replace(
         name=INSTRUCTED,
-        parts=(*answers.parts[:-1], PartSource(path="params/lm", source=f"stage:{LM}", expect=lm, frozen=False)),
+        parts=(PartSource(path="params/lm", source=f"stage:{LM}", expect=lm, frozen=False),),
+        encoder=encoder,
+        adapter=LinearAdapterConfig(width=lm.width),
         tasks=MixtureConfig(parts=tuple(written)),
         clip_s=0.5,
-        length=128,
+        length=72,
         cache=False,
         batches=PipelineConfig(batch=16),
-        train=TrainConfig(steps=1000, evaluate_every=100),
+        train=TrainConfig(steps=4000, evaluate_every=200),
         optimizer=WRITES,
     )
 
