@@ -32,6 +32,7 @@ from slm_jax.core.errors import nearest, require
 from slm_jax.core.part_source import PartSource
 from slm_jax.data.corpus import CorpusConfig, WorldConfig
 from slm_jax.data.examples.open_book import OpenBookTaskConfig
+from slm_jax.data.examples.repeated_words import RepeatedWordsConfig
 from slm_jax.data.examples.speech_tasks import AnsweredTaskConfig, AskedTaskConfig, SpeechTaskConfig
 from slm_jax.data.examples.written_tasks import WrittenTaskConfig
 from slm_jax.data.mixture import MixtureConfig, PartConfig
@@ -54,8 +55,8 @@ from slm_jax.training.post.speech_aware import SpeechAwareStageConfig
 from slm_jax.training.pre.span_corruption import SpanCorruptionStageConfig
 from slm_jax.training.stage_tokens import StageTokensConfig
 
-INSTRUCTED = "instructed"
-"""Name of the stage in which the language model of the tiny twin learns written tasks."""
+REPEATED, INSTRUCTED = "repeated", "instructed"
+"""Names of the stages in which the language model of the tiny twin learns to repeat words, and written tasks."""
 KINDS = ("sentence", "question_answer", "instruction")
 TASKS = MixtureConfig(
     parts=(
@@ -141,7 +142,7 @@ def tiny(depth: int, stride: int, blanks: bool, corpus: CorpusConfig | None = No
         batches=PipelineConfig(batch=8),
         optimizer=OptimizerConfig(learning_rate=2e-3, warmup_steps=40, betas=(0.9, 0.98), weight_decay=0.01),
     )
-    stages = (spans(lm), instructed(answers, encoder, lm), letters, answers)
+    stages = (spans(lm), *instructed(answers, encoder, lm), letters, answers)
     corpus = corpus or WorldConfig(hours=0.6, question_hours=0.3, instruction_hours=0.3, speakers=4)
     return speech_aware_run("slm_tiny", corpus, stages, decoding=AnswerDecoding(max_new=48))
 
@@ -169,26 +170,35 @@ def spans(lm: EncoderDecoderConfig) -> SpanCorruptionStageConfig:
 
 def instructed(
     answers: SpeechAwareStageConfig, encoder: SSLEncoderConfig, lm: EncoderDecoderConfig
-) -> SpeechAwareStageConfig:
-    """The tasks of `answers` in writing, on which the language model is trained; nothing is heard by `encoder`."""
+) -> tuple[SpeechAwareStageConfig, SpeechAwareStageConfig]:
+    """Words to repeat, then the tasks of `answers` in writing; the language model learns, `encoder` hears nothing."""
     written = [
         part.replace(example=WrittenTaskConfig(task=part.example))
         for part in answers.mixture.parts
         if isinstance(part.example, SpeechTaskConfig)
     ]
-    return answers.replace(
-        name=INSTRUCTED,
+    repeated = answers.replace(
+        name=REPEATED,
         parts=(PartSource(path="params/lm", source=f"stage:{LM}", expect=lm, frozen=False),),
         encoder=encoder,
         adapter=LinearAdapterConfig(width=lm.width),
-        tasks=MixtureConfig(parts=tuple(written)),
+        tasks=RepeatedWordsConfig(kinds=("sentence",)),
         clip_s=0.5,
-        length=72,
+        length=32,
         cache=False,
-        batches=PipelineConfig(batch=16),
-        train=TrainConfig(steps=4000, evaluate_every=200),
+        batches=PipelineConfig(batch=64),
+        train=TrainConfig(steps=1000, evaluate_every=100),
         optimizer=WRITES,
     )
+    following = repeated.replace(
+        name=INSTRUCTED,
+        parts=(repeated.parts[0].replace(source=f"stage:{REPEATED}", take="lm"),),
+        tasks=MixtureConfig(parts=tuple(written)),
+        length=72,
+        batches=PipelineConfig(batch=16),
+        train=TrainConfig(steps=1500, evaluate_every=100),
+    )
+    return repeated, following
 
 
 def published(depth: int, stride: int, weights: str, corpus: CorpusConfig | None = None) -> SpeechAwareConfig:
