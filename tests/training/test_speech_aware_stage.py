@@ -40,6 +40,7 @@ from tests.training.small_answers import (
     ENCODER,
     LM,
     TASKS,
+    WRITE,
     MeasuringContext,
     carry_out,
     context_of,
@@ -151,6 +152,13 @@ def test_features_of_two_encoders_train_alike(parts, tmp_path):
         np.testing.assert_allclose(*found, rtol=1e-4, err_msg=name)
     table = RecordSource(folders[1] / "stages" / "answers" / "features" / "0")
     assert np.abs(table[0]["features"] - table[0]["features_1"]).max() > 0.1
+
+
+def test_tasks_that_hear_the_same_share_a_table(parts, tmp_path):
+    again = PartConfig(name="again", weight=1.0, example=WRITE.replace(asks=("Which?",)))
+    stage = stage_of(parts, cache=True, train=ONE, tasks=MixtureConfig(parts=(*TASKS.parts, again)))
+    place = carry_out(stage, context_of(tmp_path))
+    assert sorted(path.name for path in (place.path / "features").iterdir()) == ["0", "1"]
 
 
 def keeps(stage, model, items, context):

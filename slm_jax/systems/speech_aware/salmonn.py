@@ -41,7 +41,7 @@ from slm_jax.nn.lora import LoRAConfig
 from slm_jax.parallel.mesh import MeshConfig
 from slm_jax.sequence_models.presets import llama
 from slm_jax.serving.speech_aware import AnswerDecoding
-from slm_jax.systems.card import SystemCard
+from slm_jax.systems.card import KeptFigure, SystemCard
 from slm_jax.systems.recipes.small_parts import LETTERS, LM, UNITS, letters_encoder, text_lm, units_encoder
 from slm_jax.systems.recipes.speech_aware import SpeechAwareConfig, speech_aware_run
 from slm_jax.text.marked_tokens import SpecialsConfig
@@ -82,6 +82,7 @@ SECOND = MixtureConfig(
     )
 )
 THIRD = ComposedTaskConfig(kinds=("sentence",), tasks=(CAPTION, TRANSCRIPTION))
+REAL = "experiments/salmonn/real.json"
 CARD = SystemCard(
     name="SALMONN",
     paper="Tang et al. 2023",
@@ -89,6 +90,10 @@ CARD = SystemCard(
     reads=("speech", "text"),
     writes=("text",),
     counted="activation",
+    figures=(
+        KeptFigure(words="WER, speakers nobody heard", file=REAL, place=("tasks", "transcription", "wer")),
+        KeptFigure(words="with other speech", file=REAL, place=("tasks", "transcription", "other_speech", "wer")),
+    ),
 )
 
 

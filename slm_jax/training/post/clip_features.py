@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from slm_jax.assemblies.speech_aware_lm import features_name
+from slm_jax.core.config import content_hash
 from slm_jax.core.paths import AnyPath
 from slm_jax.core.types import Frames
 from slm_jax.data.examples.speech_prompts import SpeechPromptExample, counts_name
@@ -44,6 +45,12 @@ class Clips:
         return [[len(clip) for clip in self.of(place)] for place in range(len(self.source))]
 
     @cached_property
+    def signature(self) -> str:
+        """What tells these clips from others: two tasks often hear the same recordings."""
+        heard = ([(len(clip), float(np.sum(clip))) for clip in self.of(place)] for place in range(len(self.source)))
+        return content_hash([(self.source[place]["id"], own) for place, own in enumerate(heard)])
+
+    @cached_property
     def places(self) -> list[tuple[int, int]]:
         """(item, number) of every clip."""
         return [(place, number) for place, own in enumerate(self.lengths) for number in range(len(own))]
@@ -56,17 +63,15 @@ class Clips:
         return {"id": str(index), "samples": self.of(place)[number]}
 
 
-def with_features(
-    source: Any, example: SpeechPromptExample, model: Any, params: Any, table: AnyPath, name: str, show: bool
-) -> Joined:
-    """The items of `source` with `features` [T, E] of their clips and the `counts` of their frames.
+def with_features(clips: Clips, model: Any, params: Any, table: AnyPath, name: str, show: bool) -> Joined:
+    """The items of `clips` with `features` [T, E] of their clips and the `counts` of their frames.
 
     Of a second encoder `features_1` and `counts_1`. The table is written unless it is there. `params`: those of the
     encoders.
     """
     if not (table / "index.json").is_file():
-        write_records(table, _rows(Clips(source, example), model, params, name, show))
-    return Joined(source, RecordSource(table))
+        write_records(table, _rows(clips, model, params, name, show))
+    return Joined(clips.source, RecordSource(table))
 
 
 def _rows(clips: Clips, model: Any, params: Any, name: str, show: bool) -> Iterator[dict[str, Any]]:

@@ -14,7 +14,7 @@ from slm_jax.nn.lora import LoRAModel
 from slm_jax.parallel.mesh import MeshConfig
 from slm_jax.parallel.sharding import shardings_for, unbox
 from slm_jax.training.part_record import Parts
-from slm_jax.training.post.clip_features import with_features
+from slm_jax.training.post.clip_features import Clips, with_features
 from slm_jax.training.post.speech_rows import TaskItems
 from slm_jax.training.stages import StageContext
 
@@ -74,14 +74,19 @@ class KeptFeatures:
         return [encoder_name(place) for place in range(len(self.model.config.encoders))]
 
     def beside(self, found: Sequence[TaskItems], split: str, parts: Parts, context: StageContext) -> list[TaskItems]:
-        """The items with what the encoder makes of their clips, from tables that are written unless they are there."""
+        """The items with what the encoders make of their clips, from tables that are written unless they are there.
+
+        Tasks that hear the same clips share a table.
+        """
         boxed = {name: parts.frozen["frozen"][name] for name in self._encoders}
         encoders = load_part(unbox(boxed), shardings_for(boxed, self.mesh.make(), self.mesh.rules))
         plain = self.model.model if isinstance(self.model, LoRAModel) else self.model
-        name, made = f"{self.stage} features", list[TaskItems]()
+        name, made, tables = f"{self.stage} features", list[TaskItems](), dict[str, AnyPath]()
         for number, (source, example) in enumerate(found):
-            table = self.tables / split / str(number) if split else self.tables / str(number)
-            joined = with_features(source, example, plain, encoders, table, name, context.progress)
+            clips = Clips(source, example)
+            own = self.tables / split / str(number) if split else self.tables / str(number)
+            table = tables.setdefault(clips.signature, own) if len(found) > 1 else own
+            joined = with_features(clips, plain, encoders, table, name, context.progress)
             frames = plain.config.frame_counts(example.clip)
             made.append((joined, dataclasses.replace(example, frames=frames)))
         return made
