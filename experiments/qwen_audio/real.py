@@ -57,12 +57,12 @@ pretraining = first.replace(
     tokens=TokenizerFileConfig(path=str(TAGGED / "tokenizer.json")),
     clip_s=5.0,
     length=200,
-    train=TrainConfig(steps=700, evaluate_every=175),
+    train=TrainConfig(steps=400, evaluate_every=100),
     optimizer=OPTIMIZER,
 )
 learnt = PartSource(path="params/lm", source="stage:pretraining", take="lm", frozen=False)
 chat = qwen_audio.chatting(pretraining, learnt).replace(
-    tasks=second.tasks, length=240, train=TrainConfig(steps=400, evaluate_every=100)
+    tasks=second.tasks, length=240, train=TrainConfig(steps=250, evaluate_every=125)
 )
 config = speech_aware_run("qwen_audio_real", corpus, (pretraining, chat), decoding=AnswerDecoding(max_new=40))
 

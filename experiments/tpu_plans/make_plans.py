@@ -68,7 +68,7 @@ def jobs() -> list[Job]:
         for topology in (V5E, V5P)
     ]
     scaling = [scaled(size, chips) for size in ("1_3b", "7b") for chips in SCALING]
-    return [*made[:-2], *scaling, *made[-2:], *hearing()]
+    return [*made[:-2], *scaling, *made[-2:], *hearing(), *coding()]
 
 
 def hearing() -> list[Job]:
@@ -84,6 +84,20 @@ def hearing() -> list[Job]:
     made = [Job(f"{name}_v5e", f"speech_aware/{name}", stage, V5E) for name, stage in stages.items()]
     whole = ("--answers.train.accumulate", "1")  # 64 rows for 64 chips
     return [dataclasses.replace(made[0], topology="v5e:8x8", options=whole), *made[1:]]
+
+
+def coding() -> list[Job]:
+    """The published codecs with their judges: one row on every chip, nine of DAC and SNAC, whose rows are short."""
+    slices = {
+        "encodec_24khz": "v5e:8x8",
+        "soundstream_16khz": "v5e:8x8",
+        "snac_24khz": "v5e:2x4",
+        "dac_16khz": "v5e:2x4",
+        "dac_24khz": "v5e:2x4",
+        "dac_44khz": "v5e:2x4",
+        "mimi_24khz": "v5e:8x16",
+    }
+    return [Job(f"{name}_v5e", f"codecs/{name}", "codec", topology) for name, topology in slices.items()]
 
 
 def scaled(size: str, chips: int) -> Job:

@@ -153,7 +153,7 @@ class Codec(nn.Module):
         """The way there and back, with what training needs; N' = T hop samples come out."""
         latents = self.latents(samples, mask)
         quantized = self.quantizer(latents, rows=rows, deterministic=deterministic)
-        return Coded(self.synthesised(Frames(quantized.values, latents.mask)).values[..., 0], latents, quantized)
+        return Coded(self._sound(Frames(quantized.values, latents.mask)), latents, quantized)
 
     def latents(self, samples: Float[Array, "B N"], mask: Bool[Array, "B N"] | None = None) -> Frames:
         """What the quantizer is given."""
@@ -167,7 +167,7 @@ class Codec(nn.Module):
 
     def decode(self, codes: Codes) -> Float[Array, "B N"]:
         """T hop samples, 0 beyond the real frames; fewer columns than there are books give a coarser version."""
-        return self.synthesised(self.quantizer.decode(codes)).values[..., 0]
+        return self._sound(self.quantizer.decode(codes))
 
     def synthesised(self, latents: Frames) -> Frames:
         """The samples of quantized latents, `[B, N, 1]`."""
@@ -201,6 +201,12 @@ class Codec(nn.Module):
     def decode_reset(self, state: tuple, rows: Bool[Array, "B"]) -> tuple:
         """The state with `rows` back at the beginning."""
         return steps.reset(self._outwards(), state, rows)
+
+    def _sound(self, latents: Frames) -> Float[Array, "B N"]:
+        """Whole frames, silent where the decoder gives a few samples less: DAC's does, of odd strides."""
+        made = self.synthesised(latents).values[..., 0]
+        missing = latents.values.shape[1] * self.config.latent_hop - made.shape[1]
+        return jnp.pad(made, ((0, 0), (0, max(0, missing))))
 
     def _inwards(self) -> list[Any]:
         return [part for part in (self.encoder, self.encoder_context, self.down) if part is not None]

@@ -51,7 +51,7 @@ def encoding(hub_config: Mapping[str, Any], samples: np.ndarray, compiled: bool,
         return {"frames": as_array(call(inputs).last_hidden_state)}
 
     return TorchJob(
-        "hubert", "transformers", config_json(model), weights, _inferring(run, model, compiled), counted(run)
+        "hubert", "transformers", config_json(model), weights, inferring(run, model, compiled), counted(run)
     )
 
 
@@ -67,7 +67,7 @@ def vocoding(hub_config: Mapping[str, Any], features: np.ndarray, compiled: bool
     def run(call: Callable = model) -> Arrays:
         return {"samples": as_array(call(inputs)[:, 0])}
 
-    return TorchJob("hifigan", "original", dict(hub_config), weights, _inferring(run, model, compiled), counted(run))
+    return TorchJob("hifigan", "original", dict(hub_config), weights, inferring(run, model, compiled), counted(run))
 
 
 def training(
@@ -251,7 +251,8 @@ def drawn_model(kind: type, config: Any) -> Any:
     return kind(config).eval()
 
 
-def _inferring(run: Callable[..., Arrays], model: Any, compiled: bool) -> dict[str, Way]:
+def inferring(run: Callable[..., Arrays], model: Any, compiled: bool) -> dict[str, Way]:
+    """The ways of a job that changes nothing: `run(model)`, and with the compiled model."""
     import torch
 
     ways = {"eager": inference(run)}

@@ -18,5 +18,7 @@ Bench     ours and PyTorch taking turns                (`workbench.bench`, `work
                                                         `workbench.bench_machine`)
           a text LM that hears; our side of a case      (`workbench.bench_speech_aware`,
                                                         `workbench.bench_ours`)
+          codecs, and a step of training one            (`workbench.bench_codecs`,
+                                                        `workbench.bench_codec_training`)
           shapes                                        (`workbench.bench_shapes`)
 """

@@ -6,6 +6,7 @@ Each is built of the PyTorch side (`interop.reference_bench`), whose weights are
 import gc
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from importlib.util import find_spec
 from typing import Any
 
 import jax
@@ -24,13 +25,11 @@ from slm_jax.parallel.chips import Chip, chip_of
 from slm_jax.quantizers.nearest import assign
 from slm_jax.training.optimizer import OptimizerConfig
 from slm_jax.training.step import Player
+from slm_jax.workbench import bench_codec_training, bench_codecs
 from slm_jax.workbench.bench import Arrays, BenchSettings, Job, Row, measure
-from slm_jax.workbench.bench_ours import array_of, carried, normal, training_step
+from slm_jax.workbench.bench_ours import ADAM_TRAFFIC, array_of, carried, normal, training_step
 from slm_jax.workbench.bench_shapes import GPT2_SMALL, HIFIGAN_V1, LLAMA_160M, OPT_1_3B, OPT_350M, QUICK, WHISPER_BASE
 from slm_jax.workbench.bench_speech_aware import adapt, answer
-
-ADAMW_TRAFFIC = 9
-"""Weights are read forward and backward, gradients written and read, both moments and the weights read and written."""
 
 
 def hubert_base(settings: BenchSettings, batch: int) -> Job:
@@ -64,7 +63,7 @@ def decoder_train(settings: BenchSettings, family: str, hub_config: dict[str, An
     player = Player(name="lm", objective=NextTokenConfig().make(model), optimizer=optimizer)
     step = training_step(player, {"params": params}, {"ids": jnp.asarray(ids, jnp.int32)})
     size = count_bytes(params)
-    return Job(step, torch_job.ways, torch_job.flops, ADAMW_TRAFFIC * size, compared=2)
+    return Job(step, torch_job.ways, torch_job.flops, ADAM_TRAFFIC * size, compared=2)
 
 
 def decoder_generate(settings: BenchSettings, family: str, hub_config: dict[str, Any]) -> Job:
@@ -133,12 +132,22 @@ CASES: dict[str, Callable[[BenchSettings], Job]] = {
     "llama_160m_generate": lambda settings: decoder_generate(settings, "llama", LLAMA_160M),
     "whisper_base_transcribe": lambda settings: whisper_transcribe(settings, 1),
     "whisper_base_transcribe_8": lambda settings: whisper_transcribe(settings, 8),
+    "mimi_encode_10s": lambda settings: bench_codecs.encode(settings, "mimi"),
+    "mimi_decode_10s": lambda settings: bench_codecs.decode(settings, "mimi"),
+    "mimi_stream_80ms": bench_codecs.stream,
+    "encodec_encode_10s": lambda settings: bench_codecs.encode(settings, "encodec"),
+    "encodec_decode_10s": lambda settings: bench_codecs.decode(settings, "encodec"),
+    "dac_16khz_encode_10s": lambda settings: bench_codecs.encode(settings, "dac"),
+    "dac_16khz_decode_10s": lambda settings: bench_codecs.decode(settings, "dac"),
+    "encodec_gan_train": bench_codec_training.train,
     "speech_aware_lora_train": adapt,
     "speech_aware_generate": answer,
     "kmeans_assign_500": lambda settings: kmeans_assign(settings, 500),
     "kmeans_assign_2000": lambda settings: kmeans_assign(settings, 2000),
 }
 """Name -> builder."""
+BESIDE = {"mimi_stream_80ms": "moshi"}
+"""Case -> package that no extra brings; where it is missing the case is measured only when it is named."""
 LARGE_CASES: dict[str, Callable[[BenchSettings], Job]] = {
     "twist_350m_train": lambda settings: decoder_train(settings, "opt", OPT_350M, 2048),
     "twist_350m_generate": lambda settings: decoder_generate(settings, "opt", OPT_350M),
@@ -149,12 +158,12 @@ LARGE_CASES: dict[str, Callable[[BenchSettings], Job]] = {
 
 
 def chosen(names: Sequence[str]) -> tuple[str, ...]:
-    """The cases with these names, `CASES` when there are none; raises `UserError` for an unknown one."""
+    """The cases with these names, or what of `CASES` can run here; raises `UserError` for an unknown one."""
     known = CASES | LARGE_CASES
     for name in names:
         if name not in known:
             raise UserError(f"case is {name!r}: must be one of {', '.join(known)}{nearest(name, known)}")
-    return tuple(names) or tuple(CASES)
+    return tuple(names) or tuple(name for name in CASES if name not in BESIDE or find_spec(BESIDE[name]))
 
 
 def run_case(name: str, settings: BenchSettings, limits: Mapping[str, float], on_pair: Callable[[], None]) -> Row:

@@ -17,6 +17,9 @@ from slm_jax.training.step import Player, make_step, optimizer_init
 from slm_jax.workbench.activations import in_dtype
 from slm_jax.workbench.bench import Arrays
 
+ADAM_TRAFFIC = 9
+"""Weights are read forward and backward, gradients written and read, both moments and the weights read and written."""
+
 
 def carried(job: TorchJob, dtype: str, change: Callable[[Any], Any] = lambda config: config) -> tuple[Any, Any]:
     """Our module and parameters with the weights of a PyTorch job; `change` may alter the config."""
@@ -29,16 +32,23 @@ def carried(job: TorchJob, dtype: str, change: Callable[[Any], Any] = lambda con
 
 def training_step(player: Player, variables: Variables, batch: Batch, frozen: Any = None) -> Callable[[], Arrays]:
     """The step of `training` with one player, whose state moves on at each call; gives the loss before it."""
-    players = (player,)
+    step = players_step((player,), variables, batch, frozen)
+    return lambda: {"loss": step()[player.name]}
+
+
+def players_step(
+    players: tuple[Player, ...], variables: Variables, batch: Batch, frozen: Any = None
+) -> Callable[[], Arrays]:
+    """The same with several, by name; each one's loss is that before its own part of the step."""
     start = optimizer_init(players, 1)(variables)
     state = TrainState(step=jnp.int32(0), variables=variables, opt=start, ema=None, key=jax.random.key(0))
-    step = make_step(players, 1, mesh=MeshConfig().make())
+    step, names = make_step(players, 1, mesh=MeshConfig().make()), tuple(player.name for player in players)
 
     def run() -> Arrays:
         nonlocal state
-        state, out = step(state, batch, frozen, (player.name,))
-        total, count = out.sums["loss"]
-        return {"loss": array_of(total / count)}
+        state, out = step(state, batch, frozen, names)
+        pairs = {name: out.sums[f"{name}/loss" if len(names) > 1 else "loss"] for name in names}
+        return {name: array_of(total / count) for name, (total, count) in pairs.items()}
 
     return run
 

@@ -55,6 +55,27 @@ WHISPER_BASE: dict[str, Any] = {
     "encoder_ffn_dim": 2048,
     "decoder_ffn_dim": 2048,
 }
+ENCODEC_6KBPS: dict[str, Any] = {"target_bandwidths": [6.0]}
+"""24 kHz, 8 books."""
+DAC_16KHZ: dict[str, Any] = {"downsampling_ratios": [2, 4, 5, 8], "n_codebooks": 12, "sampling_rate": 16_000}
+MIMI: dict[str, Any] = {
+    "model_type": "mimi",
+    "num_filters": 64,
+    "hidden_size": 512,
+    "codebook_dim": 256,
+    "vector_quantization_hidden_dimension": 256,
+    "codebook_size": 2048,
+    "num_quantizers": 8,
+    "num_hidden_layers": 8,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 8,
+    "head_dim": 64,
+    "intermediate_size": 2048,
+    "upsampling_ratios": [8, 6, 5, 4],
+    "sliding_window": 250,
+    "upsample_groups": 512,
+}
+"""24 kHz, with the 8 books that Moshi uses."""
 QUICK: dict[str, dict[str, Any]] = {
     "gpt2": {"n_layer": 2, "n_embd": 48, "n_head": 3, "vocab_size": 101, "n_positions": 64},
     "llama": {"num_hidden_layers": 2, "hidden_size": 48, "intermediate_size": 80, "num_attention_heads": 3}
@@ -68,5 +89,13 @@ QUICK: dict[str, dict[str, Any]] = {
     | {"encoder_attention_heads": 3, "decoder_attention_heads": 3, "encoder_ffn_dim": 80, "decoder_ffn_dim": 80}
     | {"max_source_positions": 50, "max_target_positions": 64}
     | dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id"), 0),
+    "encodec": {"num_filters": 4, "hidden_size": 12, "codebook_size": 32, "upsampling_ratios": [4, 2]}
+    | {"target_bandwidths": [30.0], "num_lstm_layers": 1},
+    "dac": {"encoder_hidden_size": 4, "decoder_hidden_size": 16, "downsampling_ratios": [2, 4], "codebook_size": 32}
+    | {"codebook_dim": 4, "n_codebooks": 3},
+    "mimi": {"num_filters": 4, "hidden_size": 16, "upsample_groups": 16, "codebook_dim": 6, "codebook_size": 32}
+    | {"vector_quantization_hidden_dimension": 6, "num_quantizers": 4, "num_hidden_layers": 2, "head_dim": 8}
+    | {"num_attention_heads": 2, "num_key_value_heads": 2, "intermediate_size": 24, "upsampling_ratios": [3, 2]}
+    | {"sliding_window": 64},
 }
 """Fields of the small shapes."""

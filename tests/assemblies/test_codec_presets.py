@@ -10,13 +10,13 @@ from slm_jax.core.config import from_json
 from slm_jax.core.errors import UserError
 from slm_jax.core.trees import count_parameters
 
-SIZES = {  # parameters without codebooks, frames a second, bits a second
-    "soundstream": (soundstream(), None, 50, 6000),
+SIZES = {  # parameters without codebooks of averages, frames a second, bits a second
+    "soundstream": (soundstream(), 10_502_690, 50, 6000),
     "encodec": (encodec(), 14_851_810, 75, 6000),
     "mimi": (mimi(8), 79_308_609, 12.5, 1100),
-    "dac 16": (dac(16_000), None, 50, 6000),
-    "dac 24": (dac(24_000), None, 75, 24_000),
-    "dac 44": (dac(44_100), None, 44_100 / 512, 9 * 10 * 44_100 / 512),
+    "dac 16": (dac(16_000), 74_175_906, 50, 6000),
+    "dac 24": (dac(24_000), 74_708_706, 75, 24_000),
+    "dac 44": (dac(44_100), 76_651_890, 44_100 / 512, 9 * 10 * 44_100 / 512),
     "snac 24": (snac(24_000), 19_840_000, 24_000 / 2048, 984),
     "snac 32": (snac(32_000), 54_550_000, 32_000 / 3072, None),
 }

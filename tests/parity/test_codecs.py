@@ -235,7 +235,8 @@ def test_dac_with_fewer_books(dac):
         wanted = model.encode(sound_of(samples), n_quantizers=2).audio_codes
         sound = model.decode(audio_codes=wanted).audio_values
     np.testing.assert_array_equal(codes.ids[0].T, wanted[0])
-    np.testing.assert_allclose(module.apply({"params": params}, codes, method="decode")[0], sound[0], atol=TOLERANCE)
+    made = module.apply({"params": params}, codes, method="decode")[0]
+    np.testing.assert_allclose(made[: sound.shape[-1]], sound[0], atol=TOLERANCE)
 
 
 @SLOW

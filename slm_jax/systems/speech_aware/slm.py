@@ -78,10 +78,14 @@ WRITES = OptimizerConfig(
     warmup_steps=40,
     betas=(0.9, 0.98),
     weight_decay=0.01,
-    groups=(GroupConfig(name="distances", match=".*relative_bias", learning_rate=0.05, weight_decay=0.0),),
+    groups=(
+        GroupConfig(name="distances", match=".*relative_bias", learning_rate=0.05, weight_decay=0.0),
+        GroupConfig(name="queries", match=".*attention/query/", learning_rate=3e-4),
+    ),
 )
-"""Of an LM of T5's form that is born here: where a word stands it knows by the bias alone, which has to grow to several
-units; Adam moves a weight by its rate at most in each step."""
+"""Of an LM of T5's form that is born here. Adam moves a weight by its rate at most in each step. Where a word stands T5
+knows by a bias alone, which has to grow to several units. Its scores have no 1/sqrt(channels of a head): what would be
+divided there, the queries have in them, so that a seventh of the rate moves the scores as much."""
 CARD = SystemCard(
     name="SLM",
     paper="Wang et al. 2023",

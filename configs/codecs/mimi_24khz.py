@@ -1,0 +1,49 @@
+"""Mimi at 24 kHz, 12.5 frames a second, one semantic book and 31 acoustic ones, of which Moshi uses seven.
+
+Source     Défossez et al. 2024, "Moshi", section 3.3: no loss of spectra or of the waveform, judges and features alone
+Command    python -m slm_jax train configs/codecs/mimi_24khz.py --workdir W --corpus.path MANIFEST.jsonl
+Hardware   not said; planned for TPUs in experiments/tpu_plans, not yet run at this size
+Differs    the first book has no teacher here (there: WavLM large), and every row is quantized (there: every second one
+           in the mean). The judges, EnCodec's, the equal weights of their two losses, the constant rate, and that a
+           random number of the acoustic books is used by every row, are an interpretation
+"""
+
+from slm_jax.assemblies.codec_presets import mimi
+from slm_jax.data.corpus import ManifestConfig
+from slm_jax.data.pipeline import PipelineConfig
+from slm_jax.decoders.spectral_discriminators import JudgesConfig, STFTDiscriminatorsConfig
+from slm_jax.objectives.codec import CodecLossConfig
+from slm_jax.quantizers.parallel import ParallelVQConfig
+from slm_jax.systems.recipes.codec_run import CodecRunConfig
+from slm_jax.training.loop import TrainConfig
+from slm_jax.training.optimizer import GroupConfig, OptimizerConfig
+from slm_jax.training.pre.codec import CodecStageConfig
+
+model = mimi()
+semantic, acoustic = model.quantizer.parts
+transformers = GroupConfig(name="transformers", match=r"params/generator/(en|de)coder_context/", weight_decay=0.05)
+optimizer = OptimizerConfig(learning_rate=8e-4, schedule="constant", betas=(0.5, 0.9), clip=None)
+codec = CodecStageConfig(
+    name="codec",
+    model=model.replace(quantizer=ParallelVQConfig(parts=(semantic, acoustic.replace(dropout=1.0)))),
+    segment_s=12.0,
+    losses=CodecLossConfig(
+        resolutions=((1024, 256, 64),),
+        spectral=0.0,
+        waveform=0.0,
+        adversarial=4.0,
+        features=4.0,
+        commitment=1.0,
+        hinge=True,
+    ),
+    judges=JudgesConfig(parts=(STFTDiscriminatorsConfig(),)),
+    train=TrainConfig(steps=4_000_000, ema_decay=0.99),
+    batches=PipelineConfig(batch=128),
+    optimizer=optimizer.replace(groups=(transformers,)),
+    judge_optimizer=optimizer,
+)
+config = CodecRunConfig(
+    name="mimi_24khz",
+    corpus=ManifestConfig(path="data/speech/manifest.jsonl", rate_hz=24_000),
+    stages=(codec,),
+)
