@@ -4,8 +4,8 @@ Source     Défossez et al. 2024, "Moshi", section 3.3: no loss of spectra or of
 Command    python -m slm_jax train configs/codecs/mimi_24khz.py --workdir W --corpus.path MANIFEST.jsonl
 Hardware   not said; planned for TPUs in experiments/tpu_plans, not yet run at this size
 Differs    the first book has no teacher here (there: WavLM large), and every row is quantized (there: every second one
-           in the mean). The judges, EnCodec's, the equal weights of their two losses, the constant rate, and that a
-           random number of the acoustic books is used by every row, are an interpretation
+           in the mean). The judges, EnCodec's, its balancer, the equal weights of their two losses, the constant rate,
+           and that a random number of the acoustic books is used by every row, are an interpretation
 """
 
 from slm_jax.assemblies.codec_presets import mimi
@@ -35,6 +35,7 @@ codec = CodecStageConfig(
         features=4.0,
         commitment=1.0,
         hinge=True,
+        balance=0.999,
     ),
     judges=JudgesConfig(parts=(STFTDiscriminatorsConfig(),)),
     train=TrainConfig(steps=4_000_000, ema_decay=0.99),

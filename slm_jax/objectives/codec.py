@@ -196,9 +196,9 @@ def moved(config: CodecConfig, losses: CodecLossConfig, variables: Any, stats: A
     return after
 
 
-def first_balance(judged: bool) -> dict[str, Any]:
+def first_balance(losses: CodecLossConfig, judged: bool) -> dict[str, Any]:
     """The collection before the first step, when weights count as they are."""
-    names = BALANCED if judged else BALANCED[:2]
+    names = [name for name in (BALANCED if judged else BALANCED[:2]) if name != "waveform" or losses.waveform]
     return {"sums": {name: jnp.zeros(()) for name in names}, "weight": jnp.zeros(())}
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from slm_jax.adapters.linear import LinearAdapterConfig
 from slm_jax.checkpoints.model_folder import save_model
 from slm_jax.core.part_source import PartSource
+from slm_jax.core.trees import flatten_by_path
 from slm_jax.data.corpus import WorldConfig
 from slm_jax.data.examples.speech_tasks import AskedTaskConfig
 from slm_jax.data.examples.written_tasks import WrittenTaskConfig
@@ -19,6 +20,7 @@ from slm_jax.nn.lora import LoRAConfig
 from slm_jax.sequence_models.decoder_config import DecoderConfig
 from slm_jax.text.marked_tokens import SpecialsConfig
 from slm_jax.text.templates import PLAIN
+from slm_jax.training.gradient_stage import trained
 from slm_jax.training.loop import TrainConfig
 from slm_jax.training.optimizer import OptimizerConfig
 from slm_jax.training.post.speech_aware import SpeechAwareStageConfig
@@ -127,3 +129,22 @@ def carry_out(stage: SpeechAwareStageConfig, context: Context) -> StageFolder:
         place.begin(stage, {})
     place.finish(stage.run(place, context))
     return place
+
+
+def weights(folder: Path, name: str = "answers") -> dict[str, np.ndarray]:
+    """What a finished stage of the run trained, by path."""
+    variables = trained(RunFolder(folder).stage(name))[1]
+    return {path: np.asarray(leaf) for path, leaf in flatten_by_path(variables).items()}
+
+
+def assert_same(found: dict[str, np.ndarray], wanted: dict[str, np.ndarray], tolerance: float = 0.0) -> None:
+    """The same leaves with the same values."""
+    assert found.keys() == wanted.keys()
+    for path, leaf in wanted.items():
+        np.testing.assert_allclose(found[path], leaf, atol=tolerance, rtol=0, err_msg=path)
+
+
+def with_part(stage: SpeechAwareStageConfig, name: str, **changes: Any) -> SpeechAwareStageConfig:
+    """The stage with other fields of one of its parts."""
+    parts = [part.replace(**changes) if part.path.endswith(f"/{name}") else part for part in stage.parts]
+    return stage.replace(parts=tuple(parts))

@@ -13,6 +13,7 @@ from slm_jax.core.errors import UserError
 from slm_jax.core.trees import flatten_by_path
 from slm_jax.data.examples.waveform_segments import ChannelConfig, WaveformSegmentConfig
 from slm_jax.data.records import RecordSource
+from slm_jax.parallel.sharding import unbox
 from slm_jax.quantizers.codebooks import COLLECTION, CodebookConfig
 from slm_jax.quantizers.residual import ResidualVQConfig
 from slm_jax.training.gradient_stage import trained
@@ -21,7 +22,7 @@ from slm_jax.training.pre.codec_tokens import CodecTokensConfig
 from slm_jax.training.stages import RunConfig
 from slm_jax.training.stops import Interrupted
 from tests.codecs import CODECS, drawn_variables
-from tests.training.small_answers import MeasuringContext, Tones, carry_out, context_of
+from tests.training.small_answers import CORPUS, MeasuringContext, Tones, carry_out, context_of
 from tests.training.small_codec import MODEL, STAGE
 
 
@@ -154,3 +155,14 @@ def test_segments_sound_as_through_other_lines():
     assert short["sample_mask"].sum() == 500 and not short["samples"][500:].any()
     with pytest.raises(UserError, match="share is 2"):
         ChannelConfig(share=2.0)
+
+
+@pytest.mark.parametrize(("waveform", "judged"), [(0.0, True), (0.0, False), (0.1, False)])
+def test_the_balance_keeps_its_form_whichever_losses_there_are(waveform, judged):
+    stage = STAGE.replace(losses=STAGE.losses.replace(waveform=waveform), judges=STAGE.judges if judged else None)
+    initialise, players = stage._learner()
+    variables = unbox(jax.eval_shape(initialise, jax.random.key(0)))
+    batch = stage.outline(RunConfig(name="run", corpus=CORPUS, stages=(stage,))).batch
+    loss = jax.eval_shape(players[-1].objective, variables, batch, jax.random.key(0))
+    after = jax.eval_shape(players[-1].statistics.update, variables, loss.stats)
+    assert jax.tree.structure(after["balance"]) == jax.tree.structure(variables["balance"])

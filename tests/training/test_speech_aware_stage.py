@@ -4,7 +4,6 @@ import re
 import shutil
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -12,11 +11,9 @@ from slm_jax.adapters.joined import JoinedConfig
 from slm_jax.checkpoints.manager import Checkpoints
 from slm_jax.checkpoints.model_folder import load_model, save_model
 from slm_jax.core.errors import UserError
-from slm_jax.core.part_source import PartSource
 from slm_jax.core.trees import flatten_by_path, together
 from slm_jax.data.mixture import MixtureConfig, PartConfig
 from slm_jax.data.pipeline import PipelineConfig
-from slm_jax.data.records import RecordSource
 from slm_jax.nn.lora import LoRAConfig
 from slm_jax.objectives.answers import Answers
 from slm_jax.serving.speech_aware import SpeechAwareSystem
@@ -33,20 +30,21 @@ from slm_jax.training.pre.text_lm import TextLMConfig
 from slm_jax.training.run_folder import RunFolder
 from slm_jax.training.stage_tokens import StageTokensConfig, tokens_of
 from tests.assemblies.small_speech_aware import asked, voice
-from tests.contracts.checks import random_params
 from tests.text.subwords import write_subwords
 from tests.training.small_answers import (
     CORPUS,
     ENCODER,
     LM,
     TASKS,
-    WRITE,
     MeasuringContext,
+    assert_same,
     carry_out,
     context_of,
     planned,
     run_of,
     stage_of,
+    weights,
+    with_part,
     write_parts,
 )
 
@@ -74,17 +72,6 @@ def run(tmp_path_factory, parts, told):
     folder = tmp_path_factory.mktemp("run")
     carry_out(stage_of(parts), context_of(folder, told, MeasuringContext))
     return folder
-
-
-def weights(folder, name="answers"):
-    variables = trained(RunFolder(folder).stage(name))[1]
-    return {path: np.asarray(leaf) for path, leaf in flatten_by_path(variables).items()}
-
-
-def assert_same(found, wanted, tolerance=0.0):
-    assert found.keys() == wanted.keys()
-    for path, leaf in wanted.items():
-        np.testing.assert_allclose(found[path], leaf, atol=tolerance, rtol=0, err_msg=path)
 
 
 def moved(found, wanted):
@@ -134,71 +121,6 @@ def test_kept_features_train_alike_and_the_log_says_so(run, parts, tmp_path):
         for folder in (run, tmp_path / "run")
     ]
     np.testing.assert_allclose(*losses, rtol=1e-4)
-
-
-def test_features_of_two_encoders_train_alike(parts, tmp_path):
-    samples = jnp.zeros((1, 4_000))
-    save_model(tmp_path / "other", ENCODER, random_params(ENCODER.make(), jax.random.key(5), samples))
-    stage = stage_of(parts, train=TrainConfig(steps=2, log_every=1), join=JoinedConfig(widths=(ENCODER.width,) * 2))
-    other = PartSource(path="frozen/encoder_1", source=str(tmp_path / "other"))
-    stage = stage.replace(parts=(stage.parts[0], other, stage.parts[1]))
-    folders = [tmp_path / "drawn", tmp_path / "kept"]
-    for folder in folders:
-        carry_out(stage.replace(cache=folder.name == "kept"), context_of(folder, kind=MeasuringContext))
-    assert_same(*(weights(folder) for folder in folders), 1e-5)
-    first, second = (read_metrics(folder / "stages" / "answers") for folder in folders)
-    for name in ("loss", "evaluate/nats_per_word", "evaluate/nats_per_word_other_speech"):
-        found = [[line[name] for line in lines if name in line] for lines in (first, second)]
-        np.testing.assert_allclose(*found, rtol=1e-4, err_msg=name)
-    table = RecordSource(folders[1] / "stages" / "answers" / "features" / "0")
-    assert np.abs(table[0]["features"] - table[0]["features_1"]).max() > 0.1
-
-
-def test_tasks_that_hear_the_same_share_a_table(parts, tmp_path):
-    again = PartConfig(name="again", weight=1.0, example=WRITE.replace(asks=("Which?",)))
-    stage = stage_of(parts, cache=True, train=ONE, tasks=MixtureConfig(parts=(*TASKS.parts, again)))
-    place = carry_out(stage, context_of(tmp_path))
-    assert sorted(path.name for path in (place.path / "features").iterdir()) == ["0", "1"]
-
-
-def keeps(stage, model, items, context):
-    kept = stage._kept(model, context.run.stage(stage.name))
-    return kept.wanted(stage.cache, items, stage.train.steps * stage.batches.batch, stage.clip_s, context)
-
-
-def test_features_are_kept_where_that_is_cheaper(parts, tmp_path):
-    said = []
-    many = stage_of(parts, cache=None, train=ONE.replace(steps=400))
-    context = context_of(tmp_path, said)
-    model = many.model({"frozen/encoder": ENCODER, "frozen/lm": LM})
-    assert keeps(many, model, 10, context) and "since 800 are drawn" in said[0]
-    assert not keeps(many, model, 1000, context) and len(said) == 1
-    assert not keeps(many.replace(cache=False), model, 10, context)
-
-
-LORA_EVERYWHERE = LoRAConfig(targets=".*/attention/(query|value)", rank=2)
-
-
-def with_part(stage, name, **changes):
-    """The stage with other fields of one of its parts."""
-    parts = [part.replace(**changes) if part.path.endswith(f"/{name}") else part for part in stage.parts]
-    return stage.replace(parts=tuple(parts))
-
-
-@pytest.mark.parametrize(
-    ("change", "told"),
-    [
-        (lambda stage: stage.replace(lora=LORA_EVERYWHERE), "LoRA changes the encoder"),
-        (lambda stage: with_part(stage, "encoder", path="params/encoder", frozen=False), "the encoder is trained"),
-    ],
-)
-def test_features_of_an_encoder_that_changes_are_not_kept(parts, tmp_path, change, told):
-    stage = change(stage_of(parts, cache=None, train=ONE.replace(steps=400)))
-    context = context_of(tmp_path)
-    model = stage.model({part.path: ENCODER if "encoder" in part.path else LM for part in stage.parts})
-    assert not keeps(stage, model, 10, context)
-    with pytest.raises(UserError, match=f"cache is True: features are not kept: {told}"):
-        keeps(stage.replace(cache=True), model, 10, context)
 
 
 def test_it_goes_on_from_an_earlier_stage(run, parts, tmp_path):

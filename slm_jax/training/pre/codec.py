@@ -127,7 +127,7 @@ class CodecStageConfig(GradientStageConfig):
                 judge = judges.init(jax.random.fold_in(key, 1), samples)["params"]
                 variables["params"] = {**variables["params"], "discriminator": judge}
             if self.losses.balance is not None:
-                variables[BALANCE] = first_balance(judges is not None)
+                variables[BALANCE] = first_balance(self.losses, judges is not None)
             return variables
 
         return start, self._players(codec, judges)
