@@ -6,10 +6,10 @@
     python -m slm_jax codec encode runs/codec_small a.wav a.codes
 
 One run, stage by stage, all with the same encoder of log-mel frames and the same books: `spectral` and `transposed` are
-two forms of decoder for as long, `taught` has a first book that a self-supervised encoder teaches; `longer` goes on
-from the first, `judged` goes on from there as long again with judges. It hears the synthetic world and a game in Czech,
-half of the segments as through other microphones and lines; speakers of the world's test split are heard in no other,
-and Dutch never. `SLM_JAX_REAL_SPEECH` names the folder of recordings, `data/real_speech` unless it is set.
+two forms of decoder for as long; `longer` goes on from the first, and so does `judged`, with judges. It hears the
+synthetic world and a game in Czech, half of the segments as through other microphones and lines; speakers of the
+world's test split are heard in no other, and Dutch never. `SLM_JAX_REAL_SPEECH` names the folder of recordings,
+`data/real_speech` unless it is set.
 """
 
 import os

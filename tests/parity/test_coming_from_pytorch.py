@@ -12,6 +12,7 @@ from slm_jax.cli.main import main
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
+tokenizers = pytest.importorskip("tokenizers")
 
 PAGE = Path(__file__).parents[2] / "docs" / "coming_from_pytorch.md"
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -32,6 +33,8 @@ def desk(tmp_path, monkeypatch):
     heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
     shape = transformers.LlamaConfig(**sizes, **heads, max_position_embeddings=128, initializer_range=0.3)
     transformers.LlamaForCausalLM(shape).save_pretrained("pytorch/smollm2")
+    words = tokenizers.models.WordLevel({f"word{number}": number for number in range(61)}, unk_token="word0")
+    tokenizers.Tokenizer(words).save("pytorch/smollm2/tokenizer.json")
     draws = np.random.default_rng(0)
     for number in range(16):
         steps = np.repeat(draws.uniform(0.02, 0.4, 10), 800)
