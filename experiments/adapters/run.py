@@ -257,7 +257,7 @@ def main() -> None:
     asked = options()
     config, run = recipe(asked), RunFolder(asked.run)
     context = StageContext(run, config.corpus, asked.data_dir, say=print)
-    names, figures = {stage_of(name): name for name in asked.adapters}, known(asked.out)
+    names, figures = {stage_of(name): name for name in asked.adapters}, known(asked.out, config)
     for stage, seconds in run_stages(config, context, only=needed(config, list(names))):
         print(f"{stage}: {'done before' if seconds is None else f'{seconds:.0f} s'}", flush=True)
         if stage in names:
@@ -265,7 +265,7 @@ def main() -> None:
             held_out = judging_context(config, run, asked.data_dir, say=print)
             count = 4 if asked.quick else asked.utterances
             figures[names[stage]] = measured(config.replace(answers=stage), held_out, count)
-            print(table({stage: figures[names[stage]]})[-1], flush=True)
+            print(table({names[stage]: figures[names[stage]]})[-1], flush=True)
             keep(figures, asked.out)
     print("\n".join(table(figures)))
 
@@ -282,10 +282,12 @@ def reads(config: SpeechAwareConfig, stage: str) -> set[str]:
     return {name for need in straight for name in (need, *reads(config, need))}
 
 
-def known(out: Path) -> dict[str, dict[str, Any]]:
-    """Figures that stand there already."""
+def known(out: Path, config: SpeechAwareConfig) -> dict[str, dict[str, Any]]:
+    """Figures that stand there already, of adapters that were trained for as long as those of this run."""
     file = out / "figures.json"
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    found = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    steps = {name: config.stage(stage_of(name)).train.steps for name in ADAPTERS}
+    return {name: one for name, one in found.items() if one["steps"] == steps.get(name)}
 
 
 def keep(figures: dict[str, dict[str, Any]], out: Path) -> None:

@@ -151,18 +151,15 @@ def plot_points(
     ylabel: str,
     title: str = "",
 ) -> Path:
-    """Named points in a plane, name -> (x, y, bounds of y); on a logarithmic x, since costs differ by factors."""
-    figure = _figure(7.6, 5.0)
-    axes = _clean(figure.add_subplot())
+    """Named points in a plane, name -> (x, y, bounds of y)."""
+    figure, axes = _over_costs(xlabel, ylabel, title)
     for (name, (x, y, bounds)), colour in zip(points.items(), _colours(len(points)), strict=True):
         if bounds is not None:
             axes.plot([x, x], bounds, color=colour, linewidth=2.5, alpha=0.45, solid_capstyle="round")
         axes.plot([x], [y], "o", color=colour, ms=7)
         axes.annotate(name, (x, y), xytext=(7, 4), textcoords="offset points", fontsize=8.5, color=INK)
-    axes.set(xscale="log", xlabel=xlabel, ylabel=ylabel, ylim=(0, None))
+    axes.set(ylim=(0, None))
     axes.margins(x=0.18)
-    _plain_log_ticks(axes.xaxis)
-    axes.set_title(title, loc="left", fontsize=11, color=INK, fontweight="bold")
     return _saved(figure, path)
 
 
@@ -173,14 +170,10 @@ def plot_lines(
     ylabel: str,
     title: str = "",
 ) -> Path:
-    """Named lines through (x, y), lone points as points; on a logarithmic x, since costs differ by factors."""
-    figure = _figure(7.6, 5.0)
-    axes = _clean(figure.add_subplot())
+    """Named lines through (x, y), lone points as points."""
+    figure, axes = _over_costs(xlabel, ylabel, title)
     for (name, points), colour in zip(lines.items(), _colours(len(lines)), strict=True):
         axes.plot(*zip(*points, strict=True), "o-", color=colour, linewidth=2, ms=5, label=name)
-    axes.set(xscale="log", xlabel=xlabel, ylabel=ylabel)
-    _plain_log_ticks(axes.xaxis)
-    axes.set_title(title, loc="left", fontsize=11, color=INK, fontweight="bold")
     axes.legend(frameon=False, fontsize=9)
     return _saved(figure, path)
 
@@ -218,6 +211,16 @@ def _figure(width_in: float, height_in: float) -> "Figure":
     figure = Figure(figsize=(width_in, height_in), dpi=DPI, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
     return figure
+
+
+def _over_costs(xlabel: str, ylabel: str, title: str) -> tuple["Figure", "Axes"]:
+    """A plane whose x is logarithmic, since costs differ by factors."""
+    figure = _figure(7.6, 5.0)
+    axes = _clean(figure.add_subplot())
+    axes.set(xscale="log", xlabel=xlabel, ylabel=ylabel)
+    _plain_log_ticks(axes.xaxis)
+    axes.set_title(title, loc="left", fontsize=11, color=INK, fontweight="bold")
+    return figure, axes
 
 
 def _saved(figure: "Figure", path: str | Path) -> Path:

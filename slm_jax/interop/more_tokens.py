@@ -42,6 +42,7 @@ def add_tokens(file: Path, tokens: Sequence[str]) -> int:
     """Let the tokenizer in a file know `tokens` as special ones; how many ids it has then."""
     from tokenizers import AddedToken, Tokenizer  # compiled: loaded when used
 
+    require(len(set(tokens)) == len(tokens) > 0, "tokens", list(tokens), "one at least, all different")
     require(file.is_file(), "source", file.name, "a text LM without a tokenizer cannot learn more tokens")
     try:
         tokenizer: Any = Tokenizer.from_file(str(file))

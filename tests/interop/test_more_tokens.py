@@ -51,6 +51,8 @@ def test_typed_and_once_more(folder, tmp_path, capfd):
 def test_what_cannot_learn_tokens_is_refused(folder, tmp_path):
     with pytest.raises(UserError, match=r"tokens is \['</s>'\]: the tokenizer knows them already"):
         with_tokens(str(folder), tmp_path / "more", ["<|new|>", "</s>"])
+    with pytest.raises(UserError, match="one at least, all different"):
+        with_tokens(str(folder), tmp_path / "more", [TAGS[0], TAGS[0]])
     (folder / "tokenizer.json").write_text("{}")
     with pytest.raises(UserError, match=r"tokenizer\.json of the source is no tokenizer file"):
         with_tokens(str(folder), tmp_path / "more", TAGS)

@@ -237,6 +237,7 @@ def test_dac_with_fewer_books(dac):
     np.testing.assert_array_equal(codes.ids[0].T, wanted[0])
     made = module.apply({"params": params}, codes, method="decode")[0]
     np.testing.assert_allclose(made[: sound.shape[-1]], sound[0], atol=TOLERANCE)
+    assert len(made) == len(codes.ids[0]) * config.hop and not np.asarray(made[sound.shape[-1] :]).any()
 
 
 @SLOW
