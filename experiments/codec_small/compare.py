@@ -26,7 +26,7 @@ import numpy as np
 import soundfile
 
 from slm_jax.assemblies.codec_tokenizer import CodecTokenizer
-from slm_jax.audio.files import read_audio, resample, write_audio
+from slm_jax.audio.files import read_audio, resample, write_wav
 from slm_jax.audio.plots import plot_lines
 from slm_jax.evaluation.codec import use_of
 from slm_jax.evaluation.transcription import word_errors
@@ -195,7 +195,7 @@ def kept(folder: Path, name: str, coder: str, made: np.ndarray) -> None:
     """The first recording of a set as a coder makes it, to be listened to."""
     folder.mkdir(exist_ok=True)
     plain = "".join(c if c.isalnum() else "_" for c in f"{name}-{coder}")
-    write_audio(folder / f"{plain}.wav", np.asarray(made, np.float32), RATE_HZ)
+    write_wav(folder / f"{plain}.wav", np.asarray(made, np.float32), RATE_HZ)
 
 
 def codebooks(run: Path, stages: Sequence[str], found: dict[str, Recordings]) -> dict[str, Any]:
