@@ -1,7 +1,8 @@
 """EnCodec at 24 kHz, up to 32 books, 24 kb/s.
 
 Source     Défossez et al. 2022, "High Fidelity Neural Audio Compression", sections 3.4 and 4; audiocraft's
-           `solver/compression` for what the paper leaves open (averages of the weights, the decay of the balancer)
+           `solver/compression` for what the paper leaves open (averages of the weights, the decay of the balancer);
+           there weights are .1, 2, 4, 4 and steps 400,000, here they are the paper's
 Command    python -m slm_jax train configs/codecs/encodec_24khz.py --workdir W --corpus.path MANIFEST.jsonl
 Hardware   the paper: 8 A100 GPUs; planned for TPUs in experiments/tpu_plans, not yet run at this size
 Differs    judges move at every step (there: at two of three, by chance); every row draws how many books it uses, from

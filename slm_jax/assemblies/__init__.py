@@ -10,6 +10,8 @@ Codec                encoder, quantizer, decoder, whole and step by step
                      (`assemblies.codec`)
                      published ones: SoundStream, EnCodec, Mimi, DAC, SNAC
                      (`assemblies.codec_presets`)
+                     its latents as an encoder
+                     (`assemblies.codec_latents`)
                      with its weights as a tokenizer, and codes in files
                      (`assemblies.codec_tokenizer`, `assemblies.codec_files`)
 Phonetic tokenizer   features of a layer (or MFCC), treated, clustered: speech to units

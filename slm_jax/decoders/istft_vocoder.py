@@ -6,7 +6,6 @@ phase itself: far fewer training steps to intelligible speech, at the price of n
 """
 
 import math
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -18,6 +17,7 @@ from slm_jax.core.config import Config
 from slm_jax.core.errors import require
 from slm_jax.decoders.excitation import harmonics, noise
 from slm_jax.nn.conv import Conv1d, zero_padded
+from slm_jax.nn.convnext import ConvNeXt
 from slm_jax.nn.dtypes import compute_dtype
 from slm_jax.nn.linear import Linear
 from slm_jax.nn.norm import LayerNorm
@@ -91,9 +91,8 @@ class ISTFTVocoder(nn.Module):
                 x = x.reshape(x.shape[0], -1, width)
                 mask = None if mask is None else jnp.repeat(mask, factor, axis=1)
             for block in range(c.blocks[stage]):
-                x = ConvNeXtBlock(c.kernel, c.expansion * width, dtype=dtype, name=f"stage_{stage}_block_{block}")(
-                    x, mask
-                )
+                how = {"activation": "gelu_tanh", "dtype": dtype, "name": f"stage_{stage}_block_{block}"}
+                x = ConvNeXt(width, c.expansion * width, c.kernel, **how)(x, mask)
         x = LayerNorm(dtype=dtype, name="norm_out")(x)
         bins, parts = c.n_fft // 2 + 1, 3 if c.reads_pitch else 2
         out = Linear((parts, bins), ("conv_in",), (None, "conv_out"), dtype=dtype, name="head")(x).astype(jnp.float32)
@@ -120,25 +119,6 @@ class ISTFTVocoder(nn.Module):
             real = jnp.repeat(mask, c.hop, axis=1)
             tone, hiss = jnp.where(real, tone, 0.0), jnp.where(real, hiss, 0.0)
         return analysed(tone, c.n_fft, c.istft_hop), analysed(hiss, c.n_fft, c.istft_hop)
-
-
-class ConvNeXtBlock(nn.Module):
-    """Depthwise convolution, norm, two dense layers around a GELU, a learned scale, residual (Liu et al. 2022)."""
-
-    kernel: int
-    hidden: int
-    initial_scale: float = 0.3
-    dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "B T D"], mask: Bool[Array, "B T"] | None = None) -> Float[Array, "B T D"]:
-        width = x.shape[-1]
-        y = Conv1d(width, self.kernel, groups=width, form="unfold", dtype=self.dtype, name="depthwise")(x, mask)
-        y = LayerNorm(dtype=self.dtype, name="norm")(y)
-        y = Linear(self.hidden, ("conv_in",), ("mlp",), dtype=self.dtype, name="expand")(y)
-        y = Linear(width, ("mlp",), ("conv_out",), dtype=self.dtype, name="contract")(nn.gelu(y, approximate=True))
-        init = nn.with_logical_partitioning(nn.initializers.constant(self.initial_scale), ("norm",))
-        return x + y * self.param("scale", init, (width,), jnp.float32).astype(self.dtype)
 
 
 def held_at_end(track: Array, mask: Bool[Array, "B T"]) -> Array:

@@ -8,7 +8,7 @@ Convolution  Conv1d, transposed, weight norm, step forms      (`nn.conv`, `nn.st
              forms of one convolution for XLA                 (`nn.conv_forms`)
              Conv2d, over spectrograms                        (`nn.conv2d`)
 Steps        layers whole and step by step, one by one        (`nn.steps`)
-             LSTM; causal ConvNeXt blocks                     (`nn.lstm`, `nn.convnext`)
+             LSTM; ConvNeXt blocks, causal ones too           (`nn.lstm`, `nn.convnext`)
              a Transformer over frames with a window          (`nn.frame_transformer`)
              waveforms to frames, spectra to waveforms        (`nn.framing`)
 Codecs       what encoder and decoder share: SEANet, DAC      (`nn.seanet`, `nn.dac`)

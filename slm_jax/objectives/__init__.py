@@ -9,5 +9,6 @@ Speech     HuBERT's masked prediction                   (`objectives.masked_pred
            ctc_nll, CTC: labels without times           (`objectives.ctc`)
 Waveforms  spectra and judges of a vocoder              (`objectives.vocoder`)
            the same of a codec, and its codebooks       (`objectives.codec`)
+           a teacher for the first of them              (`objectives.taught`)
 Durations  frames of each unit                          (`objectives.duration`)
 """

@@ -18,12 +18,12 @@ from slm_jax.assemblies.codec import Codec, CodecConfig
 from slm_jax.core.config import Config
 from slm_jax.core.contracts import Loss, Term
 from slm_jax.core.errors import require
-from slm_jax.core.trees import variables_of
+from slm_jax.core.trees import matching, variables_of
 from slm_jax.decoders.discriminators import Judgement
 from slm_jax.decoders.spectral_discriminators import Judges
+from slm_jax.objectives.taught import LESSON, Teacher
 from slm_jax.objectives.vocoder import (
     OWNS_DISCRIMINATOR,
-    OWNS_GENERATOR,
     fooling_loss,
     judging_loss,
     spectrum_of,
@@ -31,6 +31,7 @@ from slm_jax.objectives.vocoder import (
 )
 from slm_jax.quantizers.codebooks import COLLECTION
 
+OWNS_CODEC = matching(f"params/(generator|{LESSON})/")
 BALANCE = "balance"
 """The collection of how large the gradient of each loss was, in the mean of earlier steps."""
 BALANCED = ("spectral", "waveform", "adversarial", "features")
@@ -67,12 +68,14 @@ class CodecLossConfig(Config):
 
 
 class CodecObjective:
-    """What the codec minimises; owns `params/generator/`."""
+    """What the codec minimises; owns `params/generator/`, and what a `teacher` has learnt from it, `params/lesson/`."""
 
-    owns = staticmethod(OWNS_GENERATOR)
+    owns = staticmethod(OWNS_CODEC)
 
-    def __init__(self, config: CodecLossConfig, codec: Codec, judges: Judges | None = None) -> None:
-        self.config, self.codec, self.judges = config, codec, judges
+    def __init__(
+        self, config: CodecLossConfig, codec: Codec, judges: Judges | None = None, teacher: Teacher | None = None
+    ) -> None:
+        self.config, self.codec, self.judges, self.teacher = config, codec, judges, teacher
         rate = codec.config.rate_hz
         self.spectra = [spectrum_of(n_fft, hop, mels, rate) for n_fft, hop, mels in config.resolutions]
 
@@ -92,6 +95,8 @@ class CodecObjective:
             share = weights[name] if balance is None else weights[name] / jnp.maximum(_norm(balance, name), EPSILON)
             terms[name] = Term((value * counted).sum(), counted.sum(), jax.lax.stop_gradient(share))
         terms |= self._of_books(coded.quantized, coded.latents.mask)
+        if self.teacher is not None:
+            terms["taught"] = self.teacher.term(variables, frozen, batch, coded.quantized.first)
         stats = self._stats(coded.quantized.seen, losses, made, counted, balance)
         return Loss(terms, {name: (term.total, term.count) for name, term in terms.items()}, stats)
 

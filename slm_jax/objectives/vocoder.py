@@ -4,8 +4,9 @@ Source: Kong et al. 2020 (least squares GAN, feature matching x 2, mel L1 x 45);
 WaveGAN (Yamamoto et al. 2020). The parts are `generator` and `discriminator`; without discriminators the
 second is absent and the spectral loss trains alone, which is what a CPU can afford.
 
-Batch keys: `units [B, T]` int, `samples [B, T hop]` (float, or int16), and where the vocoder reads them `f0_hz [B, T]`,
-`voiced [B, T]`, `speaker [B]`; `frame_mask [B, T]` when rows are padded.
+Batch keys: `samples [B, T hop]` (float, or int16). Of a unit vocoder `units [B, T]` int, and where it reads them `f0_hz
+[B, T]`, `voiced [B, T]`, `speaker [B]`; `frame_mask [B, T]` when rows are padded. Of a mel vocoder `sample_mask`: it
+reads the spectrogram of what it is to say.
 """
 
 from functools import partial
@@ -23,6 +24,7 @@ from slm_jax.core.contracts import Loss, Term
 from slm_jax.core.errors import require
 from slm_jax.core.trees import PathPredicate, matching, variables_of
 from slm_jax.decoders.discriminators import Discriminators, Judgement
+from slm_jax.decoders.mel_vocoder import MelVocoder
 from slm_jax.decoders.unit_vocoder import UnitVocoder
 
 OWNS_GENERATOR: PathPredicate = matching("params/generator/")
@@ -59,7 +61,10 @@ class GeneratorObjective:
     owns = staticmethod(OWNS_GENERATOR)
 
     def __init__(
-        self, config: VocoderLossConfig, vocoder: UnitVocoder, discriminators: Discriminators | None = None
+        self,
+        config: VocoderLossConfig,
+        vocoder: UnitVocoder | MelVocoder,
+        discriminators: Discriminators | None = None,
     ) -> None:
         self.config, self.vocoder, self.discriminators = config, vocoder, discriminators
         self.spectra = [
@@ -68,7 +73,7 @@ class GeneratorObjective:
 
     def __call__(self, variables: Any, batch: Any, rng: jax.Array, frozen: Any = None) -> Loss:
         c, (noise_key, dropout_key) = self.config, jax.random.split(rng)
-        target, mask = waveform_of(batch), frame_mask_of(batch)
+        target, mask = waveform_of(batch), frame_mask_of(batch, self.vocoder.config.hop)
         generator = variables_of(variables, "generator")
         made = spoken(self.vocoder, generator, batch, mask, noise_key)
         parts = {"spectral": (self.spectral(made, target, mask), c.spectral_weight)}
@@ -77,7 +82,11 @@ class GeneratorObjective:
             of_made, of_real = judge(made), jax.lax.stop_gradient(judge(target))
             parts["adversarial"] = fooling_loss(of_made), c.adversarial_weight
             parts["features"] = feature_loss(of_real, of_made), c.feature_weight
-        if self.vocoder.config.pitch_predictor is not None and "f0_hz" in batch:
+        if (
+            isinstance(self.vocoder, UnitVocoder)
+            and self.vocoder.config.pitch_predictor is not None
+            and "f0_hz" in batch
+        ):
             pitch = pitch_losses(self.vocoder, generator, batch, mask, dropout_key)
             parts |= {name: (rows, c.pitch_weight) for name, rows in pitch.items()}
         return by_frames(parts, mask)
@@ -99,19 +108,25 @@ class DiscriminatorObjective:
 
     owns = staticmethod(OWNS_DISCRIMINATOR)
 
-    def __init__(self, vocoder: UnitVocoder, discriminators: Discriminators) -> None:
+    def __init__(self, vocoder: UnitVocoder | MelVocoder, discriminators: Discriminators) -> None:
         self.vocoder, self.discriminators = vocoder, discriminators
 
     def __call__(self, variables: Any, batch: Any, rng: jax.Array, frozen: Any = None) -> Loss:
-        target, mask = waveform_of(batch), frame_mask_of(batch)
+        target, mask = waveform_of(batch), frame_mask_of(batch, self.vocoder.config.hop)
         generator = variables_of(variables, "generator")
         made = jax.lax.stop_gradient(spoken(self.vocoder, generator, batch, mask, jax.random.split(rng)[0]))
         judge = partial(self.discriminators.apply, variables_of(variables, "discriminator"))
         return by_frames({"judging": (judging_loss(judge(target), judge(made)), 1.0)}, mask)
 
 
-def spoken(vocoder: UnitVocoder, variables: Any, batch: Any, mask: jax.Array, key: jax.Array) -> Float[Array, "B N"]:
+def spoken(
+    vocoder: UnitVocoder | MelVocoder, variables: Any, batch: Any, mask: jax.Array, key: jax.Array
+) -> Float[Array, "B N"]:
     """The vocoder's waveform for a batch."""
+    if isinstance(vocoder, MelVocoder):
+        assert vocoder.config.features is not None  # for the type checker
+        frames = vocoder.config.features.make().frames(waveform_of(batch), batch["sample_mask"])
+        return vocoder.apply(variables, frames.values, mask)
     conditions = {name: batch[name] for name in ("f0_hz", "voiced", "speaker") if name in batch}
     given = mask if "frame_mask" in batch else None
     return vocoder.apply(variables, batch["units"], given, key=key, **conditions)
@@ -123,8 +138,10 @@ def waveform_of(batch: Any) -> Float[Array, "B N"]:
     return samples.astype(jnp.float32) / (32768.0 if jnp.issubdtype(samples.dtype, jnp.integer) else 1.0)
 
 
-def frame_mask_of(batch: Any) -> Bool[Array, "B T"]:
-    """The mask of the unit frames, all True when the batch has none."""
+def frame_mask_of(batch: Any, hop: int) -> Bool[Array, "B T"]:
+    """The mask of the frames, all True when the batch has none; a frame of samples counts whose first is real."""
+    if "sample_mask" in batch:
+        return batch["sample_mask"][:, ::hop]
     return batch["frame_mask"] if "frame_mask" in batch else jnp.ones(batch["units"].shape, bool)
 
 

@@ -77,7 +77,8 @@ class FSQ(nn.Module):
         rounded = straight_through(bounded, jnp.round(bounded))
         none = jnp.zeros((*frames.mask.shape, 1))
         used = jnp.ones((frames.mask.shape[0], 1), bool)
-        return Quantized(self._back(rounded, frames.mask), self._ids(rounded)[..., None], used, none, none, None)
+        values = self._back(rounded, frames.mask)
+        return Quantized(values, self._ids(rounded)[..., None], used, none, none, None, values)
 
     def encode(self, frames: Frames, books: int | None = None) -> Codes:
         """One id per latent."""

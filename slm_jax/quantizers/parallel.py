@@ -15,6 +15,9 @@ from slm_jax.core.errors import require
 from slm_jax.core.types import Codes, Frames
 from slm_jax.quantizers.residual import Quantized, ResidualVQ, ResidualVQConfig
 
+SIDE_BY_SIDE = ("ids", "used", "commitment", "codes")
+"""Fields of `Quantized` of which every book has its own column."""
+
 
 class ParallelVQConfig(Config):
     """`parts` that all read the latent ("latent") or neighbouring shares of its channels ("channels")."""
@@ -100,10 +103,11 @@ class ParallelVQ(nn.Module):
             part(own, rows=rows, deterministic=deterministic)
             for part, own in zip(self.parts, self._own(frames), strict=True)
         ]
-        joined = [jnp.concatenate([getattr(one, name) for one in found], -1) for name in Quantized._fields[1:-1]]
+        joined = [jnp.concatenate([getattr(one, name) for one in found], -1) for name in SIDE_BY_SIDE]
         ids, used, commitment, codes = joined
         seen = {f"parts_{i}": one.seen for i, one in enumerate(found)} if self.config.counted else None
-        return Quantized(self._together([one.values for one in found]), ids, used, commitment, codes, seen)
+        values = self._together([one.values for one in found])
+        return Quantized(values, ids, used, commitment, codes, seen, found[0].first)
 
     def encode(self, frames: Frames, books: int | None = None) -> Codes:
         """Ids of the first `books` books, all of them for None."""

@@ -26,7 +26,8 @@ class Quantized(NamedTuple):
 
     `values`: what the decoder reads, with a gradient. `used`: which books count for a row. `commitment`, `codes`: mean
     squared distance of what a book was given to what it chose, where the one or the other is held fixed; 0 where a book
-    is not used. `seen`: sums for codebooks that averages move, None where there are none.
+    is not used. `seen`: sums for codebooks that averages move, None where there are none. `first`: what `values` would
+    be of the first book alone (of the first part, where quantizers stand side by side), which a teacher may look at.
     """
 
     values: Float[Array, "B T D"]
@@ -35,6 +36,7 @@ class Quantized(NamedTuple):
     commitment: Float[Array, "B T Q"]
     codes: Float[Array, "B T Q"]
     seen: Any
+    first: Float[Array, "B T E"]
 
 
 class ResidualVQConfig(Config):
@@ -136,6 +138,7 @@ class ResidualVQ(nn.Module):
         rows = jnp.arange(batch) if rows is None else rows
         start = given = self._into(frames)
         total, ids, commitment, codes, seen = jnp.zeros_like(given), [], [], [], []
+        first = total
         for book, stride in enumerate(self._strides):
             vectors = self._before(book, pooled(given, stride))
             mask = frames.mask[:, ::stride] & used[:, book, None]
@@ -149,13 +152,14 @@ class ResidualVQ(nn.Module):
             made = jnp.repeat(self._after(book, passed), stride, axis=1)
             given = given - made
             total = total + jnp.where(used[:, book, None, None], made, 0)
+            first = made if book == 0 else first
             ids.append(side_by_side(chosen, c.stride // stride))
         if c.projection != "each":
-            total = ESTIMATORS[c.estimator](start, total)
-        values = zero_padded(self._back(total), frames.mask)
+            total, first = (ESTIMATORS[c.estimator](start, made) for made in (total, first))
+        values, first = (zero_padded(self._back(made), frames.mask) for made in (total, first))
         losses = jnp.stack(commitment, -1), jnp.stack(codes, -1)
         sums = jax.tree.map(lambda *parts: jnp.stack(parts), *seen) if c.counted else None
-        return Quantized(values, jnp.concatenate(ids, -1), used, *losses, sums)
+        return Quantized(values, jnp.concatenate(ids, -1), used, *losses, sums, first)
 
     def encode(self, frames: Frames, books: int | None = None) -> Codes:
         """Ids of the first `books` books, all of them for None."""

@@ -45,6 +45,21 @@ def test_together_both_say_the_whole_text_and_fit_their_rows(length, seed, share
     assert [token for token in read if token >= 100] == list(range(100, 100 + spans))
 
 
+def test_shuffled_texts_are_read_and_written_again():
+    text = list(range(10, 22))
+    config = CONFIG.replace(length=10, shuffled=0.5)
+    rows = [config.make(lambda _: text)({"text": ""}, np.random.default_rng(seed)) for seed in range(200)]
+    pairs = [(row["ids"][row["mask"]].tolist(), row["targets"][row["target_mask"]].tolist()) for row in rows]
+    shuffled = [read for read, written in pairs if read == written]
+    assert 70 < len(shuffled) < 130
+    for read in shuffled:
+        assert (
+            read[-1] == 2 and len(read) == 10 and sorted(read[:-1]) == list(range(min(read[:-1]), min(read[:-1]) + 9))
+        )
+    assert len({tuple(read) for read in shuffled}) == len(shuffled) and len({row["targets"].shape for row in rows}) == 1
+    assert all(100 in read for read, written in pairs if read != written)
+
+
 def test_the_share_and_the_mean_span_are_those_of_the_paper():
     config = SpanCorruptionConfig(length=513, first_sentinel=0, eos=0)
     assert config.hidden(512) == (77, 26) and config.written == 104
@@ -58,7 +73,13 @@ def test_the_share_and_the_mean_span_are_those_of_the_paper():
 
 @pytest.mark.parametrize(
     "changes, message",
-    [({"share": 1.0}, "share"), ({"mean_span": 0.5}, "mean_span"), ({"length": 2}, "length"), ({"sentinels": 1}, "2 ")],
+    [
+        ({"share": 1.0}, "share"),
+        ({"mean_span": 0.5}, "mean_span"),
+        ({"length": 2}, "length"),
+        ({"sentinels": 1}, "2 "),
+        ({"shuffled": 2.0}, "shuffled"),
+    ],
 )
 def test_settings_without_meaning_are_refused(changes, message):
     with pytest.raises(UserError, match=message):

@@ -10,6 +10,7 @@ from tests.conftest import (
     CALIBRATION_S,
     calibration_s,
     directory_of,
+    is_late,
     overruns,
     pytest_collection_modifyitems,
     pytest_runtest_setup,
@@ -28,6 +29,13 @@ def test_late_directories_are_named_with_their_budget():
     seconds = {"nn": BUDGET_S["nn"] * 1.5, "house": 0.1, "unlisted": 1.0}
     assert [line.split(":")[0] for line in overruns(seconds)] == ["tests/nn", "tests/unlisted"]
     assert overruns({"nn": BUDGET_S["nn"] * 1.5}, factor=2.0) == []
+
+
+def test_a_run_is_late_as_a_whole():
+    longest = max(BUDGET_S, key=BUDGET_S.__getitem__)
+    one_late = BUDGET_S | {longest: BUDGET_S[longest] * 3}
+    assert overruns(one_late, 2.0) and not is_late(one_late, 2.0)
+    assert is_late({name: budget * 2.1 for name, budget in BUDGET_S.items()}, 2.0)
 
 
 def test_every_directory_of_tests_has_a_budget_and_every_budget_a_directory():

@@ -90,11 +90,11 @@ def test_blanks_are_told_by_the_head_of_the_encoders_own_stage():
 
 def test_the_language_model_learns_the_same_tasks_in_writing_before():
     config = slm.config()
-    assert [stage.name for stage in config.stages] == ["lm", "repeated", "instructed", "letters", "answers"]
+    assert [stage.name for stage in config.stages] == ["lm", "instructed", "letters", "answers"]
     written, heard = config.stage("instructed").mixture.parts, config.answering.mixture.parts
     assert [part.example.task for part in written] == [part.example for part in heard]
     lm = config.stage("instructed").parts[-1]
-    assert (lm.path, lm.source, lm.frozen) == ("params/lm", "stage:repeated", False)
+    assert (lm.path, lm.source, lm.frozen) == ("params/lm", "stage:lm", False)
     assert (config.answering.parts[-1].source, config.answering.parts[-1].take) == ("stage:instructed", "lm")
 
 

@@ -40,6 +40,7 @@ def parts(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow(seconds=30)
 def test_features_of_two_encoders_train_alike(parts, tmp_path):
     samples = jnp.zeros((1, 4_000))
     save_model(tmp_path / "other", ENCODER, random_params(ENCODER.make(), jax.random.key(5), samples))

@@ -41,6 +41,7 @@ SPANS = SpanCorruptionStageConfig(
     model=t5_v1_1(vocabulary=272, **TINY, head_width=16, dropout=0.0),
     tokens=LearntTokensConfig(size=266),
     length=24,
+    shuffled=0.25,
     sentinels=4,
     train=TrainConfig(steps=60),
     **TRAINING,
@@ -72,6 +73,8 @@ def test_they_learn_what_the_texts_have_in_common(name, context):
     folder = context.run.stage(name)
     lines = [line["evaluate/nats_per_token"] for line in read_metrics(folder.path) if "evaluate/nats_per_token" in line]
     assert lines[-1] < 1.0 < np.log(STAGES[name].model.vocabulary) - 4  # what knowing nothing would cost
+    logged = set().union(*read_metrics(folder.path))
+    assert ("evaluate/nats_per_repeated_token" in logged) == (name == "spans")
 
 
 @pytest.mark.parametrize("name", STAGES)

@@ -8,7 +8,6 @@ Unit durations     runs of units with their lengths in frames             (`data
 Speech tasks       items of a corpus as conversations with an answer     (`data.examples.speech_tasks`)
 Tagged tasks       such items asked by the tags of a task                (`data.examples.tagged_tasks`)
 Written tasks      the same with the words of the speech in its place    (`data.examples.written_tasks`)
-Repeated words     the words of a text in any order, to be said again       (`data.examples.repeated_words`)
 Spoken tasks       instructions spoken by the voice of the world         (`data.examples.spoken_tasks`)
 Wordings           many ways to ask for one thing                        (`data.examples.wordings`)
 Open book          spoken questions beside written notes                 (`data.examples.open_book`)

@@ -17,7 +17,9 @@ class SpanCorruptionConfig(Config):
 
     Sentinel i is id `first_sentinel` + i. What is read: the text with one sentinel for each hidden span. What is
     written: each sentinel with the ids it stands for (the figure of the paper ends with one more, here `eos` does).
-    A longer text is cut to a random window.
+    A longer text is cut to a random window. In a share `shuffled` of the rows nothing is hidden: the ids are read in
+    any order and all of them written again, from which a model learns to find its place in what it reads; a few
+    hundred short texts, which can be known by heart, do not teach that.
     """
 
     length: int
@@ -27,9 +29,11 @@ class SpanCorruptionConfig(Config):
     sentinels: int = 100
     share: float = 0.15
     mean_span: float = 3.0
+    shuffled: float = 0.0
 
     def __post_init__(self) -> None:
         require(self.length >= 3, "length", self.length, "at least 3: two ids and eos")
+        require(0.0 <= self.shuffled <= 1.0, "shuffled", self.shuffled, "must lie in [0, 1]")
         require(0.0 < self.share < 1.0, "share", self.share, "must lie between 0 and 1")
         require(self.mean_span >= 1.0, "mean_span", self.mean_span, "at least 1 id")
         _, spans = self.hidden(self.length - 1)
@@ -46,7 +50,7 @@ class SpanCorruptionConfig(Config):
     def written(self) -> int:
         """Entries of the longest target: no longer text has more."""
         ids, spans = self.hidden(self.length - 1)
-        return ids + spans + 1
+        return max(ids + spans + 1, self.length if self.shuffled else 0)
 
     def make(self, encode: Encode) -> Callable[[dict[str, Any], np.random.Generator], dict[str, np.ndarray]]:
         """A function of an item with `text` to one example; `encode` gives its ids.
@@ -59,7 +63,10 @@ class SpanCorruptionConfig(Config):
             ids = np.asarray(encode(item["text"]), np.int32)
             first = int(rng.integers(max(0, len(ids) - self.length + 1) + 1))
             ids = ids[first : first + self.length - 1]
-            read, written = self.corrupted(ids, spans_to_hide(len(ids), *self.hidden(len(ids)), rng))
+            if self.shuffled and rng.random() < self.shuffled:
+                read = written = np.array([*rng.permutation(ids), self.eos], np.int32)
+            else:
+                read, written = self.corrupted(ids, spans_to_hide(len(ids), *self.hidden(len(ids)), rng))
             return {
                 "ids": np.pad(read, (0, self.length - len(read))),
                 "mask": np.arange(self.length) < len(read),

@@ -4,8 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
+from slm_jax.audio.files import resample
 from slm_jax.core.config import Config
 from slm_jax.core.errors import require
 from slm_jax.data.passes import float_samples
@@ -62,27 +63,41 @@ class ChannelConfig(Config):
 
 
 class WaveformSegmentConfig(Config):
-    """A random segment of `samples` samples at `rate_hz`, changed by `channel` where there is one."""
+    """A random segment of `samples` samples at `rate_hz`, changed by `channel` where there is one.
+
+    `heard_hz`: the same at another rate too, for a teacher.
+    """
 
     samples: int
     rate_hz: int
     channel: ChannelConfig | None = None
+    heard_hz: int | None = None
 
     def __post_init__(self) -> None:
         require(self.samples > 0, "samples", self.samples, "above 0")
 
     def make(self) -> Callable[[dict[str, Any], np.random.Generator], dict[str, np.ndarray]]:
-        """A function of an item with `samples` `[N]` to float32 `samples` of the segment and `sample_mask`."""
+        """A function of an item with `samples` `[N]` to float32 `samples` of the segment and `sample_mask`.
+
+        With `heard_hz` also to `heard` and `heard_mask`.
+        """
         change = None if self.channel is None else self.channel.make(self.rate_hz)
 
         def example(item: dict[str, Any], rng: np.random.Generator) -> dict[str, np.ndarray]:
             start = int(rng.integers(max(0, len(item["samples"]) - self.samples) + 1))
             samples = float_samples(item["samples"][start : start + self.samples])
             samples = samples if change is None else change(samples, rng)
-            missing = self.samples - len(samples)
-            return {
-                "samples": np.pad(samples, (0, missing)),
-                "sample_mask": np.arange(self.samples) < self.samples - missing,
-            }
+            filled, mask = filled_up(samples, self.samples)
+            row = {"samples": filled, "sample_mask": mask}
+            if self.heard_hz is None:
+                return row
+            heard = resample(samples, self.rate_hz, self.heard_hz)
+            filled, mask = filled_up(heard, round(self.samples * self.heard_hz / self.rate_hz))
+            return row | {"heard": filled, "heard_mask": mask}
 
         return example
+
+
+def filled_up(samples: Float[np.ndarray, "N"], size: int) -> tuple[Float[np.ndarray, "M"], Bool[np.ndarray, "M"]]:
+    """`size` samples, the last of them zeros, and which are not."""
+    return np.pad(samples, (0, size - len(samples))), np.arange(size) < len(samples)

@@ -12,13 +12,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from slm_jax.assemblies.codec_latents import hearing
 from slm_jax.assemblies.speech_aware_lm import SpeechAwareLM, SpeechAwareLMConfig, encoder_name
 from slm_jax.assemblies.unit_sequences import UnitSequences
 from slm_jax.core.config import Config
 from slm_jax.core.errors import require
 from slm_jax.core.part_source import PartSource, stages_of
 from slm_jax.core.trees import PathPredicate, flatten_by_path, matching, without
-from slm_jax.data.corpus import CorpusConfig
+from slm_jax.data.corpus import RATE_HZ, CorpusConfig
 from slm_jax.data.examples.speech_prompts import PromptLayout
 from slm_jax.data.examples.speech_tasks import SpeechTaskConfig
 from slm_jax.data.joined import Subset
@@ -57,9 +58,10 @@ class SpeechAwareStageConfig(GradientStageConfig):
 
     Parts
         `parts`: where the weights of `encoder` (`encoder_1` ...) and `lm` come from: `frozen/lm` keeps them as they
-        are, `params/lm` with `frozen=False` trains them. `adapter` and, of several encoders, `join` are born here, and
-        so is `encoder` where it stands in the place of such a part. Of the adapter, weights at one path may be frozen,
-        such as `frozen/adapter/segments/head`, a head that a CTC stage trained.
+        are, `params/lm` with `frozen=False` trains them; a codec in an encoder's place is heard as its latents.
+        `adapter` and, of several encoders, `join` are born here, and so is `encoder` where it stands in the place of
+        such a part. Of the adapter, weights at one path may be frozen, such as `frozen/adapter/segments/head`, a head
+        that a CTC stage trained.
         `lora`: adapters on paths of the whole model, such as `lm/.*/attention/(query|value)`, which count `lora_factor`
         times in training and in what comes of it. `goes_on`: an earlier stage of this kind, whose trained weights are
         the start. What it trained and this stage freezes is named as a part of its own:
@@ -122,7 +124,7 @@ class SpeechAwareStageConfig(GradientStageConfig):
         check_parts(self.parts, begun)
 
     def check_corpus(self, corpus: CorpusConfig) -> None:
-        require_form(self.name, corpus, 16_000)
+        require_form(self.name, corpus, RATE_HZ)
 
     def plan(self, folder: StageFolder, context: StageContext) -> Plan:
         parts = open_parts(self.parts, folder)
@@ -190,7 +192,7 @@ class SpeechAwareStageConfig(GradientStageConfig):
         names = [encoder_name(place) for place in range(len(by_name) - 1)]
         complete = len(by_name) > 1 and by_name.keys() == {"lm", *names}
         require(complete, "parts", sorted(configs), "must be lm and encoder (then encoder_1 ...), in frozen or params")
-        encoders = tuple(by_name[name] for name in names)
+        encoders = tuple(hearing(by_name[name], RATE_HZ) for name in names)
         config = SpeechAwareLMConfig(encoders=encoders, adapter=self.adapter, lm=by_name["lm"], join=self.join)
         fits = (config.reads == "float32") == (self.units is None)
         require(fits, "units", self.units, f"go with an encoder that reads them; here it reads {config.reads}")

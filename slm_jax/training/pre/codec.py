@@ -8,6 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from slm_jax.assemblies.codec import Codec, CodecConfig
+from slm_jax.assemblies.phonetic_tokenizer import RATE_HZ
+from slm_jax.core.config import Config
+from slm_jax.core.part_source import PartSource, stages_of
 from slm_jax.core.types import Frames
 from slm_jax.data.corpus import CorpusConfig
 from slm_jax.data.examples.waveform_segments import ChannelConfig, WaveformSegmentConfig
@@ -23,6 +26,7 @@ from slm_jax.objectives.codec import (
     first_balance,
     moved,
 )
+from slm_jax.objectives.taught import LESSON, Teacher
 from slm_jax.parallel.sharding import unbox
 from slm_jax.quantizers.codebook_start import started
 from slm_jax.quantizers.codebooks import COLLECTION
@@ -38,6 +42,8 @@ from slm_jax.training.gradient_stage import (
 )
 from slm_jax.training.loop import Evaluate
 from slm_jax.training.optimizer import OptimizerConfig
+from slm_jax.training.parts import check_parts, open_parts, outlined
+from slm_jax.training.pre.codec_teacher import PATH, CodecTeacherConfig
 from slm_jax.training.run_folder import StageFolder
 from slm_jax.training.stages import RunConfig, StageContext, require_form
 from slm_jax.training.state import Initialise
@@ -52,7 +58,7 @@ class CodecStageConfig(GradientStageConfig):
 
     `channel`: how segments are changed, as other microphones and lines would. Codebooks begin as clusters of the
     latents of `start_segments` segments (0: as they are drawn). `start_from`: an earlier stage of this kind, such as
-    the same without judges.
+    the same without judges. `teacher`: who gives the first book meaning; the codec that comes out does not have it.
     """
 
     model: CodecConfig
@@ -63,10 +69,19 @@ class CodecStageConfig(GradientStageConfig):
     channel: ChannelConfig | None = None
     start_segments: int = 128
     start_from: str | None = None
+    teacher: CodecTeacherConfig | None = None
 
     @property
     def needs(self) -> tuple[str, ...]:
-        return () if self.start_from is None else (self.start_from,)
+        before = () if self.start_from is None else (self.start_from,)
+        return tuple(dict.fromkeys((*stages_of(self._parts), *before)))
+
+    @property
+    def _parts(self) -> tuple[PartSource, ...]:
+        return () if self.teacher is None else (self.teacher.features.part,)
+
+    def check_outside(self, begun: StageFolder | None) -> None:
+        check_parts(self._parts, begun)
 
     def check_corpus(self, corpus: CorpusConfig) -> None:
         require_form(self.name, corpus, self.model.rate_hz, "model.rate_hz")
@@ -75,19 +90,25 @@ class CodecStageConfig(GradientStageConfig):
     def example(self) -> WaveformSegmentConfig:
         """How a recording becomes a segment: whole frames of tokens."""
         frames = max(1, round(self.segment_s * self.model.rate_hz / self.model.unit))
-        return WaveformSegmentConfig(samples=frames * self.model.unit, rate_hz=self.model.rate_hz, channel=self.channel)
+        heard_hz = None if self.teacher is None or self.model.rate_hz == RATE_HZ else RATE_HZ
+        return WaveformSegmentConfig(
+            samples=frames * self.model.unit, rate_hz=self.model.rate_hz, channel=self.channel, heard_hz=heard_hz
+        )
 
     def plan(self, folder: StageFolder, context: StageContext) -> Plan:
         source = context.source("train")
-        initialise, players = self._learner()
-        start: Any = None if self.start_from is None else trained(context.finished(self.start_from))[1]
+        parts = open_parts(self._parts, folder) if self._parts else None
+        teacher = self._teacher({} if parts is None else parts.configs)
+        initialise, players = self._learner(teacher)
+        start: Any = None if self.start_from is None else self._earlier(context)
         if start is None and self.start_segments and not isinstance(self.model.quantizer, FSQConfig):
             start = partial(self._clustered, initialise, source)
         return Plan(
             initialise,
             players,
             batches=make_batches(source, self.example.make(), self.batches, **host_share(self.train.mesh)),
-            evaluate=self._evaluation(context),
+            evaluate=self._evaluation(context, teacher),
+            parts=parts,
             start_from=start,
             speech_s=lambda batch: float(batch["sample_mask"].sum()) / self.model.rate_hz,
             meta={"codec": self.model.to_json()},
@@ -96,12 +117,14 @@ class CodecStageConfig(GradientStageConfig):
     def outline(self, run: RunConfig) -> Outline:
         rows, example = self.batches.batch, self.example
         item = {"samples": np.zeros(example.samples, np.float32)}
+        configs, shapes = outlined(self._parts, run)
         return Outline(
-            *self._learner(),
+            *self._learner(self._teacher(configs)),
             batch=stacked_shapes(example.make()(item, np.random.default_rng(0)), rows)
             | {"example": jax.ShapeDtypeStruct((rows,), jnp.int32)},
             tokens=rows * self.model.frame_count(example.samples),
             speech_s=rows * example.samples / self.model.rate_hz,
+            frozen=shapes,
         )
 
     def model_of(self, folder: StageFolder) -> tuple[CodecConfig, str]:
@@ -115,7 +138,18 @@ class CodecStageConfig(GradientStageConfig):
         assert isinstance(short, CodecStageConfig)  # for the type checker
         return short.replace(judge_optimizer=without_warmup(self.judge_optimizer), start_segments=0)
 
-    def _learner(self) -> Learner:
+    def _teacher(self, configs: dict[str, Config]) -> Teacher | None:
+        """The teacher, where there is one."""
+        return None if self.teacher is None else self.teacher.make(configs[PATH], self.model, self.name)
+
+    def _earlier(self, context: StageContext) -> dict[str, Any]:
+        """What the stage before has learnt of what is learnt here."""
+        assert self.start_from is not None  # for the type checker
+        found = trained(context.finished(self.start_from))[1]
+        known = {"generator"} | ({"discriminator"} if self.judges else set()) | ({LESSON} if self.teacher else set())
+        return {**found, "params": {name: tree for name, tree in found["params"].items() if name in known}}
+
+    def _learner(self, teacher: Teacher | None) -> Learner:
         codec = self.model.make()
         judges = None if self.judges is None else self.judges.make()
         samples = jnp.zeros((1, self.example.samples))
@@ -126,14 +160,18 @@ class CodecStageConfig(GradientStageConfig):
             if judges is not None:
                 judge = judges.init(jax.random.fold_in(key, 1), samples)["params"]
                 variables["params"] = {**variables["params"], "discriminator": judge}
+            if teacher is not None:
+                first = codec.apply(drawn, samples).quantized.first
+                lesson = teacher.lesson.init(jax.random.fold_in(key, 2), first)["params"]
+                variables["params"] = {**variables["params"], LESSON: lesson}
             if self.losses.balance is not None:
                 variables[BALANCE] = first_balance(self.losses, judges is not None)
             return variables
 
-        return start, self._players(codec, judges)
+        return start, self._players(codec, judges, teacher)
 
-    def _players(self, codec: Codec, judges: Judges | None) -> list[Player]:
-        objective = CodecObjective(self.losses, codec, judges)
+    def _players(self, codec: Codec, judges: Judges | None, teacher: Teacher | None) -> list[Player]:
+        objective = CodecObjective(self.losses, codec, judges, teacher)
         counted: tuple[str, ...] = (COLLECTION,) if self.model.quantizer.counted else ()
         counted += () if self.losses.balance is None else (BALANCE,)
         update = partial(moved, self.model, self.losses)
@@ -163,7 +201,7 @@ class CodecStageConfig(GradientStageConfig):
         joined = {name: tree | {"quantizer": books[name]} if name in books else tree for name, tree in own.items()}
         return {name: {"generator": tree} for name, tree in joined.items()}
 
-    def _evaluation(self, context: StageContext) -> Evaluate | None:
+    def _evaluation(self, context: StageContext, teacher: Teacher | None) -> Evaluate | None:
         """Losses of the waveform on held-out segments, which are the same each time and unchanged."""
         dev, example = context.source("dev"), self.example.replace(channel=None)
         if not len(dev):
@@ -171,20 +209,24 @@ class CodecStageConfig(GradientStageConfig):
             return None
         make = example.make()
         rows = [make(dev[i], np.random.default_rng(i)) for i in range(min(HELD_OUT, len(dev)))]
-        samples, mask = (jnp.asarray(np.stack([row[name] for row in rows])) for name in ("samples", "sample_mask"))
+        batch = {name: jnp.asarray(np.stack([row[name] for row in rows])) for name in rows[0]}
+        samples, mask = batch["samples"], batch["sample_mask"]
         codec = self.model.make()
         objective = CodecObjective(self.losses, codec)
 
         @jax.jit
-        def measured(variables: Any) -> dict[str, jax.Array]:
+        def measured(variables: Any, frozen: Any) -> dict[str, jax.Array]:
             own = {name: tree["generator"] for name, tree in variables.items() if "generator" in tree}
             coded = codec.apply(own, samples, mask)
             made = coded.samples[:, : samples.shape[1]]
             found = {name: rows.mean() for name, rows in objective.of_waveform({}, samples, mask)(made).items()}
+            if teacher is not None:
+                lesson = teacher.term(variables, frozen, batch, coded.quantized.first)
+                found["taught"] = lesson.total / lesson.count
             return found | {"perplexity": perplexity(coded.quantized.ids, coded.latents, self.model)}
 
         def evaluate(state: Any, frozen: Any) -> dict[str, float]:
-            return {name: float(value) for name, value in measured(state.served).items()}
+            return {name: float(value) for name, value in measured(state.served, frozen).items()}
 
         return evaluate
 

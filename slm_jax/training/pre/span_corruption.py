@@ -6,6 +6,7 @@ import numpy as np
 
 from slm_jax.data.examples.span_corruption import SpanCorruptionConfig
 from slm_jax.data.pipeline import make_batches
+from slm_jax.data.records import RecordSource
 from slm_jax.data.shapes import stacked_shapes
 from slm_jax.objectives.next_token import NextTokenConfig
 from slm_jax.objectives.sequence_to_sequence import SequenceToSequence
@@ -22,13 +23,15 @@ from slm_jax.training.step import Player
 class SpanCorruptionStageConfig(TextStageConfig):
     """Trains `model` to write what is hidden of texts of up to `length` tokens; sentinels are the ids after the text's.
 
-    `share` of the tokens is hidden in spans of `mean_span` in the mean. Texts end with `end`; `begin` is not used.
+    `share` of the tokens is hidden in spans of `mean_span` in the mean. In a share `shuffled` of the rows nothing is:
+    the tokens are read in any order and written again. Texts end with `end`; `begin` is not used.
     """
 
     model: EncoderDecoderConfig
     length: int = 128
     share: float = 0.15
     mean_span: float = 3.0
+    shuffled: float = 0.0
     sentinels: int = 32
     objective: NextTokenConfig = NextTokenConfig()
 
@@ -63,6 +66,7 @@ class SpanCorruptionStageConfig(TextStageConfig):
             sentinels=self.sentinels,
             share=self.share,
             mean_span=self.mean_span,
+            shuffled=self.shuffled,
         )
 
     def _learner(self) -> Learner:
@@ -74,21 +78,32 @@ class SpanCorruptionStageConfig(TextStageConfig):
     def _evaluation(
         self, example: SpanCorruptionConfig, tokens: MarkedTokens, folder: StageFolder, context: StageContext
     ) -> Evaluate | None:
-        """Nats per written token, sentinels counted; of every held-out text the same is hidden each time."""
-        dev, size, make = self.texts(folder, context, "dev"), self.batches.batch, example.make(tokens.encode)
-        rows = [make(dev[place], np.random.default_rng(place)) for place in range(len(dev))]
-        batches = [_stacked(rows[start : start + size], size) for start in range(0, len(rows), size)]
-        if not batches:
+        """Nats per written token, sentinels counted, and of shuffled texts; each time the same is done to each."""
+        dev = self.texts(folder, context, "dev")
+        kinds = {"nats_per_token": example.replace(shuffled=0.0)}
+        if self.shuffled:
+            kinds["nats_per_repeated_token"] = example.replace(shuffled=1.0)
+        batches = {name: self._batches(kind, tokens, dev) for name, kind in kinds.items()}
+        if not len(dev):
             context.say(f"stage {self.name}: the dev split has no texts, so nothing is measured on it while training")
             return None
         objective = SequenceToSequence(self.model.make(), NextTokenConfig())
         loss = jax.jit(lambda variables, batch: objective(variables, batch, None).terms["tokens"])
 
+        def mean(variables: object, rows: list[dict[str, np.ndarray]]) -> float:
+            terms = [loss(variables, batch) for batch in rows]
+            return float(sum(term.total for term in terms) / sum(term.count for term in terms))
+
         def evaluate(state: object, frozen: object) -> dict[str, float]:
-            terms = [loss(state.served, batch) for batch in batches]  # type: ignore[attr-defined]
-            return {"nats_per_token": float(sum(term.total for term in terms) / sum(term.count for term in terms))}
+            return {name: mean(state.served, rows) for name, rows in batches.items()}  # type: ignore[attr-defined]
 
         return evaluate
+
+    def _batches(self, example: SpanCorruptionConfig, tokens: MarkedTokens, source: RecordSource) -> list[dict]:
+        """All texts of a split."""
+        make, size = example.make(tokens.encode), self.batches.batch
+        rows = [make(source[place], np.random.default_rng(place)) for place in range(len(source))]
+        return [_stacked(rows[start : start + size], size) for start in range(0, len(rows), size)]
 
 
 def _stacked(rows: list[dict[str, np.ndarray]], size: int) -> dict[str, np.ndarray]:

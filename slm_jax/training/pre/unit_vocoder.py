@@ -1,9 +1,7 @@
 """The unit vocoder: units, F0 and speaker to a waveform (Polyak et al. 2021; Kong et al. 2020 for the judges)."""
 
-from typing import Any
+from functools import partial
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from slm_jax.checkpoints.manager import META, Checkpoints
@@ -16,43 +14,26 @@ from slm_jax.data.joined import Joined
 from slm_jax.data.pipeline import make_batches
 from slm_jax.data.records import RecordSource
 from slm_jax.data.shapes import stacked_shapes
-from slm_jax.decoders.discriminators import Discriminators, DiscriminatorsConfig
-from slm_jax.decoders.unit_vocoder import UnitVocoder, UnitVocoderConfig, initialise
-from slm_jax.objectives.vocoder import DiscriminatorObjective, GeneratorObjective, VocoderLossConfig
-from slm_jax.training.gradient_stage import (
-    CHECKPOINTS,
-    GradientStageConfig,
-    Learner,
-    Outline,
-    Plan,
-    described,
-    host_share,
-    trained,
-    without_warmup,
-)
-from slm_jax.training.optimizer import OptimizerConfig
+from slm_jax.decoders.unit_vocoder import UnitVocoderConfig, initialise
+from slm_jax.training.gradient_stage import CHECKPOINTS, Learner, Outline, Plan, described, host_share, trained
 from slm_jax.training.pre.pitch import PitchStageConfig, voice_statistics
+from slm_jax.training.pre.vocoder_stage import VocoderStageConfig
 from slm_jax.training.run_folder import StageFolder
 from slm_jax.training.stages import RunConfig, StageContext, require_form
-from slm_jax.training.step import Player
 from slm_jax.training.token_stage import TOKENS, planned_spec, token_stage
 
 
-class UnitVocoderStageConfig(GradientStageConfig):
-    """Trains `model` on segments of `frames` frames; adversarially where there are `discriminators`.
+class UnitVocoderStageConfig(VocoderStageConfig):
+    """Trains `model` on segments of `frames` frames.
 
     `pitch`: the stage that tracked F0; the model's log F0 statistics and its units are filled in from the stages it
-    reads. `start_from`: an earlier stage of this kind (spectral losses first, judges after).
+    reads.
     """
 
     units: str
     pitch: str
     model: UnitVocoderConfig
     frames: int = 32
-    losses: VocoderLossConfig = VocoderLossConfig()
-    discriminators: DiscriminatorsConfig | None = None
-    judge_optimizer: OptimizerConfig = OptimizerConfig(learning_rate=2e-4, betas=(0.8, 0.99))
-    start_from: str | None = None
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -86,16 +67,7 @@ class UnitVocoderStageConfig(GradientStageConfig):
 
     def _learner(self, model: UnitVocoderConfig, example: VocoderSegmentConfig) -> Learner:
         vocoder = model.make()
-        judges = None if self.discriminators is None else self.discriminators.make()
-
-        def start(key: jax.Array) -> dict[str, Any]:
-            parts = {"generator": initialise(vocoder, key)["params"]}
-            if judges is not None:
-                samples = jnp.zeros((1, example.frames * example.hop_samples))
-                parts["discriminator"] = judges.init(jax.random.fold_in(key, 1), samples)["params"]
-            return {"params": parts}
-
-        return start, self._players(vocoder, judges)
+        return self.players(vocoder, partial(initialise, vocoder), example.frames * example.hop_samples)
 
     def model_of(self, folder: StageFolder) -> tuple[Config, str]:
         saved = Checkpoints(folder.path / CHECKPOINTS)
@@ -135,18 +107,6 @@ class UnitVocoderStageConfig(GradientStageConfig):
             f0_step_s=tracker.pitch.hop_s,
             speakers=speakers,
         )
-
-    def shortened(self) -> "UnitVocoderStageConfig":
-        return super().shortened().replace(judge_optimizer=without_warmup(self.judge_optimizer))
-
-    def _players(self, vocoder: UnitVocoder, judges: Discriminators | None) -> list[Player]:
-        generator = GeneratorObjective(self.losses, vocoder, judges)
-        players = [Player(name="generator", objective=generator, owns=generator.owns, optimizer=self.optimizer)]
-        if judges is not None:  # the judges move first, on what the generator made before this step
-            judging = DiscriminatorObjective(vocoder, judges)
-            judge = Player(name="judges", objective=judging, owns=judging.owns, optimizer=self.judge_optimizer)
-            players.insert(0, judge)
-        return players
 
     def _source(self, context: StageContext) -> Joined:
         units, pitch = context.finished(self.units), context.finished(self.pitch)
