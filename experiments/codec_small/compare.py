@@ -28,8 +28,10 @@ import soundfile
 from slm_jax.assemblies.codec_tokenizer import CodecTokenizer
 from slm_jax.audio.files import read_audio, resample, write_wav
 from slm_jax.audio.plots import plot_lines
+from slm_jax.data.corpus import PHONES
 from slm_jax.evaluation.codec import use_of
 from slm_jax.evaluation.transcription import word_errors
+from slm_jax.evaluation.units import count_pairs, frame_labels, score_units
 from slm_jax.judges.codec import METRICS, scores
 from slm_jax.serving.transcriber import Transcriber, load_transcriber
 from slm_jax.training.held_out import waveform
@@ -40,7 +42,9 @@ from slm_jax.training.stages import StageContext, read_run_config
 SPEECH = Path(os.environ.get("SLM_JAX_REAL_SPEECH", "data/real_speech"))
 WHISPER = Path(os.environ.get("SLM_JAX_REAL_WEIGHTS", "weights")) / "whisper-base"
 RATE_HZ, GAP = 16_000, np.zeros(4_000, np.float32)
-STAGES = ("spectral", "transposed", "longer", "judged")
+SCORED = 200
+"""Sentences on which first books are held to phones."""
+STAGES = ("spectral", "transposed", "taught", "longer", "judged")
 OPUS = {"Opus, lowest": 1.0, "Opus, next": 0.99}
 CODEC2 = {"Codec2 700C": "700C", "Codec2 1200": "1200", "Codec2 3200": "3200"}
 
@@ -210,6 +214,26 @@ def codebooks(run: Path, stages: Sequence[str], found: dict[str, Recordings]) ->
     }
 
 
+def phones(run: Path, stages: Sequence[str], context: StageContext, count: int) -> dict[str, Any]:
+    """stage -> how well its first book matches the phones that the world knows."""
+    source = context.source("test")
+    items = [source[place] for place in context.places("test")["world"][:count]]
+    heard = [waveform(item, context, RATE_HZ) for item in items]
+    found: dict[str, Any] = {}
+    for stage in stages:
+        codec = run_codec(run, stage)
+        size, rate = codec.config.quantizer.sizes[0], codec.config.frames_per_second
+        books = [codec.encode(one)[:, 0] for one in heard]
+        centred = {"rate_hz": rate, "centre_s": 0.5 / rate}
+        labels = [
+            frame_labels(item["phone_start_s"], item["phone_end_s"], item["phone_ids"], len(book), **centred)
+            for item, book in zip(items, books, strict=True)
+        ]
+        pairs = list(zip(books, labels, strict=True))
+        found[stage] = score_units(count_pairs(pairs, size, len(PHONES))).to_json()
+    return found
+
+
 def table(coded: dict[str, dict[str, Any]]) -> list[str]:
     """The figures of a set as lines of Markdown."""
     head = ("", "kb/s", "STOI", "PESQ", "log mels", "SI-SDR", "WER")
@@ -236,16 +260,20 @@ def main() -> None:
     """Listen, code, judge, write."""
     asked = options()
     run = RunFolder(asked.run)
-    found = sets(StageContext(run, read_run_config(run).corpus, asked.data_dir), asked.utterances)
+    context = StageContext(run, read_run_config(run).corpus, asked.data_dir)
+    found = sets(context, asked.utterances)
     figures, samples = compared(asked, found)
     books = codebooks(asked.run, asked.stages, found)
+    first = phones(asked.run, asked.stages, context, SCORED)
     asked.out.mkdir(parents=True, exist_ok=True)
-    whole = {"quality": figures, "codebooks": books}
+    whole = {"quality": figures, "codebooks": books, "first_book": first}
     (asked.out / "figures.json").write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
     (asked.out / "samples.json").write_text(json.dumps(samples, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     plot_lines(asked.out / "quality.png", curves(figures), "kb/s", "STOI", "The mean over four kinds of recordings")
     for name, coded in figures.items():
         print(f"\n{name}\n\n" + "\n".join(table(coded)))
+    for stage, one in first.items():
+        print(f"{stage}: first book: phone purity {one['phone_purity']:.3f}, PNMI {one['pnmi']:.3f}")
 
 
 if __name__ == "__main__":

@@ -62,14 +62,15 @@ def test_a_run_is_what_was_published(name):
 @pytest.mark.parametrize("name", RUNS)
 def test_every_loss_can_be_traced(name):
     _, stage, outline, shapes = outlined(name)
-    key = jax.eval_shape(lambda: jax.random.key(0))
+    key, frozen = jax.eval_shape(lambda: jax.random.key(0)), unbox(outline.frozen)
     found = {}
     for player in outline.players:
-        found[player.name] = set(jax.eval_shape(player.objective, shapes, outline.batch, key).terms)
+        found[player.name] = set(jax.eval_shape(player.objective, shapes, outline.batch, key, frozen).terms)
     assert found["judges"] == {"judging"}
     expected = {"spectral", "adversarial", "features", "commitment"}
     expected |= {"waveform"} if stage.losses.waveform else set()
     expected |= set() if stage.model.quantizer.counted else {"codes"}
+    expected |= {"taught"} if stage.teacher else set()
     assert found["codec"] == expected
 
 
