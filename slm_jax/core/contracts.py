@@ -139,13 +139,17 @@ class Loss(NamedTuple):
         return sum((term.share() * term.total for term in self.terms.values()), jnp.zeros((), jnp.float32))
 
 
+SHOWN = "shown"
+"""Where objectives find what a player of the step made of the batch: (arrays with a gradient, anything else)."""
+
+
 @runtime_checkable
 class Objective(Protocol):
     """A loss over one (micro-)batch.
 
     `variables` are all collections of the model (`{"params": ..., ...}`), of which only the leaves a player owns are
     differentiated; `frozen` holds trees that nobody trains (teacher, reference policy). Where a run mixes kinds of
-    batch, the objective looks at which keys are there.
+    batch, the objective looks at which keys are there; `SHOWN` is one of them.
     """
 
     def __call__(self, variables: Variables, batch: Batch, rng: jax.Array, frozen: Any = None) -> Loss: ...

@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from slm_jax.assemblies.codec import Codec, CodecConfig
+from slm_jax.assemblies.codec import Codec, CodecConfig, Coded
 from slm_jax.core.config import Config
-from slm_jax.core.contracts import Loss, Term
+from slm_jax.core.contracts import SHOWN, Loss, Term
 from slm_jax.core.errors import require
 from slm_jax.core.trees import matching, variables_of
 from slm_jax.decoders.discriminators import Judgement
@@ -34,6 +34,8 @@ from slm_jax.quantizers.codebooks import COLLECTION
 OWNS_CODEC = matching(f"params/(generator|{LESSON})/")
 BALANCE = "balance"
 """The collection of how large the gradient of each loss was, in the mean of earlier steps."""
+LEARNT = ("commitment", "codes", "first")
+"""What losses look at of a quantizer, beside the waveform."""
 BALANCED = ("spectral", "waveform", "adversarial", "features")
 EPSILON = 1e-12
 
@@ -80,10 +82,8 @@ class CodecObjective:
         self.spectra = [spectrum_of(n_fft, hop, mels, rate) for n_fft, hop, mels in config.resolutions]
 
     def __call__(self, variables: Any, batch: Any, rng: jax.Array, frozen: Any = None) -> Loss:
-        c, target, mask = self.config, waveform_of(batch), batch["sample_mask"]
-        target = jnp.where(mask, target, 0)
-        generator = variables_of(variables, "generator")
-        coded = self.codec.apply(generator, target, mask, batch["example"], deterministic=False, rngs={"dropout": rng})
+        c, mask = self.config, batch["sample_mask"]
+        target, coded = target_of(batch), coded_of(self.codec, variables, batch, rng)
         made = coded.samples[:, : target.shape[1]]
         losses = self.of_waveform(variables, target, mask)
         rows = losses(made)
@@ -99,6 +99,11 @@ class CodecObjective:
             terms["taught"] = self.teacher.term(variables, frozen, batch, coded.quantized.first)
         stats = self._stats(coded.quantized.seen, losses, made, counted, balance)
         return Loss(terms, {name: (term.total, term.count) for name, term in terms.items()}, stats)
+
+    def shows(self, variables: Any, batch: Any, rng: jax.Array, frozen: Any = None) -> tuple[Any, Any]:
+        """What the codec makes of a batch, for its judges too."""
+        coded = coded_of(self.codec, variables, batch, rng)
+        return (coded.samples, *(getattr(coded.quantized, name) for name in LEARNT)), coded
 
     def of_waveform(
         self, variables: Any, target: Float[Array, "B N"], mask: Bool[Array, "B N"]
@@ -165,23 +170,30 @@ class JudgesObjective:
         self.config, self.codec, self.judges = config, codec, judges
 
     def __call__(self, variables: Any, batch: Any, rng: jax.Array, frozen: Any = None) -> Loss:
-        mask = batch["sample_mask"]
-        target = jnp.where(mask, waveform_of(batch), 0)
-        coded = self.codec.apply(
-            variables_of(variables, "generator"),
-            target,
-            mask,
-            batch["example"],
-            deterministic=False,
-            rngs={"dropout": rng},
-        )
-        made = jax.lax.stop_gradient(coded.samples[:, : target.shape[1]])
+        mask, target = batch["sample_mask"], target_of(batch)
+        made = jax.lax.stop_gradient(coded_of(self.codec, variables, batch, rng).samples[:, : target.shape[1]])
         judge = partial(self.judges.apply, variables_of(variables, "discriminator"))
         of_real, of_made = judge(target), judge(made)
         rows = hinged_judging(of_real, of_made) if self.config.hinge else judging_loss(of_real, of_made) / len(of_real)
         counted = mask.sum(-1).astype(jnp.float32)
         term = Term((rows * counted).sum(), counted.sum())
         return Loss({"judging": term}, {"judging": (term.total, term.count)})
+
+
+def target_of(batch: Any) -> Float[Array, "B N"]:
+    """The segments, silent where they are not real."""
+    return jnp.where(batch["sample_mask"], waveform_of(batch), 0)
+
+
+def coded_of(codec: Codec, variables: Any, batch: Any, rng: jax.Array) -> Coded:
+    """What the codec makes of a batch in training, unless the batch has it already."""
+    if SHOWN in batch:
+        (samples, *learnt), coded = batch[SHOWN]
+        quantized = coded.quantized._replace(**dict(zip(LEARNT, learnt, strict=True)))
+        return coded._replace(samples=samples, quantized=quantized)
+    generator, mask = variables_of(variables, "generator"), batch["sample_mask"]
+    how = {"deterministic": False, "rngs": {"dropout": rng}}
+    return codec.apply(generator, target_of(batch), mask, batch["example"], **how)
 
 
 def moved(config: CodecConfig, losses: CodecLossConfig, variables: Any, stats: Any) -> dict[str, Any]:

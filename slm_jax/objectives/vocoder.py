@@ -20,7 +20,7 @@ from jaxtyping import Array, Bool, Float
 from slm_jax.audio.mel import LogMelConfig
 from slm_jax.audio.stft import frame, window_of
 from slm_jax.core.config import Config
-from slm_jax.core.contracts import Loss, Term
+from slm_jax.core.contracts import SHOWN, Loss, Term
 from slm_jax.core.errors import require
 from slm_jax.core.trees import PathPredicate, matching, variables_of
 from slm_jax.decoders.discriminators import Discriminators, Judgement
@@ -72,10 +72,9 @@ class GeneratorObjective:
         ]
 
     def __call__(self, variables: Any, batch: Any, rng: jax.Array, frozen: Any = None) -> Loss:
-        c, (noise_key, dropout_key) = self.config, jax.random.split(rng)
+        c, (_, dropout_key) = self.config, jax.random.split(rng)
         target, mask = waveform_of(batch), frame_mask_of(batch, self.vocoder.config.hop)
-        generator = variables_of(variables, "generator")
-        made = spoken(self.vocoder, generator, batch, mask, noise_key)
+        generator, made = variables_of(variables, "generator"), spoken_in(self.vocoder, variables, batch, rng)
         parts = {"spectral": (self.spectral(made, target, mask), c.spectral_weight)}
         if self.discriminators is not None:
             judge = partial(self.discriminators.apply, variables_of(variables, "discriminator"))
@@ -90,6 +89,10 @@ class GeneratorObjective:
             pitch = pitch_losses(self.vocoder, generator, batch, mask, dropout_key)
             parts |= {name: (rows, c.pitch_weight) for name, rows in pitch.items()}
         return by_frames(parts, mask)
+
+    def shows(self, variables: Any, batch: Any, rng: jax.Array, frozen: Any = None) -> tuple[Any, Any]:
+        """The waveform of a batch, for the discriminators too."""
+        return spoken_in(self.vocoder, variables, batch, rng), None
 
     def spectral(
         self, made: Float[Array, "B N"], target: Float[Array, "B N"], mask: Bool[Array, "B T"]
@@ -113,10 +116,17 @@ class DiscriminatorObjective:
 
     def __call__(self, variables: Any, batch: Any, rng: jax.Array, frozen: Any = None) -> Loss:
         target, mask = waveform_of(batch), frame_mask_of(batch, self.vocoder.config.hop)
-        generator = variables_of(variables, "generator")
-        made = jax.lax.stop_gradient(spoken(self.vocoder, generator, batch, mask, jax.random.split(rng)[0]))
+        made = jax.lax.stop_gradient(spoken_in(self.vocoder, variables, batch, rng))
         judge = partial(self.discriminators.apply, variables_of(variables, "discriminator"))
         return by_frames({"judging": (judging_loss(judge(target), judge(made)), 1.0)}, mask)
+
+
+def spoken_in(vocoder: UnitVocoder | MelVocoder, variables: Any, batch: Any, rng: jax.Array) -> Float[Array, "B N"]:
+    """What a player of the step has made of the batch already, else what the vocoder makes of it."""
+    if SHOWN in batch:
+        return batch[SHOWN][0]
+    mask, key = frame_mask_of(batch, vocoder.config.hop), jax.random.split(rng)[0]
+    return spoken(vocoder, variables_of(variables, "generator"), batch, mask, key)
 
 
 def spoken(

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from slm_jax.core.contracts import Batch, Loss, Objective, Term, Variables
+from slm_jax.core.contracts import SHOWN, Batch, Loss, Objective, Term, Variables
 from slm_jax.core.errors import require
 from slm_jax.core.trees import PathPredicate, flatten_by_path, merge, partition
 from slm_jax.parallel.placement import placed_on
@@ -21,6 +21,8 @@ from slm_jax.training.spikes import MEASURES, SpikeConfig, Verdict, judge
 from slm_jax.training.state import PARAMS, TrainState
 
 Sums = dict[str, tuple[jax.Array, jax.Array]]
+Shows = Callable[[Variables, Batch, jax.Array, Any], tuple[Any, Any]]
+"""(variables, batch, key, frozen) -> (arrays that a gradient passes, anything else)."""
 
 
 def everything(path: str) -> bool:
@@ -53,6 +55,10 @@ class Player:
     `owns` sees paths that begin with the collection, such as `params/generator/kernel`. A leaf that nobody owns, and
     that lies in no collection of somebody's `statistics`, is constant. A player moves in the steps `start, start +
     every, ...`. Players of a step run in their order, each on the variables that the one before left.
+
+    `shows`: what this player makes of a batch and others look at too, such as a generator's sound, as (arrays that a
+    gradient passes, anything else). It is then made once: all objectives of the step find it as `shown` in the batch,
+    and what they do without it they do where a batch is cut into micro-batches, or where this player rests.
     """
 
     name: str
@@ -62,6 +68,7 @@ class Player:
     every: int = 1
     start: int = 0
     statistics: Statistics | None = None
+    shows: Shows | None = None
 
     def updates(self, total_steps: int) -> int:
         """How often the player moves in a run of `total_steps` steps."""
@@ -161,11 +168,10 @@ def make_step(
         seen: dict[str, dict[str, jax.Array]] = {}
         new, finite = state, jnp.array(True)
         alone = on_cpu and len(names) == 1 and spike is None  # nothing but its own figures decides: a branch will do
-        for index, player in enumerate(players):
-            if player.name not in names:
-                continue
-            rng = jax.random.fold_in(key, index)
-            new, own, player_finite = _update(player, total_steps, new, micro, rng, frozen, unroll, alone)
+        moving = [(player, jax.random.fold_in(key, i)) for i, player in enumerate(players) if player.name in names]
+        shown = _shown(moving, state.variables, micro, frozen) if accumulate == 1 and len(moving) > 1 else None
+        for player, rng in moving:
+            new, own, player_finite = _update(player, total_steps, new, micro, rng, frozen, unroll, alone, shown)
             finite = finite & player_finite
             seen[player.name] = {name: own[name][0] / jnp.where(own[name][1] > 0, own[name][1], 1) for name in MEASURES}
             prefix = f"{player.name}/" if len(players) > 1 else ""
@@ -217,6 +223,27 @@ def _average(slow: Variables, variables: Variables, decay: float) -> Variables:
     return jax.tree.map(one, slow, {name: variables[name] for name in slow})
 
 
+class Shown(NamedTuple):
+    """What a player made of the only micro-batch; `back` takes a gradient by `made` to one by what the player owns."""
+
+    player: str
+    made: Any
+    rest: Any
+    back: Callable[[Any], tuple[Variables]]
+
+
+def _shown(moving: Sequence[tuple[Player, jax.Array]], variables: Variables, micro: Batch, frozen: Any) -> Shown | None:
+    """What the player shows that shows something, None where nobody does."""
+    for player, rng in moving:
+        if player.shows is not None:
+            shows, (owned, others) = player.shows, partition(variables, player.owns)
+            batch, key = jax.tree.map(lambda value: value[0], micro), jax.random.fold_in(rng, 0)
+            make = lambda owned: shows(merge(owned, others), batch, key, frozen)  # noqa: B023, E731  # called at once
+            made, back, rest = jax.vjp(make, owned, has_aux=True)
+            return Shown(player.name, made, rest, back)
+    return None
+
+
 def _update(
     player: Player,
     total_steps: int,
@@ -226,13 +253,21 @@ def _update(
     frozen: Any,
     unroll: bool,
     branch: bool,
+    shown: Shown | None,
 ) -> tuple[TrainState, Sums, jax.Array]:
     owned, others = partition(state.variables, player.owns)
+    own = shown if shown is not None and shown.player == player.name else None
 
-    def objective(owned: Variables, batch: Batch, key: jax.Array) -> Loss:
+    def objective(given: tuple[Variables, Any], batch: Batch, key: jax.Array) -> Loss:
+        owned, made = given
+        if shown is not None:
+            batch = {**batch, SHOWN: (made if own is not None else shown.made, shown.rest)}
         return player.objective(merge(owned, others), batch, key, frozen)
 
-    grads, loss, pair = accumulated(objective, owned, micro, rng, unroll)
+    given = owned, None if own is None else own.made
+    (grads, by_made), loss, pair = accumulated(objective, given, micro, rng, unroll)
+    if own is not None:
+        grads = jax.tree.map(jnp.add, grads, own.back(by_made)[0])
     has, wants = loss.stats is not None, player.statistics is not None
     require(has == wants, f"player {player.name!r} statistics", wants, f"its objective gives some: {has}")
     norm = optax.tree.norm(grads)

@@ -67,7 +67,14 @@ def _players(config: CodecConfig, losses: CodecLossConfig, judges: STFTDiscrimin
     counted = Statistics(collections=(COLLECTION,), update=partial(moved, config, losses))
     return (
         Player(name="judges", objective=judging, owns=judging.owns, optimizer=ADAM),
-        Player(name="codec", objective=making, owns=making.owns, optimizer=ADAM, statistics=counted),
+        Player(
+            name="codec",
+            objective=making,
+            owns=making.owns,
+            optimizer=ADAM,
+            statistics=counted,
+            shows=making.shows,
+        ),
     )
 
 

@@ -1,6 +1,7 @@
 """One step: what each player moves, how micro-batches add up, what a NaN leaves alone."""
 
 import dataclasses
+from functools import partial
 
 import flax.linen as nn
 import jax
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from slm_jax.core.contracts import Loss, Term
+from slm_jax.core.contracts import SHOWN, Loss, Term
 from slm_jax.core.errors import UserError
 from slm_jax.core.trees import flatten_by_path, matching
 from slm_jax.parallel.mesh import MeshConfig
@@ -131,6 +132,46 @@ def test_a_later_player_sees_what_an_earlier_one_left():
     after = arrays(step(both, batch, None)[0].params)
     path = "generator/kernel"
     np.testing.assert_allclose(after[path], before[path] - 0.1 * grads[path], atol=1e-6)
+
+
+def showing_players(shows, made):
+    """A critic and a generator that look at the same, which is made once where it is shown; `made`: a count of that."""
+
+    def spoken(variables, batch):
+        if SHOWN in batch:
+            return batch[SHOWN][0]
+        made.append(1)
+        return nn.Dense(4).apply({"params": variables["params"]["generator"]}, batch["x"])
+
+    def scored(sign, variables, batch, rng, frozen=None):
+        heard = spoken(variables, batch)
+        heard = jax.lax.stop_gradient(heard) if sign > 0 else heard
+        score = sign * nn.Dense(1).apply({"params": variables["params"]["critic"]}, heard)
+        count = jnp.array(float(score.size))
+        size = jnp.square(variables["params"]["generator"]["kernel"]).sum()  # what looks at the weights themselves
+        terms = {"score": Term(nn.softplus(score).sum(), count), "size": Term(size * count, count, 0.1)}
+        return Loss(terms, {})
+
+    def show(variables, batch, rng, frozen):
+        return spoken(variables, batch), None
+
+    critic, generator = duel_players()
+    critic = dataclasses.replace(critic, objective=partial(scored, 1))
+    return [critic, dataclasses.replace(generator, objective=partial(scored, -1), shows=show if shows else None)]
+
+
+@pytest.mark.parametrize("accumulate, times", [(1, 1), (2, 6)])
+def test_what_a_player_shows_is_made_once_and_both_learn_as_without(accumulate, times):
+    batch, after = batch_at(), []
+    for shows in (False, True):
+        made = []
+        state, step = prepare(showing_players(shows, made), duel_init, accumulate=accumulate)
+        state, output = step(state, batch, None)
+        after.append((arrays(state.params), {name: float(total) for name, (total, _) in output.sums.items()}))
+    assert len(made) == times, "where a batch is cut each player makes it again, once more to count"
+    for path, alone in after[0][0].items():
+        np.testing.assert_allclose(after[1][0][path], alone, atol=1e-6, err_msg=path)
+    assert after[1][1] == pytest.approx(after[0][1], rel=1e-5)
 
 
 def test_players_rest_between_their_turns():

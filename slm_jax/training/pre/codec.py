@@ -177,7 +177,12 @@ class CodecStageConfig(GradientStageConfig):
         update = partial(moved, self.model, self.losses)
         statistics = Statistics(collections=counted, update=update) if counted else None
         player = Player(
-            name="codec", objective=objective, owns=objective.owns, optimizer=self.optimizer, statistics=statistics
+            name="codec",
+            objective=objective,
+            owns=objective.owns,
+            optimizer=self.optimizer,
+            statistics=statistics,
+            shows=objective.shows,
         )
         if judges is None:
             return [player]

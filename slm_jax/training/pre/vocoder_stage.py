@@ -48,7 +48,14 @@ class VocoderStageConfig(GradientStageConfig):
 
     def _players(self, vocoder: UnitVocoder | MelVocoder, judges: Discriminators | None) -> list[Player]:
         generator = GeneratorObjective(self.losses, vocoder, judges)
-        players = [Player(name="generator", objective=generator, owns=generator.owns, optimizer=self.optimizer)]
+        player = Player(
+            name="generator",
+            objective=generator,
+            owns=generator.owns,
+            optimizer=self.optimizer,
+            shows=None if judges is None else generator.shows,
+        )
+        players = [player]
         if judges is not None:  # the judges move first, on what the generator made before this step
             judging = DiscriminatorObjective(vocoder, judges)
             judge = Player(name="judges", objective=judging, owns=judging.owns, optimizer=self.judge_optimizer)
