@@ -5,9 +5,8 @@ Source     Défossez et al. 2024, "Moshi", section 3.3: no loss of spectra or of
            frames for each of the book's
 Command    python -m slm_jax train configs/codecs/mimi_24khz.py --workdir W --corpus.path MANIFEST.jsonl
 Hardware   not said; planned for TPUs in experiments/tpu_plans, not yet run at this size
-Differs    every row is quantized (there: every second one in the mean). The judges, EnCodec's, its balancer, the equal
-           weights of their two losses, the teacher's weight, the constant rate, and that a random number of the
-           acoustic books is used by every row, are an interpretation
+Differs    the judges, EnCodec's, its balancer, the equal weights of their two losses, the teacher's weight, the
+           constant rate, and that every row uses a random number of the acoustic books, are an interpretation
 """
 
 from slm_jax.assemblies.codec_presets import mimi
@@ -32,7 +31,7 @@ optimizer = OptimizerConfig(learning_rate=8e-4, schedule="constant", betas=(0.5,
 wavlm = PartSource(path="frozen/teacher", source="hub:microsoft/wavlm-large", expect=wavlm_large())
 codec = CodecStageConfig(
     name="codec",
-    model=model.replace(quantizer=ParallelVQConfig(parts=(semantic, acoustic.replace(dropout=1.0)))),
+    model=model.replace(quantizer=ParallelVQConfig(parts=(semantic, acoustic.replace(dropout=1.0))), unquantized=0.5),
     segment_s=12.0,
     losses=CodecLossConfig(
         resolutions=((1024, 256, 64),),

@@ -10,6 +10,7 @@ import math
 from typing import Any, NamedTuple
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
@@ -38,7 +39,8 @@ class CodecConfig(Config):
 
     `context`: a transformer behind the encoder, and another before the decoder. `stride`: frames of the encoder that
     become one latent, by a convolution that repeats its first frame. `whole`: rows are filled up with silence to whole
-    frames of tokens first; else the last frame is completed layer by layer.
+    frames of tokens first; else the last frame is completed layer by layer. `unquantized`: share of the rows whose
+    latents reach the decoder as they are, in training (Mimi: .5).
     """
 
     encoder: SEANetEncoderConfig | DACEncoderConfig | SpectralEncoderConfig = SEANetEncoderConfig()
@@ -47,6 +49,7 @@ class CodecConfig(Config):
     context: FrameTransformerConfig | None = None
     stride: int = 1
     whole: bool = False
+    unquantized: float = 0.0
     rate_hz: int = 24_000
 
     def __post_init__(self) -> None:
@@ -58,6 +61,7 @@ class CodecConfig(Config):
         require(len(set(widths.values())) == 1, "widths", widths, "all parts share the latent")
         whole = self.whole or self.unit == self.latent_hop
         require(whole, "whole", self.whole, f"rows must be filled up to multiples of {self.unit} samples")
+        require(0 <= self.unquantized < 1, "unquantized", self.unquantized, "must be in [0, 1)")
         require(self.rate_hz > 0 and self.stride > 0, "rate_hz, stride", (self.rate_hz, self.stride), "above 0")
 
     @property
@@ -153,7 +157,11 @@ class Codec(nn.Module):
         """The way there and back, with what training needs; N' = T hop samples come out."""
         latents = self.latents(samples, mask)
         quantized = self.quantizer(latents, rows=rows, deterministic=deterministic)
-        return Coded(self._sound(Frames(quantized.values, latents.mask)), latents, quantized)
+        heard = quantized.values
+        if self.config.unquantized and not deterministic:
+            plain = jax.random.uniform(self.make_rng("dropout"), heard.shape[:1]) < self.config.unquantized
+            heard = jnp.where(plain[:, None, None], latents.values, heard)
+        return Coded(self._sound(Frames(heard, latents.mask)), latents, quantized)
 
     def latents(self, samples: Float[Array, "B N"], mask: Bool[Array, "B N"] | None = None) -> Frames:
         """What the quantizer is given."""
