@@ -1,5 +1,8 @@
 """Codes among themselves: which codebook of which frame stands at which step of a sequence.
 
-Table     schemes as tables of (time, codebook), there and back   (`schemes.table`)
-Parallel  every step holds all codebooks of one frame             (`schemes.parallel`)
+Table         what all schemes are: tables of (time, codebook), there and back  (`schemes.table`)
+Parallel      every step holds all codebooks of one frame; temporal + depth      (`schemes.parallel`)
+Delay         codebooks some steps later than their frame                        (`schemes.delay`)
+Flattened     codebooks interleaved along time, or partly                        (`schemes.flattened`)
+Coarse first  coarse codebooks of a stretch of time, then its fine ones          (`schemes.coarse_first`)
 """

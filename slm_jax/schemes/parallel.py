@@ -1,16 +1,12 @@
 """Every step holds all codebooks of one frame."""
 
-import dataclasses
-
 import numpy as np
 from jaxtyping import Int
 
-from slm_jax.core.types import Codes, Streams
-from slm_jax.schemes import table
+from slm_jax.schemes.table import Scheme
 
 
-@dataclasses.dataclass(frozen=True)
-class Parallel:
+class Parallel(Scheme):
     """Entry k of step t is codebook k of frame t (dGSLM's channels; MusicGen calls it parallel)."""
 
     def table(self, frames: int, codebooks: int) -> Int[np.ndarray, "T K 2"]:
@@ -21,10 +17,8 @@ class Parallel:
         """As many frames as steps, as many codebooks as entries."""
         return steps, entries
 
-    def arrange(self, codes: Codes) -> Streams:
-        """Codes as streams, one for each codebook."""
-        return table.arrange(self, codes)
 
-    def restore(self, streams: Streams) -> Codes:
-        """The codes of such streams."""
-        return table.restore(self, streams)
+class TemporalDepth(Parallel):
+    """The same, but a smaller model writes the entries of a step one by one (Borsos et al. 2023; Moshi)."""
+
+    ordered = True

@@ -19,7 +19,6 @@ from slm_jax.generation.advance import decoding
 from slm_jax.generation.sampling import SamplingConfig
 from slm_jax.objectives.streams import NextStreamsConfig
 from slm_jax.schemes.parallel import Parallel
-from slm_jax.schemes.table import arrange_row
 from slm_jax.sequence_models.multi_stream import MultiStreamConfig
 from slm_jax.serving.session import Session
 from slm_jax.training.gradient_stage import GradientStageConfig, Learner, Outline, Plan, host_share
@@ -93,7 +92,7 @@ class DuetStageConfig(GradientStageConfig):
         """A dialogue, or as much of it as there is room for from a random frame on, to `ids` [S, 3] and `mask` [S]."""
 
         def make(item: dict[str, Any], rng: np.random.Generator) -> dict[str, np.ndarray]:
-            levels, _ = arrange_row(Parallel(), streams(item, rate_hz))
+            levels, _ = Parallel().arrange_row(streams(item, rate_hz))
             start = int(rng.integers(max(0, len(levels) - self.frames) + 1))
             ids = levels[start : start + self.frames]
             missing = self.frames - len(ids)
