@@ -38,14 +38,11 @@ def config_of(folder, count):
     return [str(path), "--data-dir", str(folder / "data")]
 
 
-def sizes(*fast):
-    return [
-        count if count in fast else pytest.param(count, marks=pytest.mark.slow(seconds=60))
-        for count in (1, 2, 3, 6, 20)
-    ]
+def sizes():
+    return [pytest.param(count, marks=pytest.mark.slow(seconds=60)) for count in (1, 2, 3, 6, 20)]
 
 
-@pytest.mark.parametrize("count", sizes(3))
+@pytest.mark.parametrize("count", sizes())
 def test_a_dry_run(tmp_path, count):
     done = train.main([*config_of(tmp_path, count), "--dry-run"])
     assert len(done["stages"]) == 7
