@@ -14,5 +14,7 @@ from slm_jax.systems.speech_aware import slm
 corpus = UNKNOWN_SPEAKERS.replace(hours=2.5, question_hours=0.5, instruction_hours=0.6, styles=("rate", "energy"))
 config = slm.config("tiny", corpus=corpus)
 # what the frozen language model makes of the same items in writing: the adapter cannot do better
-written = TasksJudge(name="written", tasks=config.stage("instructed").mixture)
+mixture = config.stage("instructed").mixture
+plain = tuple(part.replace(example=part.example.replace(stutter=1)) for part in mixture.parts)
+written = TasksJudge(name="written", tasks=mixture.replace(parts=plain))
 config = config.replace(judges=(*config.judges, written))

@@ -14,6 +14,6 @@ from slm_jax.systems.speech_aware import slm
 
 corpus = UNKNOWN_SPEAKERS.replace(hours=2.5, question_hours=0.5, instruction_hours=0.6, styles=("rate", "energy"))
 config = slm.config("tiny", blanks=False, corpus=corpus)
-answers = config.stage("answers").replace(length=440)
+answers = config.stage("answers").replace(length=168)
 written = TasksJudge(name="written", tasks=config.stage("instructed").mixture)
 config = config.replace(name="slm_every_frame", stages=(*config.stages[:-1], answers), judges=(*config.judges, written))

@@ -11,6 +11,7 @@ Q-Former      learnt queries look at all frames                       (`adapters
               at the frames of one CTC segment each (AlignFormer)     (`adapters.alignformer`)
 CTC           means over runs of equal labels, or without blanks      (`adapters.ctc`)
 Ends          two learnt vectors around the frames of a clip          (`adapters.ends`)
+Gain          a learnt factor for each channel                        (`adapters.gain`)
 Composition   one after the other; two encoders side by side          (`adapters.chain`, `adapters.joined`)
 Windows       neighbouring frames as one, by a reshape                (`adapters.windows`)
 """

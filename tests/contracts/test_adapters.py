@@ -13,6 +13,7 @@ from slm_jax.adapters.chain import ChainConfig
 from slm_jax.adapters.conv import ConvAdapterConfig
 from slm_jax.adapters.ctc import CTCAdapterConfig, CTCSegmentsConfig
 from slm_jax.adapters.ends import EndsConfig
+from slm_jax.adapters.gain import GainConfig
 from slm_jax.adapters.joined import JoinedConfig
 from slm_jax.adapters.linear import LinearAdapterConfig
 from slm_jax.adapters.mlp import MLPAdapterConfig
@@ -40,6 +41,7 @@ ADAPTERS: dict[str, Any] = {
     "mlp, tail padded": MLPAdapterConfig(width=5, hidden=7, stack=3, tail="pad", norm=True),
     "pool": PoolAdapterConfig(width=5),
     "pool with ends": ChainConfig(parts=(PoolAdapterConfig(width=5), EndsConfig(width=5))),
+    "linear with a gain": ChainConfig(parts=(LinearAdapterConfig(width=5), GainConfig(width=5, start=0.5))),
     "conv": ConvAdapterConfig(layers=((6, 4, 4, 0), (5, 3, 1, 2)), activation="silu"),
     "gated conv": CONVOLUTIONS,
     "transformer": LAYERS.replace(sinusoids=True),

@@ -1,5 +1,7 @@
 """Items as conversations: what is asked, what is heard, what is answered."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -98,6 +100,19 @@ def test_wordings_are_drawn_and_clips_are_not():
 )
 def test_the_word_that_a_right_answer_holds(task, key):
     assert task.key(ITEM) == key
+
+
+def test_written_words_may_stand_several_times_in_a_row():
+    task = WrittenTaskConfig(task=AskedTaskConfig(asks=("Repeat.",)), stutter=3)
+    heard = {drawn(task, seed=seed)[0].parts[0].text for seed in range(20)}
+    assert len(heard) > 10
+    for text in heard:
+        runs = [(word, len(list(run))) for word, run in itertools.groupby(text.split())]
+        assert " ".join(word for word, _ in runs) == ITEM["text"] and max(count for _, count in runs) <= 3
+    said = drawn(task)
+    assert said[0].parts[1].text == "Repeat." and said[1].parts[0].text == ITEM["text"]
+    with pytest.raises(UserError, match="stutter"):
+        WrittenTaskConfig(task=ASKED, stutter=0)
 
 
 def test_items_without_an_answer_have_none():

@@ -61,18 +61,18 @@ def test_the_published_adapter_is_one_percent_of_156_million():
 
 
 def test_a_clip_takes_as_many_entries_as_its_size_says():
-    published, tiny = model_of(slm.config("13b")), model_of(slm.config())
+    published, tiny = model_of(slm.config("13b")), model_of(slm.config(stride=1))
     assert [published.frames_out(16_000 * s) for s in (1, 30)] == [25, 750]  # of 50 frames a second every second
     heard = tiny.frames_heard(16_000)
     assert tiny.frames_out(16_000) == np.ceil(0.6 * heard)  # at most: what is not spoken is not real
-    assert model_of(slm.config(blanks=False)).frames_out(16_000) == heard
-    assert model_of(slm.config(stride=4, blanks=False)).frames_out(16_000) == np.ceil(heard / 4)
-    assert model_of(slm.config(stride=4)).frames_out(16_000) == np.ceil(np.ceil(0.6 * heard) / 4)
+    assert model_of(slm.config(stride=1, blanks=False)).frames_out(16_000) == heard
+    assert model_of(slm.config(blanks=False)).frames_out(16_000) == np.ceil(heard / 4)
+    assert model_of(slm.config()).frames_out(16_000) == np.ceil(np.ceil(0.6 * heard) / 4)
 
 
 @pytest.mark.parametrize("depth", [1, 3])
 def test_depth_is_that_of_the_adapter(depth):
-    leaves = jax.tree.leaves(trained_shapes(slm.config(depth=depth))["adapter"]["parts_1"]["stack"])
+    leaves = jax.tree.leaves(trained_shapes(slm.config(depth=depth))["adapter"]["parts_2"]["stack"])
     assert {leaf.shape[0] for leaf in leaves} == {depth}
 
 
@@ -85,7 +85,7 @@ def test_blanks_are_told_by_the_head_of_the_encoders_own_stage():
     assert config.answering.adapter.parts[0].segments.rule == "spoken_frames"
     assert "segments" not in trained_shapes(config)["adapter"]["parts_0"]
     without = slm.config(blanks=False)
-    assert len(without.answering.parts) == 2 and len(without.answering.adapter.parts) == 2
+    assert len(without.answering.parts) == 2 and len(without.answering.adapter.parts) == 3
 
 
 def test_the_language_model_learns_the_same_tasks_in_writing_before():

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from slm_jax.core.errors import require
 from slm_jax.core.messages import Conversation, Message, Part, Text
 from slm_jax.data.examples.speech_tasks import Item, SpeechTaskConfig
 from slm_jax.text.templates import clips_of
@@ -12,11 +13,16 @@ class WrittenTaskConfig(SpeechTaskConfig):
 
     An item whose words are not known has none, nor one with a clip of more than `longest_s` seconds, as where that is
     heard. With the true words it says what a system could reach that heard perfectly; in a mixture it keeps a language
-    model in practice with text.
+    model in practice with text. `stutter`: each word stands 1 to so many times in a row, drawn each time, so that a
+    model that learns from nothing else does not mind how many vectors a word takes, as speech has them.
     """
 
     task: SpeechTaskConfig
     longest_s: float | None = None
+    stutter: int = 1
+
+    def __post_init__(self) -> None:
+        require(self.stutter >= 1, "stutter", self.stutter, "at least 1 time")
 
     @property
     def reads(self) -> tuple[str, ...] | None:
@@ -29,7 +35,7 @@ class WrittenTaskConfig(SpeechTaskConfig):
         rest = iter(words)
 
         def written(part: Part) -> Part:
-            return part if isinstance(part, Text) else Text(next(rest))
+            return part if isinstance(part, Text) else Text(stuttered(next(rest), self.stutter, rng))
 
         return tuple(Message(message.role, tuple(map(written, message.parts))) for message in said)
 
@@ -41,3 +47,11 @@ class WrittenTaskConfig(SpeechTaskConfig):
 
     def key(self, item: Item) -> str:
         return self.task.key(item)
+
+
+def stuttered(text: str, most: int, rng: np.random.Generator) -> str:
+    """Each word 1 to `most` times in a row."""
+    if most == 1:
+        return text
+    words = text.split()
+    return " ".join(np.repeat(words, rng.integers(1, most + 1, len(words))).tolist())
