@@ -19,8 +19,7 @@ class SpanCorruptionConfig(Config):
     written: each sentinel with the ids it stands for (the figure of the paper ends with one more, here `eos` does).
     A longer text is cut to a random window. In a share `shuffled` of the rows nothing is hidden: the ids are read in
     any order and all of them written again, from which a model learns to find its place in what it reads; a few
-    hundred short texts, which can be known by heart, do not teach that. With `stutter` each of them is read 1 to so
-    many times in a row and written once; those that do not fit are left out.
+    hundred short texts, which can be known by heart, do not teach that.
     """
 
     length: int
@@ -31,12 +30,10 @@ class SpanCorruptionConfig(Config):
     share: float = 0.15
     mean_span: float = 3.0
     shuffled: float = 0.0
-    stutter: int = 1
 
     def __post_init__(self) -> None:
         require(self.length >= 3, "length", self.length, "at least 3: two ids and eos")
         require(0.0 <= self.shuffled <= 1.0, "shuffled", self.shuffled, "must lie in [0, 1]")
-        require(self.stutter >= 1, "stutter", self.stutter, "at least 1 time")
         require(0.0 < self.share < 1.0, "share", self.share, "must lie between 0 and 1")
         require(self.mean_span >= 1.0, "mean_span", self.mean_span, "at least 1 id")
         _, spans = self.hidden(self.length - 1)
@@ -67,7 +64,7 @@ class SpanCorruptionConfig(Config):
             first = int(rng.integers(max(0, len(ids) - self.length + 1) + 1))
             ids = ids[first : first + self.length - 1]
             if self.shuffled and rng.random() < self.shuffled:
-                read, written = self.stuttered(rng.permutation(ids), rng)
+                read = written = np.array([*rng.permutation(ids), self.eos], np.int32)
             else:
                 read, written = self.corrupted(ids, spans_to_hide(len(ids), *self.hidden(len(ids)), rng))
             return {
@@ -79,15 +76,6 @@ class SpanCorruptionConfig(Config):
             }
 
         return example
-
-    def stuttered(
-        self, ids: Int[np.ndarray, "T"], rng: np.random.Generator
-    ) -> tuple[Int[np.ndarray, "L"], Int[np.ndarray, "S"]]:
-        """Each id several times, and once."""
-        times = rng.integers(1, self.stutter + 1, len(ids))
-        fit = int((times.cumsum() < self.length).sum())
-        read = np.repeat(ids[:fit], times[:fit])
-        return np.array([*read, self.eos], np.int32), np.array([*ids[:fit], self.eos], np.int32)
 
     def corrupted(
         self, ids: Int[np.ndarray, "T"], hidden: Bool[np.ndarray, "T"]

@@ -87,9 +87,9 @@ WRITES = OptimizerConfig(
 knows by a bias alone, which has to grow to several units. Its scores have no 1/sqrt(channels of a head): what would be
 divided there, the queries have in them, so that a seventh of the rate moves the scores as much."""
 STUTTER = 3
-"""Times that a word is read in a row, at most, while the tiny twin's language model learns. One that has met each word
-once alone writes down what stands twice at 7 nats per id (.005 where once): it could not read speech, whatever is
-between them."""
+"""Times that a word stands in a row, at most, while the tiny twin's language model learns written tasks. One that has
+met each word once alone writes down what stands twice at 7 nats per id (.005 where it stands once): it could not read
+speech, whatever is between them."""
 LOUD = 0.07
 """Standard deviation of the table of the tiny twin's language model once it has learnt."""
 CARD = SystemCard(
@@ -150,7 +150,7 @@ def tiny(depth: int, stride: int, blanks: bool, corpus: CorpusConfig | None = No
         clip_s=6.0,
         length=136,
         written=48,
-        train=TrainConfig(steps=1200, evaluate_every=100),
+        train=TrainConfig(steps=4000, evaluate_every=400),
         batches=PipelineConfig(batch=8),
         optimizer=OptimizerConfig(learning_rate=2e-3, warmup_steps=40, betas=(0.9, 0.98), weight_decay=0.01),
     )
@@ -172,11 +172,10 @@ def spans(lm: EncoderDecoderConfig) -> SpanCorruptionStageConfig:
         model=lm,
         tokens=LearntTokensConfig(size=WORDS),
         kinds=KINDS,
-        length=32,
+        length=24,
         share=0.5,
         mean_span=6.0,
         shuffled=0.6,
-        stutter=STUTTER,
         sentinels=SENTINELS,
         train=TrainConfig(steps=1200, evaluate_every=100),
         batches=PipelineConfig(batch=64),
@@ -203,7 +202,7 @@ def instructed(
         length=96,
         cache=False,
         batches=PipelineConfig(batch=16),
-        train=TrainConfig(steps=1500, evaluate_every=100),
+        train=TrainConfig(steps=700, evaluate_every=100),
         optimizer=WRITES,
     )
 

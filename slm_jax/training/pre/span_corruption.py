@@ -24,8 +24,7 @@ class SpanCorruptionStageConfig(TextStageConfig):
     """Trains `model` to write what is hidden of texts of up to `length` tokens; sentinels are the ids after the text's.
 
     `share` of the tokens is hidden in spans of `mean_span` in the mean. In a share `shuffled` of the rows nothing is:
-    the tokens are read in any order, each 1 to `stutter` times in a row, and written again once. Texts end with `end`;
-    `begin` is not used.
+    the tokens are read in any order and written again. Texts end with `end`; `begin` is not used.
     """
 
     model: EncoderDecoderConfig
@@ -33,7 +32,6 @@ class SpanCorruptionStageConfig(TextStageConfig):
     share: float = 0.15
     mean_span: float = 3.0
     shuffled: float = 0.0
-    stutter: int = 1
     sentinels: int = 32
     objective: NextTokenConfig = NextTokenConfig()
 
@@ -69,7 +67,6 @@ class SpanCorruptionStageConfig(TextStageConfig):
             share=self.share,
             mean_span=self.mean_span,
             shuffled=self.shuffled,
-            stutter=self.stutter,
         )
 
     def _learner(self) -> Learner:

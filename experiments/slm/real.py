@@ -1,0 +1,44 @@
+"""SLM's tiny text model behind a real Whisper-base: an adapter alone learns to let a frozen T5 hear.
+
+Source     Wang et al. 2023, "SLM: Bridge the thin gap between speech and text foundation models"
+Command    python experiments/fetch/real_weights.py weights --models whisper-base
+           python -m slm_jax train experiments/slm/real.py --workdir runs/slm_real
+           python -m slm_jax evaluate runs/slm_real --utterances 100
+Hardware   two CPU cores
+Compare    experiments/slm/config.py: the same with an encoder that knows letters only
+
+As in the published size Whisper stands in the place of USM, and every frame is kept. The text model learns from the
+texts of the corpus first; nobody who is heard in the test split is heard in training. `SLM_JAX_REAL_WEIGHTS` names the
+folder of the weights, `weights` unless it is set.
+"""
+
+import os
+import runpy
+from pathlib import Path
+
+from slm_jax.adapters.chain import ChainConfig
+from slm_jax.adapters.gain import GainConfig
+from slm_jax.adapters.linear import LinearAdapterConfig
+from slm_jax.adapters.transformer import TransformerAdapterConfig
+from slm_jax.core.part_source import PartSource
+from slm_jax.encoders.whisper import WhisperEncoderConfig
+from slm_jax.systems.speech_aware.slm import LOUD
+from slm_jax.training.loop import TrainConfig
+
+WEIGHTS = Path(os.environ.get("SLM_JAX_REAL_WEIGHTS", "weights"))
+tiny = runpy.run_path(str(Path(__file__).with_name("config.py")))["config"]
+lm, instructed, _, answers = tiny.stages
+READ = lm.model.width
+heard = PartSource(
+    path="frozen/encoder",
+    source=str(WEIGHTS / "whisper-base"),
+    take="encoder",
+    expect=WhisperEncoderConfig(trim=True),
+)
+layers = TransformerAdapterConfig(width=READ, layers=2, heads=4, hidden=768, sinusoids=True, dropout=0.0)
+answers = answers.replace(
+    parts=(heard, answers.parts[-1]),
+    adapter=ChainConfig(parts=(LinearAdapterConfig(width=READ, stack=5), layers, GainConfig(width=READ, start=LOUD))),
+    train=TrainConfig(steps=3000, evaluate_every=300),
+)
+config = tiny.replace(name="slm_real", stages=(lm, instructed, answers))
