@@ -43,7 +43,7 @@ from slm_jax.parallel.mesh import MeshConfig
 from slm_jax.sequence_models.encoder_decoder import EncoderDecoderConfig
 from slm_jax.sequence_models.t5 import mt5, t5_form
 from slm_jax.serving.speech_aware import AnswerDecoding
-from slm_jax.systems.card import SystemCard
+from slm_jax.systems.card import KeptFigure, SystemCard
 from slm_jax.systems.recipes.small_parts import LETTERS, LM, letters_encoder
 from slm_jax.systems.recipes.speech_aware import SpeechAwareConfig, speech_aware_run
 from slm_jax.text.learnt_tokens import LearntTokensConfig
@@ -92,6 +92,7 @@ met each word once alone writes down what stands twice at 7 nats per id (.005 wh
 speech, whatever is between them."""
 LOUD = 0.07
 """Standard deviation of the table of the tiny twin's language model once it has learnt."""
+REAL = "experiments/slm/real.json"
 CARD = SystemCard(
     name="SLM",
     paper="Wang et al. 2023",
@@ -99,6 +100,10 @@ CARD = SystemCard(
     reads=("speech", "text"),
     writes=("text",),
     counted="answers",
+    figures=(
+        KeptFigure(words="WER, speakers nobody heard", file=REAL, place=("tasks", "transcription", "wer")),
+        KeptFigure(words="with other speech", file=REAL, place=("tasks", "transcription", "other_speech", "wer")),
+    ),
 )
 
 
