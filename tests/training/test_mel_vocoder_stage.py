@@ -37,7 +37,7 @@ STAGE = MelVocoderStageConfig(
     model=MODEL,
     segment_s=0.05,
     losses=VocoderLossConfig(resolutions=((64, 16, 8), (128, 32, 0))),
-    train=TrainConfig(steps=20, log_every=1, evaluate_every=20),
+    train=TrainConfig(steps=60, log_every=1, evaluate_every=60),
     batches=PipelineConfig(batch=4),
     optimizer=OptimizerConfig(learning_rate=1e-2, warmup_steps=0),
 )
@@ -53,9 +53,9 @@ def test_it_learns_and_judges_go_on_from_it(tmp_path):
     context = context_in(tmp_path)
     lines = read_metrics(carry_out(STAGE, context).path)
     losses = [line["loss"] for line in lines if "loss" in line]
-    assert np.mean(losses[-3:]) < 0.7 * losses[0]
+    assert np.mean(losses[-5:]) < 0.6 * losses[0], losses
     (held_out,) = [line["evaluate/spectral"] for line in lines if "evaluate/spectral" in line]
-    assert held_out < 0.8 * losses[0]
+    assert held_out < 0.7 * losses[0]
     judged = STAGE.replace(
         name="judged", start_from="vocoder", discriminators=JUDGES, train=TrainConfig(steps=2, log_every=1)
     )

@@ -149,7 +149,7 @@ class CodecStageConfig(GradientStageConfig):
         known = {"generator"} | ({"discriminator"} if self.judges else set()) | ({LESSON} if self.teacher else set())
         return {**found, "params": {name: tree for name, tree in found["params"].items() if name in known}}
 
-    def _learner(self, teacher: Teacher | None) -> Learner:
+    def _learner(self, teacher: Teacher | None = None) -> Learner:
         codec = self.model.make()
         judges = None if self.judges is None else self.judges.make()
         samples = jnp.zeros((1, self.example.samples))
