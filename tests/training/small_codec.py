@@ -3,7 +3,11 @@
 from slm_jax.data.examples.waveform_segments import ChannelConfig
 from slm_jax.data.pipeline import PipelineConfig
 from slm_jax.decoders.discriminators import DiscriminatorsConfig
-from slm_jax.decoders.spectral_discriminators import JudgesConfig, STFTDiscriminatorsConfig
+from slm_jax.decoders.spectral_discriminators import (
+    BandDiscriminatorsConfig,
+    JudgesConfig,
+    STFTDiscriminatorsConfig,
+)
 from slm_jax.objectives.codec import CodecLossConfig
 from slm_jax.quantizers.codebooks import CodebookConfig
 from slm_jax.quantizers.residual import ResidualVQConfig
@@ -17,6 +21,7 @@ MODEL = CODECS["over spectra"].replace(quantizer=BOOKS)
 JUDGES = JudgesConfig(
     parts=(
         STFTDiscriminatorsConfig(n_ffts=(64,), filters=2, dilations=(1,)),
+        BandDiscriminatorsConfig(n_ffts=(64,), bands=((0.0, 1.0),), filters=2),
         DiscriminatorsConfig(periods=(2,), period_widths=(4,), scales=0, scale_layers=()),
     )
 )
