@@ -7,7 +7,6 @@ from jaxtyping import Array, Bool, Float
 from slm_jax.assemblies.codec import Codec, CodecConfig
 from slm_jax.core.config import Config
 from slm_jax.core.errors import require
-from slm_jax.core.types import Frames
 from slm_jax.encoders.output import EncoderOutput
 
 
@@ -39,11 +38,6 @@ class CodecLatentsConfig(Config):
         """Samples from one latent to the next."""
         return self.codec.latent_hop
 
-    @property
-    def rate_hz(self) -> int:
-        """Of what it hears."""
-        return self.codec.rate_hz
-
 
 class CodecLatents(Codec):
     """Samples [B, N] to latents [B, T, width]; sub-modules are those of the codec."""
@@ -59,7 +53,7 @@ class CodecLatents(Codec):
     ) -> EncoderOutput:
         """`layer`: 0 is the only one. Raises `UserError` for another."""
         require(layer in (None, 0), "layer", layer, "a codec has its latents only, layer 0")
-        latents: Frames = self.latents(samples, mask)
+        latents = self.latents(samples, mask)
         values = latents.values
         return EncoderOutput(values, latents.mask, values, values[None] if collect else None)
 

@@ -26,8 +26,8 @@ from slm_jax.objectives.vocoder import (
     OWNS_DISCRIMINATOR,
     fooling_loss,
     judging_loss,
+    real_waveform_of,
     spectrum_of,
-    waveform_of,
 )
 from slm_jax.quantizers.codebooks import COLLECTION
 
@@ -83,7 +83,7 @@ class CodecObjective:
 
     def __call__(self, variables: Any, batch: Any, rng: jax.Array, frozen: Any = None) -> Loss:
         c, mask = self.config, batch["sample_mask"]
-        target, coded = target_of(batch), coded_of(self.codec, variables, batch, rng)
+        target, coded = real_waveform_of(batch), coded_of(self.codec, variables, batch, rng)
         made = coded.samples[:, : target.shape[1]]
         losses = self.of_waveform(variables, target, mask)
         rows = losses(made)
@@ -170,7 +170,7 @@ class JudgesObjective:
         self.config, self.codec, self.judges = config, codec, judges
 
     def __call__(self, variables: Any, batch: Any, rng: jax.Array, frozen: Any = None) -> Loss:
-        mask, target = batch["sample_mask"], target_of(batch)
+        mask, target = batch["sample_mask"], real_waveform_of(batch)
         made = jax.lax.stop_gradient(coded_of(self.codec, variables, batch, rng).samples[:, : target.shape[1]])
         judge = partial(self.judges.apply, variables_of(variables, "discriminator"))
         of_real, of_made = judge(target), judge(made)
@@ -178,11 +178,6 @@ class JudgesObjective:
         counted = mask.sum(-1).astype(jnp.float32)
         term = Term((rows * counted).sum(), counted.sum())
         return Loss({"judging": term}, {"judging": (term.total, term.count)})
-
-
-def target_of(batch: Any) -> Float[Array, "B N"]:
-    """The segments, silent where they are not real."""
-    return jnp.where(batch["sample_mask"], waveform_of(batch), 0)
 
 
 def coded_of(codec: Codec, variables: Any, batch: Any, rng: jax.Array) -> Coded:
@@ -193,7 +188,7 @@ def coded_of(codec: Codec, variables: Any, batch: Any, rng: jax.Array) -> Coded:
         return coded._replace(samples=samples, quantized=quantized)
     generator, mask = variables_of(variables, "generator"), batch["sample_mask"]
     how = {"deterministic": False, "rngs": {"dropout": rng}}
-    return codec.apply(generator, target_of(batch), mask, batch["example"], **how)
+    return codec.apply(generator, real_waveform_of(batch), mask, batch["example"], **how)
 
 
 def moved(config: CodecConfig, losses: CodecLossConfig, variables: Any, stats: Any) -> dict[str, Any]:

@@ -8,14 +8,14 @@ import dataclasses
 from typing import Any
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 from slm_jax.assemblies.phonetic_tokenizer import EncoderFeaturesConfig
 from slm_jax.core.contracts import Term
 from slm_jax.core.trees import variables_of
 from slm_jax.core.types import Frames
 from slm_jax.nn.linear import Linear
-from slm_jax.objectives.vocoder import waveform_of
+from slm_jax.objectives.vocoder import real_waveform_of
 
 LESSON = "lesson"
 EPSILON = 1e-8
@@ -41,18 +41,16 @@ class Teacher:
 
     def term(self, variables: Any, frozen: Any, batch: Any, first: Float[Array, "B T E"]) -> Term:
         """Mean over the frames that the teacher heard of one minus the cosine."""
-        samples, mask = (batch["heard"], batch["heard_mask"]) if "heard" in batch else heard_as_is(batch)
-        said = self.features.extract(frozen["frozen"]["teacher"], samples, mask)
+        own_rate = "heard" not in batch
+        heard = (
+            real_waveform_of(batch) if own_rate else batch["heard"],
+            batch["sample_mask" if own_rate else "heard_mask"],
+        )
+        said = self.features.extract(frozen["frozen"]["teacher"], *heard)
         wanted = spanned(said, first.shape[1], self.ratio, self.span)
         near = cosine(self.lesson.apply(variables_of(variables, LESSON), first), wanted.values)
         real = wanted.mask.astype(jnp.float32)
         return Term(((1 - near) * real).sum(), real.sum(), self.weight)
-
-
-def heard_as_is(batch: Any) -> tuple[Float[Array, "B N"], Bool[Array, "B N"]]:
-    """The segments themselves."""
-    mask = batch["sample_mask"]
-    return jnp.where(mask, waveform_of(batch), 0), mask
 
 
 def spanned(frames: Frames, count: int, ratio: int, span: int) -> Frames:

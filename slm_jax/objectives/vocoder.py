@@ -148,6 +148,11 @@ def waveform_of(batch: Any) -> Float[Array, "B N"]:
     return samples.astype(jnp.float32) / (32768.0 if jnp.issubdtype(samples.dtype, jnp.integer) else 1.0)
 
 
+def real_waveform_of(batch: Any) -> Float[Array, "B N"]:
+    """The same, silent where `sample_mask` says that nothing is real."""
+    return jnp.where(batch["sample_mask"], waveform_of(batch), 0)
+
+
 def frame_mask_of(batch: Any, hop: int) -> Bool[Array, "B T"]:
     """The mask of the frames, all True when the batch has none; a frame of samples counts whose first is real."""
     if "sample_mask" in batch:

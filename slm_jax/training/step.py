@@ -109,8 +109,10 @@ def trained_leaves(players: Sequence[Player]) -> PathPredicate:
 
 
 def check_players(players: Sequence[Player], variables: Variables) -> None:
-    """Raise `UserError` for players without leaves, with equal names, or when a leaf has two that change it."""
+    """Raise `UserError` for players without leaves, with equal names, a leaf that two change, or two that show."""
     names = [player.name for player in players]
+    showing = [player.name for player in players if player.shows is not None]
+    require(len(showing) <= 1, "players that show", showing, "one at most: the others look at it")
     require(len(set(names)) == len(names) > 0, "players", names, "needs at least one, with different names")
     owners: dict[str, str] = {}
     for player in players:
@@ -236,12 +238,19 @@ def _shown(moving: Sequence[tuple[Player, jax.Array]], variables: Variables, mic
     """What the player shows that shows something, None where nobody does."""
     for player, rng in moving:
         if player.shows is not None:
-            shows, (owned, others) = player.shows, partition(variables, player.owns)
-            batch, key = jax.tree.map(lambda value: value[0], micro), jax.random.fold_in(rng, 0)
-            make = lambda owned: shows(merge(owned, others), batch, key, frozen)  # noqa: B023, E731  # called at once
-            made, back, rest = jax.vjp(make, owned, has_aux=True)
-            return Shown(player.name, made, rest, back)
+            batch = jax.tree.map(lambda value: value[0], micro)
+            return _made_once(player.name, player.shows, partition(variables, player.owns), batch, rng, frozen)
     return None
+
+
+def _made_once(
+    name: str, shows: Shows, parts: tuple[Variables, Variables], batch: Batch, rng: jax.Array, frozen: Any
+) -> Shown:
+    """`parts`: what the player owns, and the rest. The key is that of the first micro-batch."""
+    owned, others = parts
+    key = jax.random.fold_in(rng, 0)
+    made, back, rest = jax.vjp(lambda own: shows(merge(own, others), batch, key, frozen), owned, has_aux=True)
+    return Shown(name, made, rest, back)
 
 
 def _update(

@@ -174,6 +174,12 @@ def test_what_a_player_shows_is_made_once_and_both_learn_as_without(accumulate, 
     assert after[1][1] == pytest.approx(after[0][1], rel=1e-5)
 
 
+def test_one_player_shows_at_most():
+    players = [dataclasses.replace(player, shows=lambda *_: ((), None)) for player in duel_players()]
+    with pytest.raises(UserError, match=r"players that show is \['critic', 'generator'\]"):
+        check_players(players, duel_init(jax.random.key(0)))
+
+
 def test_players_rest_between_their_turns():
     state, step = prepare(duel_players(every=2, start=1), duel_init)
     moves = []

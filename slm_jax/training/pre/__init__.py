@@ -11,6 +11,7 @@ Pitch                F0 of every utterance and its statistics             (`trai
 Unit vocoder         units, F0 and speaker to a waveform                  (`training.pre.unit_vocoder`)
 Mel vocoder          a spectrogram back to its waveform                    (`training.pre.mel_vocoder`)
 Vocoder stage        what both vocoders share: losses, judges, who learns  (`training.pre.vocoder_stage`)
+Segments             what stages share that learn from segments of sound   (`training.pre.segments`)
 Codec                waveforms through codebooks and back                  (`training.pre.codec`)
 Codec teacher        a speech encoder that gives the first book meaning    (`training.pre.codec_teacher`)
 Codec tokens         codes of the corpus, for language models             (`training.pre.codec_tokens`)

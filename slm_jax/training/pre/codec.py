@@ -16,7 +16,6 @@ from slm_jax.data.corpus import CorpusConfig
 from slm_jax.data.examples.waveform_segments import ChannelConfig, WaveformSegmentConfig
 from slm_jax.data.order import Source
 from slm_jax.data.pipeline import make_batches
-from slm_jax.data.shapes import stacked_shapes
 from slm_jax.decoders.spectral_discriminators import Judges, JudgesConfig
 from slm_jax.objectives.codec import (
     BALANCE,
@@ -44,6 +43,7 @@ from slm_jax.training.loop import Evaluate
 from slm_jax.training.optimizer import OptimizerConfig
 from slm_jax.training.parts import check_parts, open_parts, outlined
 from slm_jax.training.pre.codec_teacher import PATH, CodecTeacherConfig
+from slm_jax.training.pre.segments import held_out_segments, segment_shapes, whole_frames
 from slm_jax.training.run_folder import StageFolder
 from slm_jax.training.stages import RunConfig, StageContext, require_form
 from slm_jax.training.state import Initialise
@@ -89,10 +89,10 @@ class CodecStageConfig(GradientStageConfig):
     @property
     def example(self) -> WaveformSegmentConfig:
         """How a recording becomes a segment: whole frames of tokens."""
-        frames = max(1, round(self.segment_s * self.model.rate_hz / self.model.unit))
+        samples = whole_frames(self.segment_s, self.model.rate_hz, self.model.unit)
         heard_hz = None if self.teacher is None or self.model.rate_hz == RATE_HZ else RATE_HZ
         return WaveformSegmentConfig(
-            samples=frames * self.model.unit, rate_hz=self.model.rate_hz, channel=self.channel, heard_hz=heard_hz
+            samples=samples, rate_hz=self.model.rate_hz, channel=self.channel, heard_hz=heard_hz
         )
 
     def plan(self, folder: StageFolder, context: StageContext) -> Plan:
@@ -116,12 +116,10 @@ class CodecStageConfig(GradientStageConfig):
 
     def outline(self, run: RunConfig) -> Outline:
         rows, example = self.batches.batch, self.example
-        item = {"samples": np.zeros(example.samples, np.float32)}
         configs, shapes = outlined(self._parts, run)
         return Outline(
             *self._learner(self._teacher(configs)),
-            batch=stacked_shapes(example.make()(item, np.random.default_rng(0)), rows)
-            | {"example": jax.ShapeDtypeStruct((rows,), jnp.int32)},
+            batch=segment_shapes(example, rows),
             tokens=rows * self.model.frame_count(example.samples),
             speech_s=rows * example.samples / self.model.rate_hz,
             frozen=shapes,
@@ -208,13 +206,9 @@ class CodecStageConfig(GradientStageConfig):
 
     def _evaluation(self, context: StageContext, teacher: Teacher | None) -> Evaluate | None:
         """Losses of the waveform on held-out segments, which are the same each time and unchanged."""
-        dev, example = context.source("dev"), self.example.replace(channel=None)
-        if not len(dev):
-            context.say(f"stage {self.name}: the dev split is empty, so nothing is measured on it while training")
+        batch = held_out_segments(context, self.example, HELD_OUT, self.name)
+        if batch is None:
             return None
-        make = example.make()
-        rows = [make(dev[i], np.random.default_rng(i)) for i in range(min(HELD_OUT, len(dev)))]
-        batch = {name: jnp.asarray(np.stack([row[name] for row in rows])) for name in rows[0]}
         samples, mask = batch["samples"], batch["sample_mask"]
         codec = self.model.make()
         objective = CodecObjective(self.losses, codec)

@@ -5,19 +5,18 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from slm_jax.core.errors import require
 from slm_jax.core.part_source import PartSource, stages_of
 from slm_jax.data.corpus import CorpusConfig
 from slm_jax.data.examples.waveform_segments import ChannelConfig, WaveformSegmentConfig
 from slm_jax.data.pipeline import make_batches
-from slm_jax.data.shapes import stacked_shapes
 from slm_jax.decoders.mel_vocoder import MelVocoderConfig
 from slm_jax.objectives.vocoder import GeneratorObjective, spoken, waveform_of
 from slm_jax.training.gradient_stage import Learner, Outline, Plan, host_share, trained
 from slm_jax.training.loop import Evaluate
 from slm_jax.training.parts import check_parts, open_parts
+from slm_jax.training.pre.segments import held_out_segments, segment_shapes, whole_frames
 from slm_jax.training.pre.vocoder_stage import VocoderStageConfig
 from slm_jax.training.run_folder import StageFolder
 from slm_jax.training.stages import RunConfig, StageContext, require_form
@@ -63,8 +62,8 @@ class MelVocoderStageConfig(VocoderStageConfig):
     @property
     def example(self) -> WaveformSegmentConfig:
         """How a recording becomes a segment: whole frames."""
-        frames = max(1, round(self.segment_s * self.model.rate_hz / self.model.hop))
-        return WaveformSegmentConfig(samples=frames * self.model.hop, rate_hz=self.model.rate_hz, channel=self.channel)
+        samples = whole_frames(self.segment_s, self.model.rate_hz, self.model.hop)
+        return WaveformSegmentConfig(samples=samples, rate_hz=self.model.rate_hz, channel=self.channel)
 
     def plan(self, folder: StageFolder, context: StageContext) -> Plan:
         source, example = context.source("train"), self.example.make()
@@ -80,10 +79,9 @@ class MelVocoderStageConfig(VocoderStageConfig):
 
     def outline(self, run: RunConfig) -> Outline:
         rows, example = self.batches.batch, self.example
-        item = {"samples": np.zeros(example.samples, np.float32)}
         return Outline(
             *self._learner(),
-            batch=stacked_shapes(example.make()(item, np.random.default_rng(0)), rows),
+            batch=segment_shapes(example, rows),
             tokens=rows * example.samples // self.model.hop,
             speech_s=rows * example.samples / self.model.rate_hz,
         )
@@ -100,12 +98,9 @@ class MelVocoderStageConfig(VocoderStageConfig):
 
     def _evaluation(self, context: StageContext) -> Evaluate | None:
         """The spectral loss on held-out segments, which are the same each time and unchanged."""
-        dev, make = context.source("dev"), self.example.replace(channel=None).make()
-        if not len(dev):
-            context.say(f"stage {self.name}: the dev split is empty, so nothing is measured on it while training")
+        batch = held_out_segments(context, self.example, HELD_OUT, self.name)
+        if batch is None:
             return None
-        rows = [make(dev[i], np.random.default_rng(i)) for i in range(min(HELD_OUT, len(dev)))]
-        batch = {name: jnp.asarray(np.stack([row[name] for row in rows])) for name in rows[0]}
         measured = jax.jit(partial(self._spectral, GeneratorObjective(self.losses, self.model.make()), batch))
 
         def evaluate(state: Any, frozen: Any) -> dict[str, float]:
