@@ -146,9 +146,7 @@ def tiny(depth: int, stride: int, blanks: bool, corpus: CorpusConfig | None = No
             *((head,) if blanks else ()),
             PartSource(path="frozen/lm", source=f"stage:{INSTRUCTED}", take="lm", expect=lm),
         ),
-        adapter=ChainConfig(
-            parts=(*adapter(192, layers, stride, segments if blanks else None).parts, GainConfig(width=192, start=LOUD))
-        ),
+        adapter=adapter(192, layers, stride, segments if blanks else None, loud=LOUD),
         template=T5,
         tokens=StageTokensConfig(stage=LM),
         tasks=TASKS,
@@ -241,10 +239,18 @@ def published(depth: int, stride: int, weights: str, corpus: CorpusConfig | None
 
 
 def adapter(
-    channels: int, layers: TransformerAdapterConfig, stride: int, segments: CTCSegmentsConfig | None
+    channels: int,
+    layers: TransformerAdapterConfig,
+    stride: int,
+    segments: CTCSegmentsConfig | None,
+    loud: float | None = None,
 ) -> ChainConfig:
-    """Spoken frames alone where there are `segments`, `stride` of them side by side, then `layers` over `channels`."""
+    """Spoken frames alone where there are `segments`, `stride` of them side by side, then `layers` over `channels`.
+
+    `loud`: the factor by which what comes out begins as loud as words; None leaves it as it is.
+    """
     spoken = () if segments is None else (CTCAdapterConfig(width=channels, segments=segments, dtype=layers.dtype),)
     stacked = LinearAdapterConfig(width=channels, stack=stride, dtype=layers.dtype)
     between = () if spoken and stride == 1 else (stacked,)
-    return ChainConfig(parts=(*spoken, *between, layers))
+    gain = () if loud is None else (GainConfig(width=layers.width, start=loud, dtype=layers.dtype),)
+    return ChainConfig(parts=(*spoken, *between, layers, *gain))
