@@ -216,8 +216,9 @@ def codebooks(run: Path, stages: Sequence[str], found: dict[str, Recordings]) ->
 
 def phones(run: Path, stages: Sequence[str], context: StageContext, count: int) -> dict[str, Any]:
     """stage -> how well its first book matches the phones that the world knows."""
-    source = context.source("test")
-    items = [source[place] for place in context.places("test")["world"][:count]]
+    (world,) = [one.corpus for one in context.corpus.corpora if one.name == "world"]
+    source = StageContext(context.run, world, context.data_dir).source("test")  # joined corpora keep no phones
+    items = [source[place] for place in range(min(count, len(source)))]
     heard = [waveform(item, context, RATE_HZ) for item in items]
     found: dict[str, Any] = {}
     for stage in stages:
