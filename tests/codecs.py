@@ -39,7 +39,7 @@ CODECS = {
         context=FrameTransformerConfig(width=12, layers=2, heads=2, hidden=20, window=4, scale=0.5),
     ),
     "over spectra": CodecConfig(
-        encoder=SpectralEncoderConfig(width=12, inner=16, blocks=2, kernel=3, mels=10, n_fft=64, hop=16),
+        encoder=SpectralEncoderConfig(width=12, inner=16, blocks=2, kernel=3, mels=4, n_fft=64, hop=16),
         decoder=SpectralDecoderConfig(width=12, inner=16, blocks=2, kernel=3, n_fft=64, hop=16),
         quantizer=VQ,
         whole=True,

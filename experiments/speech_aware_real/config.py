@@ -65,7 +65,7 @@ answers = SpeechAwareStageConfig(
     lora=LoRAConfig(targets="lm/.*/attention/(query|value)", rank=16, alpha=32.0),
     clip_s=8.0,
     length=80,
-    train=TrainConfig(steps=1100, evaluate_every=275),
+    train=TrainConfig(steps=1500, evaluate_every=300),
     batches=PipelineConfig(batch=8),
     optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=30, betas=(0.9, 0.98)),
 )
@@ -77,6 +77,6 @@ written = answers.replace(
     cache=False,
     train=answers.train.replace(steps=200),
 )
-corpus = UNKNOWN_SPEAKERS.replace(hours=3.5, question_hours=0.8, instruction_hours=0.8)
+corpus = UNKNOWN_SPEAKERS.replace(speakers=96, hours=6.0, question_hours=1.2, instruction_hours=1.2)
 decoding = AnswerDecoding(max_new=48)
 config = speech_aware_run("speech_aware_real", corpus, (written, answers), decoding=decoding)
