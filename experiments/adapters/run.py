@@ -73,17 +73,18 @@ HEAD = CTCStageConfig(
     take="encoder",
     head_only=True,
     with_head=True,
+    head_hidden=256,
     longest_s=CLIP_S,
     longest_text=96,
     train=TrainConfig(steps=300, evaluate_every=100),
     batches=PipelineConfig(batch=8),
-    optimizer=OptimizerConfig(learning_rate=3e-3, warmup_steps=20, weight_decay=0.0),
+    optimizer=OptimizerConfig(learning_rate=2e-3, warmup_steps=20, weight_decay=0.0),
 )
 
 
 def segments(rule: str, keep: float) -> CTCSegmentsConfig:
     """Segments by the letters of the head."""
-    return CTCSegmentsConfig(vocabulary=HEAD.example.classes, rule=rule, keep=keep)
+    return CTCSegmentsConfig(vocabulary=HEAD.example.classes, rule=rule, keep=keep, hidden=HEAD.head_hidden)
 
 
 def qformer(width: int = 256) -> QFormerConfig:

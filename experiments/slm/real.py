@@ -8,8 +8,8 @@ Hardware   two CPU cores
 Compare    experiments/slm/config.py: the same with an encoder that knows letters only
 
 As in the published size Whisper stands in the place of USM, and every frame is kept. The text model learns from the
-texts of the corpus first; nobody who is heard in the test split is heard in training. `SLM_JAX_REAL_WEIGHTS` names the
-folder of the weights, `weights` unless it is set.
+texts of the corpus first; nobody who is heard in the test split is heard in training. The corpus is that of
+`experiments/speech_aware_real`. `SLM_JAX_REAL_WEIGHTS` names the folder of the weights, `weights` unless it is set.
 """
 
 import os
@@ -26,7 +26,9 @@ from slm_jax.systems.speech_aware.slm import LOUD
 from slm_jax.training.loop import TrainConfig
 
 WEIGHTS = Path(os.environ.get("SLM_JAX_REAL_WEIGHTS", "weights"))
-tiny = runpy.run_path(str(Path(__file__).with_name("config.py")))["config"]
+HERE = Path(__file__).parent
+tiny = runpy.run_path(str(HERE / "config.py"))["config"]
+corpus = runpy.run_path(str(HERE.parent / "speech_aware_real" / "config.py"))["corpus"]
 lm, instructed, _, answers = tiny.stages
 READ = lm.model.width
 heard = PartSource(
@@ -39,6 +41,7 @@ layers = TransformerAdapterConfig(width=READ, layers=2, heads=4, hidden=768, sin
 answers = answers.replace(
     parts=(heard, answers.parts[-1]),
     adapter=ChainConfig(parts=(LinearAdapterConfig(width=READ, stack=5), layers, GainConfig(width=READ, start=LOUD))),
-    train=TrainConfig(steps=3000, evaluate_every=300),
+    clip_s=8.0,
+    train=TrainConfig(steps=6000, evaluate_every=300),
 )
-config = tiny.replace(name="slm_real", stages=(lm, instructed, answers))
+config = tiny.replace(name="slm_real", corpus=corpus, stages=(lm, instructed, answers))

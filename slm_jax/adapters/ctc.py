@@ -13,8 +13,8 @@ from slm_jax.core.config import Config
 from slm_jax.core.errors import require
 from slm_jax.core.types import Frames
 from slm_jax.nn.conv import zero_padded
+from slm_jax.nn.ctc_head import CTCHead
 from slm_jax.nn.dtypes import compute_dtype
-from slm_jax.nn.linear import Linear
 from slm_jax.token_compression.ctc import RULES, Segments, segment_means, segments_of
 
 
@@ -22,17 +22,19 @@ class CTCSegmentsConfig(Config):
     """A CTC layer over `vocabulary` labels, blank being 0, and the `rule` that makes segments of its best labels.
 
     Rules are those of `token_compression.ctc`. `keep`: at most this share of the real frames, rounded up, become
-    segments; frames of what is more are counted into the last one.
+    segments; frames of what is more are counted into the last one. `hidden`: of the CTC layer, as in `nn.ctc_head`.
     """
 
     vocabulary: int
     rule: str
     keep: float = 1.0
+    hidden: int = 0
 
     def __post_init__(self) -> None:
         require(self.vocabulary >= 2, "vocabulary", self.vocabulary, "labels, the blank among them: at least 2")
         require(self.rule in RULES, "rule", self.rule, f"must be one of {', '.join(RULES)}")
         require(0.001 <= self.keep <= 1, "keep", self.keep, "a share from 0.001 to 1")
+        require(self.hidden >= 0, "hidden", self.hidden, "channels of the CTC layer's convolution, or 0 for none")
 
     def bound(self, frames: int) -> int:
         """The most segments of so many real frames."""
@@ -50,11 +52,11 @@ class CTCSegments(nn.Module):
     config: CTCSegmentsConfig
 
     def setup(self) -> None:
-        self.head = Linear(self.config.vocabulary, ("embed",), ("vocab",), dtype=jnp.float32)
+        self.head = CTCHead(self.config.vocabulary, self.config.hidden)
 
     def logits(self, frames: Frames) -> Float[Array, "B T V"]:
         """Scores of the labels, float32, for a CTC loss."""
-        return self.head(zero_padded(frames.values, frames.mask).astype(jnp.float32))
+        return self.head(zero_padded(frames.values, frames.mask).astype(jnp.float32), frames.mask)
 
     def __call__(self, frames: Frames) -> Segments:
         """The segment of each frame, within the bound of its row."""

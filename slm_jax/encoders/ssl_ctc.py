@@ -8,38 +8,31 @@ from slm_jax.core.config import Config
 from slm_jax.core.errors import require
 from slm_jax.encoders.ssl import SSLEncoderConfig
 from slm_jax.encoders.whisper import WhisperEncoderConfig
-from slm_jax.nn.dtypes import compute_dtype
-from slm_jax.nn.linear import Linear
+from slm_jax.nn.ctc_head import CTCHeadConfig
 
 
 class CTCEncoderConfig(Config):
-    """An encoder with a head over `classes`, one of them the blank. Reference: `HubertForCTC` of transformers."""
+    """An encoder with a head over `classes`, one of them the blank. Reference: `HubertForCTC` of transformers.
+
+    `head_hidden`: channels of the convolution in front of the head's linear map; 0, as in the reference, has none.
+    """
 
     encoder: SSLEncoderConfig | WhisperEncoderConfig
     classes: int
+    head_hidden: int = 0
 
     def __post_init__(self) -> None:
         require(self.classes >= 2, "classes", self.classes, "at least one label and the blank")
+        require(self.head_hidden >= 0, "head_hidden", self.head_hidden, "channels of the head's convolution, or 0")
 
     def make(self) -> "CTCEncoder":
         """The module."""
         return CTCEncoder(self)
 
     @property
-    def head(self) -> "CTCHeadConfig":
+    def head(self) -> CTCHeadConfig:
         """The head alone."""
-        return CTCHeadConfig(width=self.encoder.width, classes=self.classes)
-
-
-class CTCHeadConfig(Config):
-    """The head of a `CTCEncoder` alone, a part of models such as `adapters.ctc`: from `width` channels to labels."""
-
-    width: int
-    classes: int
-
-    def make(self) -> Linear:
-        """The module."""
-        return Linear(self.classes, ("embed",), ("vocab",))
+        return CTCHeadConfig(width=self.encoder.width, classes=self.classes, hidden=self.head_hidden)
 
 
 class CTCEncoder(nn.Module):
@@ -48,9 +41,8 @@ class CTCEncoder(nn.Module):
     config: CTCEncoderConfig
 
     def setup(self) -> None:
-        dtype = compute_dtype(self.config.encoder.dtype)
         self.encoder = self.config.encoder.make()
-        self.head = Linear(self.config.classes, ("embed",), ("vocab",), dtype=dtype)
+        self.head = self.config.head.make(self.config.encoder.dtype)
 
     def __call__(
         self,
@@ -61,4 +53,4 @@ class CTCEncoder(nn.Module):
     ) -> tuple[Float[Array, "B T V"], Bool[Array, "B T"]]:
         """Float32 logits of every frame, and the mask of the frames."""
         out = self.encoder(samples, mask, deterministic=deterministic)
-        return self.head(out.values).astype(jnp.float32), out.mask
+        return self.head(out.values, out.mask).astype(jnp.float32), out.mask

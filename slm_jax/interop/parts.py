@@ -17,7 +17,6 @@ from slm_jax.core.errors import UserError, require
 from slm_jax.core.part_source import HUB, INT8, PartSource
 from slm_jax.core.paths import AnyPath
 from slm_jax.core.trees import flatten_by_path, map_by_path
-from slm_jax.encoders.ssl_ctc import CTCHeadConfig
 from slm_jax.encoders.whisper import WhisperEncoderConfig
 from slm_jax.interop.engine import Job, Plan, made_by, nested
 from slm_jax.interop.families import FAMILIES
@@ -27,6 +26,7 @@ from slm_jax.interop.int8_parts import int8_leaves, int8_shapes, traced_with_sit
 from slm_jax.interop.model import HubModel, open_model, require_params
 from slm_jax.interop.readers import WeightSource
 from slm_jax.interop.streaming import compare_tied
+from slm_jax.nn.ctc_head import CTCHeadConfig
 from slm_jax.nn.linear_sites import Sites
 from slm_jax.sequence_models.decoder_config import DecoderConfig
 
@@ -158,7 +158,7 @@ def _boxed(config: Config) -> tuple[Any, Sites]:
 
 
 def _boxed_head(config: CTCHeadConfig) -> Any:
-    frames = jax.ShapeDtypeStruct((1, config.width), jnp.float32)
+    frames = jax.ShapeDtypeStruct((1, 1, config.width), jnp.float32)
     return jax.eval_shape(config.make().init, jax.random.key(0), frames)["params"]
 
 

@@ -42,11 +42,12 @@ CTC = CTCStageConfig(
     longest_s=0.5,
     longest_text=8,
     with_head=True,
+    head_hidden=4,
     train=TrainConfig(steps=2),
     batches=PipelineConfig(batch=2),
 )
 HEAD = "adapter/segments/head"
-SEGMENTS = CTCSegmentsConfig(vocabulary=CTC.example.classes, rule="spoken_frames")
+SEGMENTS = CTCSegmentsConfig(vocabulary=CTC.example.classes, rule="spoken_frames", hidden=CTC.head_hidden)
 
 
 def answers_of(folder: Any, head: str = HEAD, **changes: Any) -> Any:

@@ -32,7 +32,7 @@ ENCODER, FROZEN = "params/encoder", "frozen/encoder"
 
 
 class CTCStageConfig(GradientStageConfig):
-    """Trains `encoder`, with a linear head over the characters of `tokenizer` and the blank, on transcribed speech.
+    """Trains `encoder`, with a head over the characters of `tokenizer` and the blank, on transcribed speech.
 
     Utterances longer than `longest_s` seconds, with more than `longest_text` characters or without text are left out,
     and counted. `start_from`: where the encoder's weights begin, `stage:NAME` of this run, `hub:NAME` or a folder; None
@@ -52,6 +52,7 @@ class CTCStageConfig(GradientStageConfig):
     evaluated: int = 64
     with_head: bool = False
     head_only: bool = False
+    head_hidden: int = 0
     take: str | None = None
 
     def __post_init__(self) -> None:
@@ -109,7 +110,7 @@ class CTCStageConfig(GradientStageConfig):
 
     @property
     def _whole(self) -> CTCEncoderConfig:
-        return CTCEncoderConfig(encoder=self.encoder, classes=self.example.classes)
+        return CTCEncoderConfig(encoder=self.encoder, classes=self.example.classes, head_hidden=self.head_hidden)
 
     @property
     def _parts(self) -> tuple[PartSource, ...]:
