@@ -65,7 +65,7 @@ answers = SpeechAwareStageConfig(
     lora=LoRAConfig(targets="lm/.*/attention/(query|value)", rank=16, alpha=32.0),
     clip_s=8.0,
     length=80,
-    train=TrainConfig(steps=1500, evaluate_every=300),
+    train=TrainConfig(steps=1100, evaluate_every=275),
     batches=PipelineConfig(batch=8),
     optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=30, betas=(0.9, 0.98)),
 )

@@ -48,7 +48,7 @@ from slm_jax.interop.model import load
 from slm_jax.parallel.mesh import MeshConfig
 from slm_jax.sequence_models.presets import llama
 from slm_jax.serving.speech_aware import AnswerDecoding, SpeechAwareSystem
-from slm_jax.systems.card import SystemCard
+from slm_jax.systems.card import KeptFigure, SystemCard
 from slm_jax.systems.recipes.small_parts import letters_encoder, text_lm
 from slm_jax.systems.recipes.speech_aware import SpeechAwareConfig, speech_aware_run
 from slm_jax.text.marked_tokens import SpecialsConfig
@@ -59,6 +59,7 @@ from slm_jax.training.loop import TrainConfig
 from slm_jax.training.optimizer import OptimizerConfig
 from slm_jax.training.post.speech_aware import SpeechAwareStageConfig
 
+REAL = "experiments/qwen_audio/real.json"
 CARD = SystemCard(
     name="Qwen-Audio",
     paper="Chu et al. 2023, 2024",
@@ -67,6 +68,10 @@ CARD = SystemCard(
     writes=("text",),
     counted="chat",
     plans=("qwen2_audio_v5e",),
+    figures=(
+        KeptFigure(words="WER, speakers nobody heard", file=REAL, place=("words", "transcription", "wer")),
+        KeptFigure(words="with other speech", file=REAL, place=("words", "transcription", "other_speech", "wer")),
+    ),
 )
 ENCODERS = {"qwen-audio": "large-v2", "qwen2-audio": "large-v3"}
 END = "<|endoftext|>"
