@@ -12,6 +12,8 @@ import jax
 from jaxtyping import Array, Bool, Float, Int
 
 T = TypeVar("T")
+EMPTY = -2
+"""In ids of several streams: the entry holds nothing and nothing is drawn for it. (-1: nothing is known yet.)"""
 
 
 def static(**kwargs: Any) -> Any:

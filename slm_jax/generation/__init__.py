@@ -4,6 +4,7 @@ Sampling  SamplingConfig, shape_logits, draw                           (`generat
 Rules     legal tokens by phase, and ends, as arrays                   (`generation.rules`)
 Step      advance: one step of any decoder, forced or free             (`generation.advance`)
 Decoding  generate, Generated: a loop over advance                     (`generation.decode`)
+Schemes   continue_codes: what a scheme's table says of each step      (`generation.by_scheme`)
 Beams     beam_search, BeamConfig: the likeliest sequences             (`generation.beam`)
 Prompts   ids or vectors, checked and packed                           (`generation.prompts`)
 """

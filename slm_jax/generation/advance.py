@@ -31,7 +31,10 @@ class StepModel(Protocol):
 
 @pytree_dataclass
 class StepIn:
-    """What a step is told: -1 where the model draws, an id where it is forced; a row that is not active rests."""
+    """What a step is told: -1 where the model draws, an id where it is forced, `EMPTY` where nothing is to stand.
+
+    A row that is not active rests.
+    """
 
     ids: Int[Array, "B K1"]
     active: Bool[Array, "B"]
@@ -42,7 +45,7 @@ class StepOut:
     """What was written: -1 for rows that rested or had ended.
 
     `log_probs` are those of the model itself, before temperature and the other rules, for forced ids too; 0 where
-    nothing was written or nothing had been written before.
+    nothing was written, nothing had been written before or the entry is `EMPTY`.
     """
 
     ids: Int[Array, "B K1"]
@@ -122,10 +125,11 @@ class Decoding:
     ) -> tuple[StepOut, State]:
         """The second half of `advance`, from the model's logits for the next entry (N: the model's rows)."""
         logits = logits.reshape(len(state.last), self.copies, -1, logits.shape[-1])  # [B, copies, K1, V]
-        moving, free = _moving(step_in, state), step_in.ids < 0
+        moving, free = _moving(step_in, state), step_in.ids == -1
         ids = jnp.where(free, self._drawn(logits, state, key), step_in.ids)
-        log_probs = jnp.take_along_axis(jax.nn.log_softmax(logits[:, 0], axis=-1), ids[..., None], axis=-1)[..., 0]
-        known = (moving & _begun(state))[:, None]
+        taken = jnp.maximum(ids, 0)[..., None]
+        log_probs = jnp.take_along_axis(jax.nn.log_softmax(logits[:, 0], axis=-1), taken, axis=-1)[..., 0]
+        known = (moving & _begun(state))[:, None] & (ids >= 0)
         ended = state.ended | (moving & free[:, 0] & self.rules.are_ends(ids[:, 0]))
         out = StepOut(jnp.where(moving[:, None], ids, -1), jnp.where(known, log_probs, 0.0), ended)
         return out, State(
@@ -190,7 +194,7 @@ def stack_width(model: Any) -> int:
 def mark(seen: Bool[Array, "B K1 V"], ids: Int[Array, "B T K1"], real: Bool[Array, "B T"]) -> Bool[Array, "B K1 V"]:
     """`seen` with the real ones of these ids."""
     rows, streams = jnp.arange(len(seen))[:, None, None], jnp.arange(seen.shape[1])
-    return seen.at[rows, streams, ids].max(real[..., None])
+    return seen.at[rows, streams, jnp.maximum(ids, 0)].max(real[..., None] & (ids >= 0))
 
 
 def _moving(step_in: StepIn, state: State) -> Bool[Array, "B"]:
@@ -198,4 +202,4 @@ def _moving(step_in: StepIn, state: State) -> Bool[Array, "B"]:
 
 
 def _begun(state: State) -> Bool[Array, "B"]:
-    return (state.last >= 0).any(-1)
+    return (state.last != -1).any(-1)

@@ -11,7 +11,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from slm_jax.core.errors import require
-from slm_jax.core.types import Frames, pytree_dataclass
+from slm_jax.core.types import EMPTY, Frames, pytree_dataclass
 from slm_jax.generation.advance import Decoding, State, StepIn, StepOut, decoding, has_streams, mark, stream_sizes
 from slm_jax.generation.prompts import Prompts, padded_rows, prepared, round_up, row_keys
 from slm_jax.generation.rules import Rules
@@ -64,7 +64,8 @@ def generate(
     and has no effect: a row's tokens are those it gets alone with the same key. `key` is one key, split over the rows,
     or one key per row. `params` may be all variables, `{"params": ..., "lora": ...}`.
 
-    `forced` ids stand where they are given among the new ones, -1 where the model is free. `rules` take the place of
+    `forced` ids stand where they are given among the new ones, -1 where the model is free, `EMPTY` where an entry of a
+    step of several streams holds nothing (0 in what comes out). `rules` take the place of
     `end`, `ends` and `forbidden`. `unconditional`: with `config.guidance`, the same prompts without the condition and
     their mask. `context`: what a model with cross-attention listens to, for each row. `mesh`: rows are spread over its
     row axes, weights lie as they are.
@@ -113,8 +114,8 @@ def _forced(forced: Any, rows: int, steps: int, model: Any) -> np.ndarray:
     sizes = stream_sizes(model)
     fits = forced.ndim == 3 and forced.shape[::2] == (rows, len(sizes)) and forced.shape[1] <= steps
     require(fits, "forced", forced.shape, f"at most {steps} steps for each of {rows} rows and {len(sizes)} streams")
-    outside = forced[(forced < -1) | (forced >= np.array(sizes))]
-    require(outside.size == 0, "forced ids", outside[:5].tolist(), f"must be -1 or lie in the sizes {sizes}")
+    outside = forced[((forced < -1) & (forced != EMPTY)) | (forced >= np.array(sizes))]
+    require(outside.size == 0, "forced ids", outside[:5].tolist(), f"-1, {EMPTY} (empty) or within the sizes {sizes}")
     return np.pad(forced, ((0, 0), (0, steps - forced.shape[1]), (0, 0)), constant_values=-1)
 
 
@@ -200,7 +201,7 @@ def _by_rows(mesh: Mesh, leaf: jax.Array) -> jax.Array:
 
 
 def _recorded(out: Generated, count: jax.Array, step: StepOut) -> Generated:
-    wrote = step.ids[:, 0] >= 0
+    wrote = step.ids[:, 0] != -1
     return Generated(
         out.ids.at[:, count].set(jnp.maximum(step.ids, 0)),
         out.mask.at[:, count].set(wrote),

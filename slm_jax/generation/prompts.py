@@ -7,13 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from slm_jax.core.errors import require
+from slm_jax.core.types import EMPTY
 from slm_jax.generation.advance import has_streams, stack_width, stream_sizes
 
 PROMPT_BUCKET = 32
 """Prompt lengths are rounded up to multiples of this, so that few programs are compiled."""
 
 Prompts = tuple[Any, Any]
-"""Ids `[B, L]` or `[B, L, K1]`, or vectors `[B, L, D]`, and which of them are real `[B, L]`."""
+"""Ids `[B, L]` or `[B, L, K1]` (where an entry may be `EMPTY`), or vectors `[B, L, D]`, and which are real `[B, L]`."""
 
 
 def prepared(model: Any, given: Prompts, unconditional: Prompts | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -74,7 +75,7 @@ def _checked(model: Any, given: Prompts) -> Prompts:
     sizes = stream_sizes(model)
     known = not deep or values.shape[2] == len(sizes)
     require(known, "prompts", values.shape, f"this model has {len(sizes)} streams")
-    outside = values[(values < 0) | (values >= (np.array(sizes) if deep else sizes[0]))]
+    outside = values[~(deep & (values == EMPTY)) & ((values < 0) | (values >= (np.array(sizes) if deep else sizes[0])))]
     rule = f"must lie in [0, {sizes[0]})" if len(sizes) == 1 else f"must lie in the sizes {sizes}"
     require(outside.size == 0, "prompt ids", outside[:5].tolist(), rule)
     return values.astype(np.int32), mask

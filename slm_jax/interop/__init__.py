@@ -8,6 +8,7 @@ Parts        folders of others or ours, opened leaf by leaf          (`interop.p
 Families     what a config.json means and which table belongs to it  (`interop.family`, `interop.families`)
              GPT-2, OPT, LLaMA, Qwen2 and Mistral                    (`interop.family_gpt2`, `interop.family_opt`,
                                                                       `interop.family_llama`)
+             MusicGen's decoder                                      (`interop.family_musicgen`)
              T5 and mT5                                              (`interop.family_t5`)
              wav2vec 2.0, HuBERT, WavLM                              (`interop.family_ssl`, `interop.ssl_names`)
              Whisper                                                 (`interop.family_whisper`)
@@ -31,7 +32,8 @@ Tables       names of a checkpoint <-> paths of our tree             (`interop.t
 Engine       a table against shapes: checked, then done              (`interop.engine`)
 Files        safetensors, npz and PyTorch files                      (`interop.readers`, `interop.safetensors`)
 References   the PyTorch models that ours are held to                (`interop.references`, `interop.reference`)
-             decoders, encoders                                      (`interop.reference_decoders`,
+             decoders, MusicGen's; encoders                          (`interop.reference_decoders`,
+                                                                      `interop.reference_musicgen`,
                                                                       `interop.reference_encoders`)
              vocoders                                                (`interop.reference_vocoders`,
                                                                       `interop.reference_hifigan`)

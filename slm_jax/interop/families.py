@@ -13,6 +13,7 @@ from slm_jax.interop.family_gpt2 import GPT2
 from slm_jax.interop.family_hifigan import HIFIGAN, SPEECHT5_HIFIGAN
 from slm_jax.interop.family_llama import LLAMA, MISTRAL, QWEN2
 from slm_jax.interop.family_mimi import MIMI
+from slm_jax.interop.family_musicgen import MUSICGEN
 from slm_jax.interop.family_opt import OPT
 from slm_jax.interop.family_qformer import QFORMER
 from slm_jax.interop.family_qwen import QWEN, QWEN_AUDIO
@@ -23,13 +24,14 @@ from slm_jax.interop.family_unit_hifigan import CODE_HIFIGAN, UNIT_HIFIGAN
 from slm_jax.interop.family_whisper import WHISPER
 
 DECODERS = (GPT2, OPT, LLAMA, QWEN2, MISTRAL, QWEN)
+OF_STREAMS = (MUSICGEN,)
 ENCODER_DECODERS = (T5, MT5)
 ENCODERS = (HUBERT, WAV2VEC2, WAVLM, BEATS)
 ADAPTERS = (QFORMER,)
 VOCODERS = (HIFIGAN, SPEECHT5_HIFIGAN, UNIT_HIFIGAN, CODE_HIFIGAN)
 CODECS = (ENCODEC, MIMI, DAC, SNAC)
 LISTENERS = (WHISPER, QWEN2_AUDIO, QWEN_AUDIO)
-ALL = (*DECODERS, *ENCODER_DECODERS, *ENCODERS, *ADAPTERS, *VOCODERS, *CODECS, *LISTENERS)
+ALL = (*DECODERS, *OF_STREAMS, *ENCODER_DECODERS, *ENCODERS, *ADAPTERS, *VOCODERS, *CODECS, *LISTENERS)
 FAMILIES: dict[str, Family] = {family.name: family for family in ALL}
 
 

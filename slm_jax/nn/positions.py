@@ -49,12 +49,16 @@ def positions_in_segments(segment_ids: Int[Array, "B T"]) -> Int[Array, "B T"]:
     return index - jnp.maximum.accumulate(starts, axis=-1)
 
 
-def sinusoidal(positions: Int[Array, "*B"], width: int) -> Float[Array, "*B D"]:
-    """fairseq's layout: all sines, then all cosines; the exponent runs over `width / 2 - 1`."""
+def sinusoidal(positions: Int[Array, "*B"], width: int, cosines_first: bool = False) -> Float[Array, "*B D"]:
+    """fairseq's layout: all sines, then all cosines; the exponent runs over `width / 2 - 1`.
+
+    `cosines_first`: the halves change places, as in MusicGen.
+    """
     half = width // 2
     rates = jnp.exp(jnp.arange(half, dtype=jnp.float32) * -(math.log(10_000.0) / max(half - 1, 1)))
     angles = positions[..., None].astype(jnp.float32) * rates
-    table = jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
+    halves = [jnp.sin(angles), jnp.cos(angles)]
+    table = jnp.concatenate(halves[::-1] if cosines_first else halves, axis=-1)
     return jnp.pad(table, [(0, 0)] * positions.ndim + [(0, width % 2)])
 
 

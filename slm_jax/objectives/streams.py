@@ -40,8 +40,9 @@ class NextStreamsConfig(Config):
 class NextStreams:
     """Cross-entropy of every stream's id given all ids of earlier steps.
 
-    The batch holds `ids` `[B, S, K1]` int32 and `mask` `[B, S]` (real steps); optionally `target_weight` `[B, S, K1]`
-    float. The first step is no target. Metrics: `NAME_accuracy`.
+    The batch holds `ids` `[B, S, K1]` int32 (`EMPTY` where an entry holds nothing, which is no target) and `mask`
+    `[B, S]` (real steps); optionally `target_weight` `[B, S, K1]` float. The first step is no target. Metrics:
+    `NAME_accuracy`.
     """
 
     model: Any
@@ -51,12 +52,13 @@ class NextStreams:
         ids, mask = jnp.asarray(batch["ids"]), jnp.asarray(batch["mask"])
         rngs = None if rng is None else {"dropout": rng}
         logits = self.model.apply(variables, ids, mask=mask, deterministic=rng is None, rngs=rngs)[:, :-1]
-        counted = jnp.broadcast_to((mask[:, 1:] & mask[:, :-1])[..., None], ids[:, 1:].shape).astype(jnp.float32)
+        counted = ((mask[:, 1:] & mask[:, :-1])[..., None] & (ids[:, 1:] >= 0)).astype(jnp.float32)
+        targets = jnp.maximum(ids[:, 1:], 0)
         weights = counted * batch["target_weight"][:, 1:] if "target_weight" in batch else counted
         terms, metrics, total = {}, {}, sum(self.config.weights)
         for k, (name, weight) in enumerate(zip(self.config.names, self.config.weights, strict=True)):
             size = self.model.config.streams[k]
-            sums = token_sums(logits[:, :, k, :size], ids[:, 1:, k], weights[..., k], Terms())
+            sums = token_sums(logits[:, :, k, :size], targets[..., k], weights[..., k], Terms())
             count = weights[..., k].sum()
             terms[name] = Term(sums.loss, count, weight / total)
             metrics[f"{name}_accuracy"] = sums.correct, count

@@ -99,7 +99,18 @@ class Decoder(nn.Module):
         context: Frames | None = None,
     ) -> Float[Array, "L B S D"]:
         """Entry 0: what the first layer reads; entry l: what layer l gives, before the final norm. Without dropout."""
-        x, out = self._stacked(self.embed(ids), positions, segment_ids, mask, context, True, collect=True)
+        return self.run_states(self.embed(ids), positions, segment_ids, mask, context)
+
+    def run_states(
+        self,
+        x: Float[Array, "B S D"],
+        positions: Int[Array, "B S"] | None = None,
+        segment_ids: Int[Array, "B S"] | None = None,
+        mask: Bool[Array, "B S"] | None = None,
+        context: Frames | None = None,
+    ) -> Float[Array, "L B S D"]:
+        """`hidden_states` from vectors instead of ids."""
+        x, out = self._stacked(x, positions, segment_ids, mask, context, True, collect=True)
         assert out.hidden is not None  # for the type checker: `collect` fills it
         return jnp.concatenate([x[None], out.hidden])
 
@@ -223,8 +234,9 @@ class Decoder(nn.Module):
         config, by = self.config, None
         if config.positions == "learned":
             x = x + self.places(positions + config.position_offset)
-        elif config.positions == "sinusoidal":
-            x = x + sinusoidal(positions + config.position_offset, config.width).astype(x.dtype)
+        elif config.positions in ("sinusoidal", "cosines_first"):
+            places = positions + config.position_offset
+            x = x + sinusoidal(places, config.width, config.positions == "cosines_first").astype(x.dtype)
         elif config.positions == "rope":
             dtype = at_least_float32(x.dtype)
             by = rotation(positions, config.channels, config.rope_base, config.rope_scaling, dtype)

@@ -7,7 +7,7 @@ from slm_jax.nn.mlp import activation
 from slm_jax.nn.positions import RopeScaling
 from slm_jax.nn.relative_bias import RelativeBiasConfig
 
-POSITIONS = ("none", "sinusoidal", "learned", "rope")
+POSITIONS = ("none", "sinusoidal", "cosines_first", "learned", "rope")
 
 
 class DecoderShape(Config):
@@ -25,7 +25,8 @@ class DecoderShape(Config):
         `norm` is "layer" or "rms"; `norm_order` "pre" (before each half of a layer, after the residual is taken) or
         "post" (after the sum); `final_norm` adds one after the last layer.
     Positions
-        "learned" and "sinusoidal" add a vector, at index position + `position_offset`; "rope" turns queries and keys.
+        "learned" and "sinusoidal" add a vector, at index position + `position_offset` ("cosines_first": sinusoidal with
+        its halves exchanged); "rope" turns queries and keys.
         `max_positions` bounds the length (None: no bound, not for "learned"). `relative_bias` adds a learnt number by
         distance to the scores of self-attention, from one table for all layers.
     Head

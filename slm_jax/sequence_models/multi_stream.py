@@ -9,6 +9,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from slm_jax.core.config import Config
 from slm_jax.core.errors import require
+from slm_jax.core.types import Frames
 from slm_jax.nn.dtypes import compute_dtype
 from slm_jax.nn.linear import Embed, logits_float32
 from slm_jax.sequence_models.decoder import Decoder, State
@@ -18,11 +19,15 @@ from slm_jax.sequence_models.decoder_config import DecoderConfig
 class MultiStreamConfig(Config):
     """`streams`: how many ids each has. `body`: the stack; its own table and head are not there, so neither is used.
 
-    Weights beside the stack: for every stream a table and a head of its size times the width.
+    Weights beside the stack: for every stream a table and a head of its size times the width. `averaged`: the stack
+    reads the mean of the vectors of a step, not their sum. `blanks`: an empty entry has a vector of its own, one more
+    row at the end of its table (MusicGen's padding), and counts as the others; without it adds nothing.
     """
 
     streams: tuple[int, ...]
     body: DecoderConfig
+    averaged: bool = False
+    blanks: bool = False
 
     def __post_init__(self) -> None:
         require(len(self.streams) >= 1, "streams", self.streams, "at least one")
@@ -50,7 +55,7 @@ class MultiStreamConfig(Config):
 class MultiStream(nn.Module):
     """Ids of K1 streams, one vector of them per step, to the logits of each stream's next id.
 
-    An id of -1 is an empty entry and adds nothing. Logits of streams that are smaller than the largest are `-inf`
+    An id below 0 (`EMPTY`) is an empty entry. Logits of streams that are smaller than the largest are `-inf`
     beyond their size, so that all have one shape. Methods are those of `Decoder`.
     """
 
@@ -67,7 +72,7 @@ class MultiStream(nn.Module):
     def setup(self) -> None:
         body, normal = self.config.body, nn.initializers.normal(self.config.body.init_scale)
         table = partial(Embed, features=body.width, embedding_init=normal, dtype=compute_dtype(body.dtype))
-        self.tables = [table(size) for size in self.config.streams]
+        self.tables = [table(size + self.config.blanks) for size in self.config.streams]
         self.body = Decoder(body)
         init = nn.with_logical_partitioning(normal, ("embed", "vocab"))
         self.heads = [
@@ -80,11 +85,12 @@ class MultiStream(nn.Module):
         positions: Int[Array, "B S"] | None = None,
         segment_ids: Int[Array, "B S"] | None = None,
         mask: Bool[Array, "B S"] | None = None,
+        context: Frames | None = None,
         *,
         deterministic: bool = True,
     ) -> Float[Array, "B S K1 V"]:
         """Float32 logits of what follows each step. `mask`: which steps are real (None: all)."""
-        return self.head(self.hidden(ids, positions, segment_ids, mask, deterministic=deterministic))
+        return self.head(self.hidden(ids, positions, segment_ids, mask, context, deterministic=deterministic))
 
     def hidden(
         self,
@@ -92,16 +98,27 @@ class MultiStream(nn.Module):
         positions: Int[Array, "B S"] | None = None,
         segment_ids: Int[Array, "B S"] | None = None,
         mask: Bool[Array, "B S"] | None = None,
+        context: Frames | None = None,
         *,
         deterministic: bool = True,
     ) -> Float[Array, "B S D"]:
         """What the heads read."""
-        return self.body.run(self.embed(ids), positions, segment_ids, mask, deterministic=deterministic)
+        return self.body.run(self.embed(ids), positions, segment_ids, mask, context, deterministic=deterministic)
+
+    def hidden_states(
+        self, ids: Int[Array, "B S K1"], mask: Bool[Array, "B S"] | None = None, context: Frames | None = None
+    ) -> Float[Array, "L B S D"]:
+        """Entry 0: what the first layer reads; entry l: what layer l gives, before the final norm. Without dropout."""
+        return self.body.run_states(self.embed(ids), mask=mask, context=context)
 
     def embed(self, ids: Int[Array, "B S K1"]) -> Float[Array, "B S D"]:
-        """The sum of the vectors of all streams, scaled."""
-        vectors = [jnp.where(ids[..., k, None] >= 0, table(ids[..., k]), 0) for k, table in enumerate(self.tables)]
-        return sum(vectors[1:], vectors[0]) * self.config.body.embed_scale
+        """The sum or the mean of the vectors of all streams, scaled."""
+        filled = ids >= 0
+        if self.config.blanks:
+            ids, filled = jnp.where(filled, ids, jnp.array(self.config.streams)), jnp.ones_like(filled)
+        vectors = [jnp.where(filled[..., k, None], table(ids[..., k]), 0) for k, table in enumerate(self.tables)]
+        total = sum(vectors[1:], vectors[0]) * self.config.body.embed_scale
+        return total / jnp.maximum(filled.sum(-1, keepdims=True), 1) if self.config.averaged else total
 
     def head(self, features: Float[Array, "*B D"]) -> Float[Array, "*B K1 V"]:
         """Float32 logits of every stream from what `hidden` returns."""
@@ -124,19 +141,27 @@ class MultiStream(nn.Module):
         return self.head(features), state
 
     def prefill(
-        self, ids: Int[Array, "B T K1"], state: State, mask: Bool[Array, "B T"] | None = None
+        self,
+        ids: Int[Array, "B T K1"],
+        state: State,
+        mask: Bool[Array, "B T"] | None = None,
+        context: Frames | None = None,
     ) -> tuple[Float[Array, "B K1 V"], State]:
         """Logits after the last real step of each row and the new state; padding may stand on either side."""
-        features, state = self.extend(self.embed(ids), state, mask)
+        features, state = self.extend(self.embed(ids), state, mask, context)
         mask = jnp.ones(ids.shape[:2], bool) if mask is None else mask
         last = ids.shape[1] - 1 - jnp.argmax(mask[:, ::-1], axis=1)
         return self.head(jnp.take_along_axis(features, last[:, None, None], axis=1)[:, 0]), state
 
     def extend(
-        self, x: Float[Array, "B T D"], state: State, mask: Bool[Array, "B T"] | None = None
+        self,
+        x: Float[Array, "B T D"],
+        state: State,
+        mask: Bool[Array, "B T"] | None = None,
+        context: Frames | None = None,
     ) -> tuple[Float[Array, "B T D"], State]:
         """`step` from vectors to what the heads read."""
-        return self.body.extend(x, state, mask)
+        return self.body.extend(x, state, mask, context)
 
     def reset(self, state: State, rows: Bool[Array, "B"]) -> State:
         """With the given rows emptied."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from slm_jax.core.errors import nearest, require
 from slm_jax.sequence_models.decoder_config import DecoderConfig
+from slm_jax.sequence_models.multi_stream import MultiStreamConfig
 
 GPT2 = {"small": (12, 768, 12), "medium": (24, 1024, 16), "large": (36, 1280, 20), "xl": (48, 1600, 25)}
 """size -> layers, width, heads (Radford et al. 2019; `openai-community/gpt2*`)."""
@@ -42,6 +43,9 @@ MISTRAL = {
     "7b-v0.3": (32768, 1_000_000.0, None),
 }
 """size -> vocabulary, rope base, window; all else is one (Jiang et al. 2023; `mistralai/Mistral-7B-v0.*`)."""
+
+MUSICGEN = {"small": (24, 1024, 16), "medium": (48, 1536, 24), "large": (48, 2048, 32)}
+"""size -> layers, width, heads (Copet et al. 2023; `facebook/musicgen-*`)."""
 
 
 def gpt2(size: str = "small", **changes: Any) -> DecoderConfig:
@@ -152,6 +156,28 @@ def gslm_transformer_lm_big(units: int = 100, **changes: Any) -> DecoderConfig:
         attention_dropout=0.1,
     )
     return config.replace(**changes)
+
+
+def musicgen(size: str = "small", books: int = 4, codes: int = 2048, **changes: Any) -> MultiStreamConfig:
+    """MusicGen's decoder: its codebooks summed, sinusoids with cosines first, no biases, a text to listen to.
+
+    `changes` are those of the stack. Without a text (`context_width=None`) it is a plain decoder of codes.
+    """
+    layers, width, heads = _shape("musicgen", MUSICGEN, size)
+    body = DecoderConfig(
+        vocabulary=1,
+        layers=layers,
+        width=width,
+        heads=heads,
+        hidden=4 * width,
+        context_width=width,
+        qkv_bias=False,
+        out_bias=False,
+        mlp_bias=False,
+        positions="cosines_first",
+        dropout=0.1,
+    )
+    return MultiStreamConfig(streams=(codes,) * books, body=body.replace(**changes), blanks=True)
 
 
 def _shape(family: str, table: dict[str, Any], size: str) -> Any:

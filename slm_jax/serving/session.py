@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Key
 
 from slm_jax.core.errors import require
+from slm_jax.core.types import EMPTY
 from slm_jax.generation.advance import Decoding, State, StepIn, StepOut, stream_sizes
 from slm_jax.generation.decode import layers_apart
 from slm_jax.generation.prompts import row_keys
@@ -62,16 +63,16 @@ class Session:
     ) -> StepOut:
         """One step of the rows that are `active` [B] (None: all); a row that rests, or has ended, does not change.
 
-        `ids` [B, K1], or [B] for one stream: -1 where the model draws, an id where it is forced (None: all free). What
-        comes out holds -1 for rows that wrote nothing. Raises `UserError` for wrong shapes, for ids outside a stream,
-        for a new row that is not forced and has no start, and for a row without room.
+        `ids` [B, K1], or [B] for one stream: -1 where the model draws, an id where it is forced, `EMPTY` where nothing
+        is to stand (None: all free). What comes out holds -1 for rows that wrote nothing. Raises `UserError` for wrong
+        shapes, for ids outside a stream, for a new row that is not forced and has no start, and for a row without room.
         """
         step_in = StepIn(jnp.asarray(self._told(ids)), jnp.asarray(self._going(active)))
         self._check(np.asarray(step_in.ids), np.asarray(step_in.active))
         fresh, self._fresh = self._fresh, np.zeros(self.batch, bool)
         arguments = (self._steps, self._variables, self._state, step_in, jnp.asarray(fresh), self._start, self._keys)
         out, self._state = push_step(*arguments)
-        self._written += np.asarray(out.ids)[:, 0] >= 0
+        self._written += np.asarray(out.ids)[:, 0] != -1
         self._ended = np.asarray(out.ended)
         return out
 
@@ -97,8 +98,9 @@ class Session:
         ids = ids[:, None] if ids.ndim == 1 and len(self.sizes) == 1 else ids
         require(ids.shape == shape, "ids", ids.shape, f"must be {shape}: rows and streams")
         require(bool(np.issubdtype(ids.dtype, np.integer)), "ids", str(ids.dtype), "must be integers")
-        outside = ids[(ids < -1) | (ids >= self.sizes)]
-        require(outside.size == 0, "ids", outside[:5].tolist(), f"-1 or within the sizes {self.sizes.tolist()}")
+        outside = ids[((ids < -1) & (ids != EMPTY)) | (ids >= self.sizes)]
+        rule = f"-1, {EMPTY} (empty) or within the sizes {self.sizes.tolist()}"
+        require(outside.size == 0, "ids", outside[:5].tolist(), rule)
         return ids.astype(np.int32)
 
     def _going(self, active: Any) -> np.ndarray:
@@ -110,7 +112,7 @@ class Session:
     def _check(self, ids: np.ndarray, active: np.ndarray) -> None:
         """Whether every row that goes can."""
         going, begins = active & ~self._ended, self._start is None
-        blind = np.flatnonzero(going & (self._written == 0) & (ids < 0).any(1)) if begins else np.array([], int)
+        blind = np.flatnonzero(going & (self._written == 0) & (ids == -1).any(1)) if begins else np.array([], int)
         require(blind.size == 0, "new rows", blind.tolist(), "have nothing to draw from: force them, or give a start")
         read = self._written + (not begins)
         full = np.flatnonzero(going & (read > self.capacity)) if self.capacity is not None else np.array([], int)

@@ -6,6 +6,7 @@ Parity    ours against PyTorch, place by place         (`workbench.parity`)
           what passes through our models               (`workbench.activations`)
           one kind of model: inputs, places, a control (`workbench.comparable`, `workbench.comparables`)
           the kinds                                    (`workbench.comparable_decoder`, `workbench.comparable_ssl`,
+                                                        `workbench.comparable_streams`,
                                                         `workbench.comparable_vocoder`,
                                                         `workbench.comparable_whisper`)
 Plans     steps compiled for a slice that is not here  (`workbench.plan`, `workbench.plan_program`)

@@ -32,6 +32,8 @@ def test_sinusoids_stand_side_by_side(width):
         np.testing.assert_allclose(row[:6], [*np.sin(angles), *np.cos(angles)], atol=1e-6)
     assert table.shape == (3, width)
     assert (table[:, 6:] == 0).all()
+    turned = sinusoidal(jnp.array([0, 2, 5]), width, cosines_first=True)
+    np.testing.assert_array_equal(turned[:, :6], np.roll(table[:, :6], 3, axis=1))
 
 
 def test_rotary_scores_depend_on_distance_alone_and_keep_lengths():

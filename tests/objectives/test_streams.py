@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from slm_jax.core.errors import UserError
+from slm_jax.core.types import EMPTY
 from slm_jax.objectives.streams import NextStreamsConfig
 from slm_jax.sequence_models.decoder_config import DecoderConfig
 from slm_jax.sequence_models.multi_stream import MultiStreamConfig
@@ -49,6 +50,14 @@ def test_padding_and_targets_without_weight_have_no_effect(variables, loss):
     weight[1:, :, 0] = 0.0
     found = loss(variables, {**BATCH, "target_weight": weight})
     assert float(found.terms["a"].count) == 8 and float(found.terms["b"].count) == 22
+
+
+def test_an_empty_entry_is_no_target_and_adds_nothing_to_what_is_read(variables, loss):
+    ids = IDS.copy()
+    ids[:, ::2, 1] = EMPTY
+    found = loss(variables, {**BATCH, "ids": ids})
+    assert int(found.terms["b"].count) == (BATCH["mask"][:, 1:] & (ids[:, 1:, 1] >= 0)).sum() == 12
+    assert int(found.terms["a"].count) == 22 and np.isfinite(found.value())
 
 
 def test_what_does_not_fit_is_refused():

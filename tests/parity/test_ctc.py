@@ -1,12 +1,13 @@
-"""CTC beside `torch.nn.functional.ctc_loss`: values and gradients of padded rows."""
+"""CTC beside `torch.nn.functional.ctc_loss`: values and gradients of padded rows; its head beside torch's layers."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from slm_jax.nn.ctc_head import REACH, CTCHeadConfig
 from slm_jax.objectives.ctc import ctc_nll
-from tests.contracts.checks import assert_close
+from tests.contracts.checks import assert_close, random_params
 
 torch = pytest.importorskip("torch")
 ROWS, FRAMES, CLASSES, LABELS = 6, 60, 9, 14
@@ -58,3 +59,20 @@ def test_labels_longer_than_frames_are_as_improbable_there():
     found = ctc_nll(*map(jnp.asarray, (logits, frame_mask, labels, label_mask)))
     assert wanted[-1] == found[-1] == np.inf
     assert_close(found[:-1], wanted[:-1], 1e-5)
+
+
+def test_a_hidden_head_is_a_norm_a_convolution_and_a_map():
+    frames = np.random.default_rng(1).standard_normal((2, 9, 6)).astype(np.float32)
+    mask = np.arange(9) < np.array([9, 5])[:, None]
+    head = CTCHeadConfig(width=6, classes=4, hidden=8).make()
+    params = random_params(head, jax.random.key(0), jnp.asarray(frames))
+    norm, conv, linear = torch.nn.LayerNorm(6), torch.nn.Conv1d(6, 8, REACH, padding="same"), torch.nn.Linear(8, 4)
+    tensors = jax.tree.map(lambda leaf: torch.tensor(np.asarray(leaf)), params)
+    with torch.no_grad():
+        norm.weight.copy_(tensors["norm"]["scale"]), norm.bias.copy_(tensors["norm"]["bias"])
+        conv.weight.copy_(tensors["context"]["kernel"].permute(2, 1, 0)), conv.bias.copy_(tensors["context"]["bias"])
+        linear.weight.copy_(tensors["kernel"].T), linear.bias.copy_(tensors["bias"])
+        read = norm(torch.tensor(frames)) * torch.tensor(mask)[..., None]
+        wanted = linear(torch.nn.functional.gelu(conv(read.transpose(1, 2))).transpose(1, 2)).numpy()
+    found = head.apply({"params": params}, jnp.asarray(frames), jnp.asarray(mask))
+    np.testing.assert_allclose(found, wanted, atol=1e-5)

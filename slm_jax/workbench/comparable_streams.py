@@ -1,0 +1,47 @@
+"""Decoders of several streams for `parity`: inputs `ids` [B, S, K1], `mask` [B, S], `context` [B, C, D] and its mask.
+
+Every layer, the final norm, the logits of each stream.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from slm_jax.core.types import EMPTY, Frames
+from slm_jax.sequence_models.multi_stream import MultiStream, MultiStreamConfig
+from slm_jax.workbench.comparable import Case, Comparable, Found
+
+
+def _cases(config: MultiStreamConfig, rng: np.random.Generator, tiny: bool) -> Iterable[Case]:
+    lengths, heard = np.array([[17], [9], [2]]), np.array([[3], [7], [5]])
+    ids = rng.integers(0, config.streams, (3, 17, len(config.streams)))
+    ids = np.where(rng.random(ids.shape) < 0.2, EMPTY, ids)
+    context = rng.standard_normal((3, 7, config.body.context_width or 1)).astype(np.float32)
+    inputs = {"ids": ids, "context": context, "context_mask": np.arange(7) < heard}
+    right = np.arange(17) < lengths
+    yield Case("plain", {**inputs, "mask": np.ones_like(right)})
+    yield Case("right-padded", {**inputs, "mask": right})
+    yield Case("batch against utterance", {**inputs, "mask": right}, alone=True)
+
+
+def _collect(model: MultiStream, params: Any, inputs: Mapping[str, jax.Array]) -> Found:
+    def pieces(model: MultiStream, ids: jax.Array, mask: jax.Array | None, context: Frames | None) -> tuple[Any, ...]:
+        features = model.hidden(ids, mask=mask, context=context)
+        return model.hidden_states(ids, mask=mask, context=context), features, model.head(features)
+
+    config, mask = model.config, inputs["mask"]
+    context = None
+    if config.body.context_width is not None:
+        real = inputs["context_mask"]
+        real = np.ones(inputs["context"].shape[:2], bool) if real is None else real
+        context = Frames(inputs["context"], real)
+    hidden, features, logits = model.apply({"params": params}, inputs["ids"], mask, context, method=pieces)
+    found = {"embeddings": hidden[0]} | {f"layer_{i}": hidden[i] for i in range(1, len(hidden))}
+    found |= {"final_norm": features}
+    found |= {f"logits_{k}": logits[..., k, :size] for k, size in enumerate(config.streams)}
+    return {name: (values, mask) for name, values in found.items()}
+
+
+MULTI_STREAM = Comparable(cases=_cases, collect=_collect, moved="mlp_norm/scale")
