@@ -32,7 +32,7 @@ answers = heard.replace(
     ),
     lora=heard.lora.replace(dropout=0.05),
     length=112,
-    train=TrainConfig(steps=800, evaluate_every=100),
+    train=TrainConfig(steps=500, evaluate_every=125),
 )
 corpus = SeveralCorporaConfig(
     corpora=tuple(

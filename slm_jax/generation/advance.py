@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from slm_jax.core.types import pytree_dataclass, static
+from slm_jax.core.types import EMPTY, pytree_dataclass, static
 from slm_jax.generation.rules import Rules, rules_of
 from slm_jax.generation.sampling import SamplingConfig, draw, guided, narrowed
 
@@ -21,7 +21,9 @@ class StepModel(Protocol):
     """What decoding asks of a model: methods reached through `apply`, and hashable fields.
 
     One stream: `config.vocabulary`, ids `[B, T]`, logits `[B, T, V]`. Several: `config.streams`, their sizes, ids
-    `[B, T, K1]`, logits `[B, T, K1, V]`.
+    `[B, T, K1]`, logits `[B, T, K1, V]`. Where `config.ordered` holds, the entries of a step are written one after the
+    other: `entry(read, before, k, kept)` reads what `prefill` and `step` give, and says what entry k is after the id
+    before it.
     """
 
     def initial_state(self, batch: int, capacity: int | None, dtype: Any = None) -> Any: ...
@@ -118,17 +120,18 @@ class Decoding:
         ids, real = jnp.repeat(state.last, self.copies, axis=0), jnp.repeat(reads, self.copies)
         ids = ids[:, None] if has_streams(self.model) else ids
         logits, caches = self.model.apply(variables, ids, state.caches, real[:, None], method="step")
-        return self.write(logits[:, 0], step_in, dataclasses.replace(state, caches=caches), key)
+        return self.write(variables, logits[:, 0], step_in, dataclasses.replace(state, caches=caches), key)
 
     def write(
-        self, logits: Float[Array, "N *K1 V"], step_in: StepIn, state: State, key: Key[Array, "B"]
+        self, variables: Any, read: Float[Array, "N *K1 V"], step_in: StepIn, state: State, key: Key[Array, "B"]
     ) -> tuple[StepOut, State]:
-        """The second half of `advance`, from the model's logits for the next entry (N: the model's rows)."""
-        logits = logits.reshape(len(state.last), self.copies, -1, logits.shape[-1])  # [B, copies, K1, V]
+        """The second half of `advance`, from what the model gave for the next step (N: the model's rows)."""
         moving, free = _moving(step_in, state), step_in.ids == -1
-        ids = jnp.where(free, self._drawn(logits, state, key), step_in.ids)
-        taken = jnp.maximum(ids, 0)[..., None]
-        log_probs = jnp.take_along_axis(jax.nn.log_softmax(logits[:, 0], axis=-1), taken, axis=-1)[..., 0]
+        if is_ordered(self.model):
+            ids, log_probs = self._in_order(variables, read, step_in, state, key)
+        else:
+            logits = read.reshape(len(state.last), self.copies, -1, read.shape[-1])  # [B, copies, K1, V]
+            ids, log_probs = self._chosen(logits, step_in.ids, state, key, 0)
         known = (moving & _begun(state))[:, None] & (ids >= 0)
         ended = state.ended | (moving & free[:, 0] & self.rules.are_ends(ids[:, 0]))
         out = StepOut(jnp.where(moving[:, None], ids, -1), jnp.where(known, log_probs, 0.0), ended)
@@ -141,20 +144,46 @@ class Decoding:
             ended=ended,
         )
 
-    def _drawn(self, logits: Float[Array, "B M K1 V"], state: State, key: Key[Array, "B"]) -> Int[Array, "B K1"]:
-        """What each stream of each row would draw."""
-        rows, _, streams, vocabulary = logits.shape
-        flat = (rows * streams, vocabulary)
+    def _in_order(
+        self, variables: Any, read: Float[Array, "N D"], step_in: StepIn, state: State, key: Key[Array, "B"]
+    ) -> tuple[Int[Array, "B K1"], Float[Array, "B K1"]]:
+        """The entries of a step one after the other, each given those before it."""
+        rows, streams = step_in.ids.shape
+        before, kept, found = jnp.full(rows, EMPTY), None, []
+        for k in range(streams):
+            given = jnp.repeat(before, self.copies)
+            logits, kept = self.model.apply(variables, read, given, k, kept, method="entry")
+            logits = logits.reshape(rows, self.copies, 1, -1)
+            found.append(self._chosen(logits, step_in.ids[:, k : k + 1], state, key, k))
+            before = found[-1][0][:, 0]
+        ids, log_probs = (jnp.concatenate(parts, axis=1) for parts in zip(*found, strict=True))
+        return ids, log_probs
+
+    def _chosen(
+        self, logits: Float[Array, "B M K V"], told: Int[Array, "B K"], state: State, key: Key[Array, "B"], first: int
+    ) -> tuple[Int[Array, "B K"], Float[Array, "B K"]]:
+        """Ids of the streams from `first` on, drawn unless told, and the model's own log-probabilities of them."""
+        ids = jnp.where(told == -1, self._drawn(logits, state, key, first), told)
+        taken = jnp.maximum(ids, 0)[..., None]
+        return ids, jnp.take_along_axis(jax.nn.log_softmax(logits[:, 0], axis=-1), taken, axis=-1)[..., 0]
+
+    def _drawn(
+        self, logits: Float[Array, "B M K V"], state: State, key: Key[Array, "B"], first: int
+    ) -> Int[Array, "B K"]:
+        """What each of these streams of each row would draw."""
+        rows, _, given, vocabulary = logits.shape
+        flat, own = (rows * given, vocabulary), slice(first, first + given)
         chosen = logits[:, 0].reshape(flat)
         if self.config.guidance is not None:
             chosen = guided(chosen, logits[:, 1].reshape(flat), self.config.guidance)
+        streams = len(stream_sizes(self.model))
         legal = self._legal(state, streams, vocabulary)
-        legal = None if legal is None else jnp.broadcast_to(legal, (rows, streams, vocabulary)).reshape(flat)
-        seen = None if state.seen is None else state.seen.reshape(flat)
+        legal = None if legal is None else jnp.broadcast_to(legal[:, own], (rows, given, vocabulary)).reshape(flat)
+        seen = None if state.seen is None else state.seen[:, own].reshape(flat)
         keys = jax.vmap(jax.random.fold_in)(key, state.drawn)
         if streams > 1:
-            keys = jax.vmap(lambda one: jax.random.split(one, streams))(keys).reshape(-1)
-        return draw(narrowed(chosen, seen, legal, self.config), keys, self.config).reshape(rows, streams)
+            keys = jax.vmap(lambda one: jax.random.split(one, streams)[own])(keys).reshape(-1)
+        return draw(narrowed(chosen, seen, legal, self.config), keys, self.config).reshape(rows, given)
 
     def _legal(self, state: State, streams: int, vocabulary: int) -> Bool[Array, "#B K1 V"] | None:
         legal = self.rules.now(state.written, state.drawn)
@@ -174,6 +203,11 @@ def decoding(model: Any, config: SamplingConfig, rules: Rules | None = None) -> 
     rules = rules_of(config, sizes) if rules is None else rules
     rules.fit(sizes)
     return Decoding(rules, model, config)
+
+
+def is_ordered(model: Any) -> bool:
+    """Are the entries of a step written one after the other?"""
+    return bool(getattr(model.config, "ordered", False))
 
 
 def has_streams(model: Any) -> bool:

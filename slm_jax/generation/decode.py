@@ -149,7 +149,7 @@ def _generate(
 
     with contextlib.nullcontext() if mesh is None else placed_on(mesh):
         logits, state = read_prompts(steps, variables, prompts, mask, capacity, context, mesh)
-        step, state = steps.write(logits, told(jnp.int32(0)), state, keys)
+        step, state = steps.write(variables, logits, told(jnp.int32(0)), state, keys)
         out = _recorded(_blank(rows, steps.config.max_new, streams), jnp.int32(0), step)
         out = jax.lax.while_loop(unfinished, body, _Loop(jnp.int32(1), out, state)).out
     return out if has_streams(steps.model) else Generated(out.ids[..., 0], out.mask, out.log_probs[..., 0])

@@ -1,6 +1,7 @@
 """Layers: what every module with weights is built of, and the only place that lifts over Flax scopes.
 
 Dense        Linear, Embed, MLP                               (`nn.linear`, `nn.mlp`)
+             StepLinear: kernels by step                      (`nn.step_linear`)
 Adapters     LoRA from outside, merged                        (`nn.lora`, `nn.linear_sites`)
              bases kept in int8                               (`nn.int8`, `nn.int8_base`)
 Norms        LayerNorm, RMSNorm, GroupNorm                    (`nn.norm`)

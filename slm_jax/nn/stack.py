@@ -147,13 +147,20 @@ def resolve_unroll(unroll: str | bool, layers: int) -> bool:
 def unstack(params: Any) -> Any:
     """The same parameters with every stack's tree `layers/...` cut into `layers/0/...`, `layers/1/...`.
 
-    A stack given such a tree runs unrolled. Only `Stack` may call a sub-module `layers`.
+    A stack given such a tree runs unrolled. Kernels by step (`nn.step_linear`) are cut apart too. Only `Stack` may call
+    a sub-module `layers`, only `StepLinear` a parameter `steps`.
     """
     if not isinstance(params, dict):
         return params
-    return {
-        name: _sliced(tree) if name == "layers" and "0" not in tree else unstack(tree) for name, tree in params.items()
-    }
+    return {name: _cut(name, tree) for name, tree in params.items()}
+
+
+def _cut(name: str, tree: Any) -> Any:
+    if name == "layers" and "0" not in tree:
+        return {place: unstack(layer) for place, layer in _sliced(tree).items()}
+    if name == "steps" and not isinstance(tree, dict):
+        return _sliced(tree)
+    return unstack(tree)
 
 
 def _sliced(tree: Any) -> dict[str, Any]:

@@ -8,5 +8,7 @@ Pairs    an encoder and a decoder that listens to it                   (`sequenc
 Presets  GPT-2, OPT, LLaMA, Qwen2, Mistral, GSLM, MusicGen shapes      (`sequence_models.presets`)
          T5, its version 1.1 and mT5                                   (`sequence_models.t5`)
 Rows     expanded: a text model with ids for units and tags            (`sequence_models.expansion`)
+Depth    a second stack over the entries of a step                     (`sequence_models.depth`,
+                                                                        `sequence_models.temporal_depth`)
 Streams  one stack over several streams, a head for each               (`sequence_models.multi_stream`)
 """

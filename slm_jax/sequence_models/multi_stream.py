@@ -21,17 +21,21 @@ class MultiStreamConfig(Config):
 
     Weights beside the stack: for every stream a table and a head of its size times the width. `averaged`: the stack
     reads the mean of the vectors of a step, not their sum. `blanks`: an empty entry has a vector of its own, one more
-    row at the end of its table (MusicGen's padding), and counts as the others; without it adds nothing.
+    row at the end of its table (MusicGen's padding), and counts as the others; without it adds nothing. `heads`: so
+    many of the first streams have a head; None: all.
     """
 
     streams: tuple[int, ...]
     body: DecoderConfig
     averaged: bool = False
     blanks: bool = False
+    heads: int | None = None
 
     def __post_init__(self) -> None:
         require(len(self.streams) >= 1, "streams", self.streams, "at least one")
         require(all(size >= 1 for size in self.streams), "streams", self.streams, "each has at least one id")
+        rule = f"as many as the {len(self.streams)} streams at most"
+        require(self.heads is None or 0 <= self.heads <= len(self.streams), "heads", self.heads, rule)
         require(self.body.tied_head, "body.tied_head", False, "the streams have heads of their own")
         require(
             self.body.embed_width is None, "body.embed_width", self.body.embed_width, "tables have the stack's width"
@@ -76,7 +80,8 @@ class MultiStream(nn.Module):
         self.body = Decoder(body)
         init = nn.with_logical_partitioning(normal, ("embed", "vocab"))
         self.heads = [
-            self.param(f"head_{k}", init, (body.width, size), jnp.float32) for k, size in enumerate(self.config.streams)
+            self.param(f"head_{k}", init, (body.width, size), jnp.float32)
+            for k, size in enumerate(self.config.streams[: self.config.heads])
         ]
 
     def __call__(
@@ -121,7 +126,7 @@ class MultiStream(nn.Module):
         return total / jnp.maximum(filled.sum(-1, keepdims=True), 1) if self.config.averaged else total
 
     def head(self, features: Float[Array, "*B D"]) -> Float[Array, "*B K1 V"]:
-        """Float32 logits of every stream from what `hidden` returns."""
+        """Float32 logits of every stream that has a head, from what `hidden` returns."""
         return jnp.stack([self._of_stream(features, kernel) for kernel in self.heads], axis=-2)
 
     def _of_stream(self, features: Float[Array, "*B D"], kernel: Float[Array, "D _"]) -> Float[Array, "*B V"]:

@@ -1,0 +1,120 @@
+"""A large model over time, a small one over the entries of a step: whole as step by step, in order, without a leak."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax.core import meta
+
+from slm_jax.core.config import from_json
+from slm_jax.core.errors import UserError
+from slm_jax.core.types import EMPTY, Codes
+from slm_jax.generation.by_scheme import continue_codes
+from slm_jax.generation.sampling import SamplingConfig
+from slm_jax.nn.stack import unstack
+from slm_jax.objectives.streams import NextStreamsConfig
+from slm_jax.schemes.delay import Delay
+from slm_jax.schemes.parallel import TemporalDepth
+from slm_jax.sequence_models.depth import DepthConfig
+from slm_jax.sequence_models.multi_stream import MultiStreamConfig
+from slm_jax.sequence_models.presets import llama
+from slm_jax.sequence_models.temporal_depth import TemporalDepthConfig
+from tests.contracts.checks import random_params
+
+BODY = llama("7b", vocabulary=1, layers=2, width=16, heads=2, kv_heads=2, hidden=24, tied_head=True)
+DEPTH = DepthConfig(width=12, layers=2, heads=2, hidden=20, init_scale=0.3)
+SIZES = (19, 11, 11, 7)
+CODES = MultiStreamConfig(streams=SIZES, body=BODY, blanks=True, heads=0)
+CONFIGS = {
+    "codes alone": TemporalDepthConfig(temporal=CODES, depth=DEPTH),
+    "text by the large one, the last stream only read": TemporalDepthConfig(
+        temporal=CODES.replace(heads=1, blanks=False), depth=DEPTH.replace(table_width=5, final_norm=True), written=3
+    ),
+    "one set of kernels": TemporalDepthConfig(temporal=CODES, depth=DEPTH.replace(per_step=False, positions=True)),
+}
+IDS = jnp.asarray(np.random.default_rng(0).integers(0, SIZES, (2, 5, 4)), jnp.int32).at[0, 1, 2].set(EMPTY)
+KEYS = jax.random.split(jax.random.key(1), 2)
+
+
+@pytest.fixture(params=CONFIGS, scope="module")
+def case(request):
+    config = CONFIGS[request.param]
+    model = config.make()
+    params = random_params(model, jax.random.key(3), IDS)
+    whole = jax.jit(lambda ids: model.apply({"params": params}, ids))
+    return config, model, params, whole
+
+
+def test_entry_by_entry_gives_what_the_whole_gives(case):
+    config, model, params, whole = case
+    logits, cut = whole(IDS), {"params": unstack(params)}
+    features = model.apply(cut, IDS, method="hidden")
+    for step in range(4):
+        kept, before = None, jnp.full(2, EMPTY)
+        for k in range(4):
+            found, kept = model.apply(cut, features[:, step], before, k, kept, method="entry")
+            np.testing.assert_allclose(found, logits[:, step, k], atol=1e-5)
+            before = IDS[:, step + 1, k]
+
+
+def test_an_entry_sees_those_before_it_in_its_step_and_no_later_one(case):
+    config, _, _, whole = case
+    before = whole(IDS)
+    for k in range(config.count):
+        after = whole(IDS.at[:, 3, k].set((IDS[:, 3, k] + 1) % 7))
+        np.testing.assert_array_equal(before[:, :2], after[:, :2])
+        np.testing.assert_array_equal(before[:, 2, : k + 1], after[:, 2, : k + 1])
+        moved = [float(jnp.abs(before[:, 2, j, :7] - after[:, 2, j, :7]).max()) for j in range(k + 1, config.count)]
+        assert min(moved, default=1.0) > 1e-5
+        assert float(jnp.abs(before[:, 3, 0] - after[:, 3, 0])[:, :7].max()) > 1e-5
+
+
+def test_what_is_drawn_is_likeliest_given_what_was_drawn_before_it(case):
+    config, model, params, whole = case
+    if config.count < 4:
+        return  # streams that are only read have to be forced
+    nothing = Codes(jnp.zeros((2, 0, 4), jnp.int32), jnp.zeros((2, 0), bool))
+    greedy = SamplingConfig(max_new=1, temperature=0.0)
+    made = continue_codes(model, params, nothing, 4, TemporalDepth(), KEYS, greedy)
+    start = jnp.full((2, 1, 4), EMPTY)
+    logits = whole(jnp.concatenate([start, made.ids], 1))[:, :-1]
+    np.testing.assert_array_equal(made.ids, logits.argmax(-1))
+    alone = Codes(nothing.ids[:1], nothing.mask[:1])
+    sampled = greedy.replace(temperature=1.0)
+    both = continue_codes(model, params, nothing, 3, Delay(delays=(0, 1, 1, 1)), KEYS, sampled)
+    one = continue_codes(model, params, alone, 3, Delay(delays=(0, 1, 1, 1)), KEYS[:1], sampled)
+    np.testing.assert_array_equal(both.ids[:1], one.ids)
+
+
+def test_its_loss_is_that_of_several_streams(case):
+    config, model, params, whole = case
+    weights = (1.0,) * config.count + (0.0,) * (4 - config.count)
+    objective = NextStreamsConfig(names=("a", "b", "c", "d"), weights=weights).make(model)
+    batch = {"ids": np.asarray(IDS), "mask": np.ones((2, 5), bool)}
+    value, slopes = jax.value_and_grad(lambda p: objective({"params": p}, batch, None).value())(params)
+    ln_p = jax.nn.log_softmax(whole(IDS)[:, :-1, 2, :11], -1)
+    nll = -np.take_along_axis(np.asarray(ln_p), np.maximum(IDS[:, 1:, 2:3], 0), -1)[..., 0]
+    found = objective({"params": params}, batch, None).terms["c"]
+    np.testing.assert_allclose(found.total, (nll * (IDS[:, 1:, 2] >= 0)).sum(), rtol=1e-5)
+    assert np.isfinite(value) and all(bool(jnp.isfinite(x).all()) for x in jax.tree.leaves(slopes))
+
+
+def test_kernels_of_each_step_are_drawn_apart(case):
+    config, model, _, _ = case
+    steps = meta.unbox(model.init(jax.random.key(0), IDS)["params"]["depth"]["bring"]["steps"])
+    assert len(steps) == (len(config.make_depth().writes) if config.depth.per_step else 1)
+    assert len({float(step.std()) for step in steps}) == len(steps)
+
+
+def test_a_config_comes_back_and_what_has_no_meaning_is_refused():
+    config = CONFIGS["codes alone"]
+    assert from_json(config.to_json()) == config
+    for changes, match in (
+        ({"temporal": CODES.replace(heads=None)}, "temporal.heads is None"),
+        ({"temporal": CODES.replace(heads=4)}, "temporal.heads is 4"),
+        ({"written": 5}, "written is 5"),
+    ):
+        with pytest.raises(UserError, match=match):
+            config.replace(**changes)
+    with pytest.raises(UserError, match="heads is 5"):
+        DEPTH.replace(heads=5)
