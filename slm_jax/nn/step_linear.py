@@ -6,6 +6,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.core import meta
 from jaxtyping import Array, Float
 
 from slm_jax.core.errors import require
@@ -48,7 +49,7 @@ class StepLinear(nn.Module):
     def _kernels(self, inputs: tuple[int, ...]) -> Any:
         held = self.get_variable("params", "steps") if self.has_variable("params", "steps") else None
         if isinstance(held, dict):
-            return [held[str(step)] for step in range(self.count)]
+            return [meta.unbox(held[str(step)]) for step in range(self.count)]
         init = self.kernel_init or fan_in_init(len(inputs))
 
         def drawn(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:

@@ -86,6 +86,17 @@ def test_what_is_drawn_is_likeliest_given_what_was_drawn_before_it(case):
     np.testing.assert_array_equal(both.ids[:1], one.ids)
 
 
+def test_weights_in_their_boxes_are_read_too(case):
+    config, model, _, _ = case
+    born = model.init(jax.random.key(0), IDS)["params"]
+    features = jnp.ones((2, 16))
+    found = [
+        model.apply({"params": unstack(params)}, features, IDS[:, 0, 0], config.count - 1, None, method="entry")[0]
+        for params in (born, meta.unbox(born))
+    ]
+    np.testing.assert_array_equal(*found)
+
+
 def test_its_loss_is_that_of_several_streams(case):
     config, model, params, whole = case
     weights = (1.0,) * config.count + (0.0,) * (4 - config.count)
