@@ -15,6 +15,7 @@ Segments             what stages share that learn from segments of sound   (`tra
 Codec                waveforms through codebooks and back                  (`training.pre.codec`)
 Codec teacher        a speech encoder that gives the first book meaning    (`training.pre.codec_teacher`)
 Codec tokens         codes of the corpus, for language models             (`training.pre.codec_tokens`)
+Code LM              codes of several books in any order                   (`training.pre.code_lm`)
 Durations            how long each unit lasts                             (`training.pre.durations`)
 Text LM              next token of the corpus' texts                      (`training.pre.text_lm`)
 Span corruption      hidden spans of the texts, as T5 learns              (`training.pre.span_corruption`)
