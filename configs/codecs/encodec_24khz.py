@@ -5,9 +5,8 @@ Source     Défossez et al. 2022, "High Fidelity Neural Audio Compression", sect
            there weights are .1, 2, 4, 4 and steps 400,000, here they are the paper's
 Command    python -m slm_jax train configs/codecs/encodec_24khz.py --workdir W --corpus.path MANIFEST.jsonl
 Hardware   the paper: 8 A100 GPUs; planned for TPUs in experiments/tpu_plans, not yet run at this size
-Differs    judges move at every step (there: at two of three, by chance); every row draws how many books it uses, from
-           1 to 32 (there: a batch, one of five bitrates); recordings are neither mixed nor made louder; a code begins
-           anew below a tenth of the mean use (there: below two uses)
+Differs    recordings are neither mixed nor made louder; a code begins anew below a tenth of the mean use (there: below
+           two uses)
 """
 
 from slm_jax.assemblies.codec_presets import encodec
@@ -24,7 +23,8 @@ model = encodec(books=32)
 optimizer = OptimizerConfig(name="adam", learning_rate=3e-4, schedule="constant", betas=(0.5, 0.9), clip=None)
 codec = CodecStageConfig(
     name="codec",
-    model=model.replace(quantizer=model.quantizer.replace(dropout=1.0)),
+    # 1.5, 3, 6, 12 and 24 kb/s, drawn for a batch
+    model=model.replace(quantizer=model.quantizer.replace(dropout=1.0, counts=(2, 4, 8, 16, 32), alike=True)),
     segment_s=1.0,
     losses=CodecLossConfig(
         resolutions=tuple((2**power, 2 ** (power - 2), 64) for power in range(5, 12)),
@@ -38,6 +38,7 @@ codec = CodecStageConfig(
         balance=0.999,
     ),
     judges=JudgesConfig(parts=(STFTDiscriminatorsConfig(),)),
+    judges_move=2 / 3,
     train=TrainConfig(steps=600_000, ema_decay=0.99),
     batches=PipelineConfig(batch=64),
     optimizer=optimizer,

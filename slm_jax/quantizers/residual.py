@@ -45,7 +45,8 @@ class ResidualVQConfig(Config):
     `projection`: "none"; "around": one map to the codebooks' channels before all of them and one back; "each": such a
     pair, weight-normalised, for every book. `strides`: latents whose mean each book takes, from coarse to fine, for
     books at several rates; a frame of tokens then has several ids of the finer ones, side by side. `dropout`: share of
-    the rows which in training use the first books only, a random number of them.
+    the rows which in training use the first books only, a random number of them: one of `counts` (None: from 1 to all).
+    `alike`: all rows of a batch draw the same (EnCodec).
     """
 
     width: int = 128
@@ -55,6 +56,8 @@ class ResidualVQConfig(Config):
     strides: tuple[int, ...] = ()
     estimator: Literal["straight_through", "rotation"] = "straight_through"
     dropout: float = 0.0
+    counts: tuple[int, ...] | None = None
+    alike: bool = False
 
     def __post_init__(self) -> None:
         require(self.books > 0, "books", self.books, "at least one")
@@ -63,6 +66,8 @@ class ResidualVQConfig(Config):
         fits = len(self.strides) in (0, self.books) and all(self.stride % s == 0 for s in self.strides)
         require(fits, "strides", self.strides, f"one for each of {self.books} books, each a part of the largest")
         require(0 <= self.dropout <= 1, "dropout", self.dropout, "must be in [0, 1]")
+        known = self.counts is None or (bool(self.counts) and all(1 <= count <= self.books for count in self.counts))
+        require(known, "counts", self.counts, f"numbers of books from 1 to {self.books}, at least one")
 
     @property
     def stride(self) -> int:
@@ -201,14 +206,15 @@ class ResidualVQ(nn.Module):
         return self.config.strides or (1,) * self.config.books
 
     def _drawn_books(self, batch: int) -> Bool[Array, "B Q"]:
-        """Which books each row uses: all, or with probability `dropout` the first 1 to Q."""
+        """Which books each row uses: all, or with probability `dropout` the first ones."""
         c = self.config
         if not c.dropout:
             return jnp.ones((batch, c.books), bool)
         whether, many = jax.random.split(self.make_rng("dropout"))
-        first = jax.random.randint(many, (batch,), 1, c.books + 1)
-        count = jnp.where(jax.random.uniform(whether, (batch,)) < c.dropout, first, c.books)
-        return jnp.arange(c.books) < count[:, None]
+        draws, counts = 1 if c.alike else batch, jnp.arange(1, c.books + 1) if c.counts is None else jnp.array(c.counts)
+        first = counts[jax.random.randint(many, (draws,), 0, len(counts))]
+        count = jnp.where(jax.random.uniform(whether, (draws,)) < c.dropout, first, c.books)
+        return jnp.broadcast_to(jnp.arange(c.books) < count[:, None], (batch, c.books))
 
     def _into(self, frames: Frames) -> Float[Array, "B T D"]:
         stride = self.config.stride

@@ -1,12 +1,15 @@
 """One training step: several players, micro-batches, one division, a guard against NaN and against spikes."""
 
 import dataclasses
+import math
+import zlib
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh
 
@@ -54,7 +57,9 @@ class Player:
 
     `owns` sees paths that begin with the collection, such as `params/generator/kernel`. A leaf that nobody owns, and
     that lies in no collection of somebody's `statistics`, is constant. A player moves in the steps `start, start +
-    every, ...`. Players of a step run in their order, each on the variables that the one before left.
+    every, ...`, in each of them with the probability `chance`, which the number of the step decides: a run that goes on
+    moves as one that never stopped. Players of a step run in their order, each on the variables that the one before
+    left.
 
     `shows`: what this player makes of a batch and others look at too, such as a generator's sound, as (arrays that a
     gradient passes, anything else). It is then made once: all objectives of the step find it as `shown` in the batch,
@@ -67,16 +72,20 @@ class Player:
     owns: PathPredicate = everything
     every: int = 1
     start: int = 0
+    chance: float = 1.0
     statistics: Statistics | None = None
     shows: Shows | None = None
 
     def updates(self, total_steps: int) -> int:
-        """How often the player moves in a run of `total_steps` steps."""
-        return max(1, -(-(total_steps - self.start) // self.every))
+        """How often the player moves in a run of `total_steps` steps (with a `chance`: as often as may be expected)."""
+        return max(1, math.ceil(-(-(total_steps - self.start) // self.every) * self.chance))
 
     def moves_at(self, step: int) -> bool:
         """Does the player move in the step with this number (from 0)?"""
-        return step >= self.start and (step - self.start) % self.every == 0
+        turn = step >= self.start and (step - self.start) % self.every == 0
+        if not turn or self.chance >= 1.0:
+            return turn
+        return bool(np.random.default_rng([step, zlib.crc32(self.name.encode())]).random() < self.chance)
 
     def transformation(self, total_steps: int) -> optax.GradientTransformation:
         """The Optax transformation over the leaves the player owns."""
@@ -117,6 +126,7 @@ def check_players(players: Sequence[Player], variables: Variables) -> None:
     owners: dict[str, str] = {}
     for player in players:
         require(player.every >= 1, f"player {player.name}.every", player.every, "must be at least 1")
+        require(0 < player.chance <= 1, f"player {player.name}.chance", player.chance, "above 0, 1 at most")
         owned = list(flatten_by_path(partition(variables, player.owns)[0]))
         require(len(owned) > 0, f"player {player.name!r} owns", "no parameter", "its predicate must match some path")
         player.optimizer.check_groups(owned, player.name)

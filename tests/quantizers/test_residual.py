@@ -160,6 +160,16 @@ def test_books_are_dropped_row_by_row():
     assert not found.commitment[row, :, books:].any() and found.commitment[row, :, :books].all()
 
 
+def test_a_batch_draws_one_of_its_bitrates_together():
+    config, given = PLAIN.replace(dropout=1.0, counts=(1, 3), alike=True), latents(PLAIN)
+    variables = drawn(config, given)
+    run = jax.jit(lambda key: config.make().apply(variables, given, deterministic=False, rngs={"dropout": key}).used)
+    used = np.stack([run(key) for key in jax.random.split(jax.random.key(0), 24)]).sum(-1)
+    assert (used == used[:, :1]).all() and set(used[:, 0]) == {1, 3}
+    with pytest.raises(UserError, match="counts is "):
+        PLAIN.replace(counts=(0,))
+
+
 def test_levels_are_those_of_the_paper():
     values = jnp.linspace(-3, 3, 48).reshape(1, 16, 3)
     config = FSQConfig(width=3, levels=(5, 4, 3))

@@ -240,6 +240,18 @@ def test_players_are_checked():
         check_players([first, dataclasses.replace(second, owns=matching(".*"))], shapes)
     with pytest.raises(UserError, match="different names"):
         check_players([first, first], shapes)
+    with pytest.raises(UserError, match=r"critic.chance is 0"):
+        check_players([dataclasses.replace(first, chance=0.0)], shapes)
     with pytest.raises(UserError, match=r"critic.every is 0"):
         check_players([dataclasses.replace(first, every=0)], shapes)
     check_players([first, second], shapes)
+
+
+def test_a_player_moves_by_chance_as_the_number_of_the_step_decides():
+    one = dataclasses.replace(player(), chance=2 / 3, start=10, every=2)
+    other = dataclasses.replace(one, name="other")
+    turns, others = ([each.moves_at(step) for step in range(6010)] for each in (one, other))
+    assert turns == [dataclasses.replace(one).moves_at(step) for step in range(6010)]
+    assert not any(turns[:10]) and not any(turns[11::2])
+    assert abs(np.mean(turns[10::2]) - 2 / 3) < 0.03 and 0.2 < np.mean(np.array(turns) & np.array(others)) / 0.5 < 0.6
+    assert one.updates(310) == 100

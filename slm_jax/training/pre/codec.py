@@ -58,7 +58,8 @@ class CodecStageConfig(GradientStageConfig):
 
     `channel`: how segments are changed, as other microphones and lines would. Codebooks begin as clusters of the
     latents of `start_segments` segments (0: as they are drawn). `start_from`: an earlier stage of this kind, such as
-    the same without judges. `teacher`: who gives the first book meaning; the codec that comes out does not have it.
+    the same without judges. `judges_move`: the judges learn in so large a share of the steps, drawn by chance (EnCodec:
+    two of three). `teacher`: who gives the first book meaning; the codec that comes out does not have it.
     """
 
     model: CodecConfig
@@ -66,6 +67,7 @@ class CodecStageConfig(GradientStageConfig):
     losses: CodecLossConfig = CodecLossConfig()
     judges: JudgesConfig | None = None
     judge_optimizer: OptimizerConfig = OptimizerConfig(learning_rate=3e-4, betas=(0.5, 0.9))
+    judges_move: float = 1.0
     channel: ChannelConfig | None = None
     start_segments: int = 128
     start_from: str | None = None
@@ -185,7 +187,13 @@ class CodecStageConfig(GradientStageConfig):
         if judges is None:
             return [player]
         judging = JudgesObjective(self.losses, codec, judges)
-        judge = Player(name="judges", objective=judging, owns=judging.owns, optimizer=self.judge_optimizer)
+        judge = Player(
+            name="judges",
+            objective=judging,
+            owns=judging.owns,
+            optimizer=self.judge_optimizer,
+            chance=self.judges_move,
+        )
         return [judge, player]  # the judges move first, on what the codec made before this step
 
     def _clustered(self, initialise: Initialise, source: Source) -> dict[str, Any]:
