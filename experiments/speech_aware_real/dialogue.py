@@ -32,7 +32,7 @@ answers = heard.replace(
     ),
     lora=heard.lora.replace(dropout=0.05),
     length=112,
-    train=TrainConfig(steps=500, evaluate_every=125),
+    train=TrainConfig(steps=300, evaluate_every=100),
 )
 corpus = SeveralCorporaConfig(
     corpora=tuple(

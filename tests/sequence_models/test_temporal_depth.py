@@ -36,7 +36,13 @@ IDS = jnp.asarray(np.random.default_rng(0).integers(0, SIZES, (2, 5, 4)), jnp.in
 KEYS = jax.random.split(jax.random.key(1), 2)
 
 
-@pytest.fixture(params=CONFIGS, scope="module")
+@pytest.fixture(
+    params=[
+        "codes alone",
+        *(pytest.param(name, marks=pytest.mark.slow(seconds=15)) for name in CONFIGS if name != "codes alone"),
+    ],
+    scope="module",
+)
 def case(request):
     config = CONFIGS[request.param]
     model = config.make()
@@ -46,15 +52,21 @@ def case(request):
 
 
 def test_entry_by_entry_gives_what_the_whole_gives(case):
-    config, model, params, whole = case
-    logits, cut = whole(IDS), {"params": unstack(params)}
-    features = model.apply(cut, IDS, method="hidden")
-    for step in range(4):
-        kept, before = None, jnp.full(2, EMPTY)
+    _, model, params, whole = case
+
+    @jax.jit
+    def step_of(params, features, ids):
+        cut, kept, before, found = {"params": unstack(params)}, None, jnp.full(2, EMPTY), []
         for k in range(4):
-            found, kept = model.apply(cut, features[:, step], before, k, kept, method="entry")
-            np.testing.assert_allclose(found, logits[:, step, k], atol=1e-5)
-            before = IDS[:, step + 1, k]
+            logits, kept = model.apply(cut, features, before, k, kept, method="entry")
+            found.append(logits)
+            before = ids[:, k]
+        return jnp.stack(found, 1)
+
+    features = jax.jit(lambda ids: model.apply({"params": params}, ids, method="hidden"))(IDS)
+    for step in range(4):
+        found = step_of(params, features[:, step], IDS[:, step + 1])
+        np.testing.assert_allclose(found, whole(IDS)[:, step], atol=1e-5)
 
 
 def test_an_entry_sees_those_before_it_in_its_step_and_no_later_one(case):
@@ -86,15 +98,15 @@ def test_what_is_drawn_is_likeliest_given_what_was_drawn_before_it(case):
     np.testing.assert_array_equal(both.ids[:1], one.ids)
 
 
-def test_weights_in_their_boxes_are_read_too(case):
+def test_weights_in_their_boxes_are_read_too_and_each_step_has_its_own(case):
     config, model, _, _ = case
-    born = model.init(jax.random.key(0), IDS)["params"]
-    features = jnp.ones((2, 16))
-    found = [
-        model.apply({"params": unstack(params)}, features, IDS[:, 0, 0], config.count - 1, None, method="entry")[0]
-        for params in (born, meta.unbox(born))
-    ]
-    np.testing.assert_array_equal(*found)
+    born = jax.jit(model.init)(jax.random.key(0), IDS)["params"]
+    given = jnp.ones((2, 16)), IDS[:, 0, 0], config.count - 1, None
+    read = jax.jit(lambda params: model.apply({"params": unstack(params)}, *given, method="entry"))
+    np.testing.assert_array_equal(read(born)[0], read(meta.unbox(born))[0])
+    steps = meta.unbox(born["depth"]["bring"]["steps"])
+    assert len(steps) == (len(config.make_depth().writes) if config.depth.per_step else 1)
+    assert len({float(step.std()) for step in steps}) == len(steps)
 
 
 def test_its_loss_is_that_of_several_streams(case):
@@ -102,19 +114,16 @@ def test_its_loss_is_that_of_several_streams(case):
     weights = (1.0,) * config.count + (0.0,) * (4 - config.count)
     objective = NextStreamsConfig(names=("a", "b", "c", "d"), weights=weights).make(model)
     batch = {"ids": np.asarray(IDS), "mask": np.ones((2, 5), bool)}
-    value, slopes = jax.value_and_grad(lambda p: objective({"params": p}, batch, None).value())(params)
+
+    def loss_of(params):
+        loss = objective({"params": params}, batch, None)
+        return loss.value(), loss.terms["c"].total
+
+    (value, total), slopes = jax.jit(jax.value_and_grad(loss_of, has_aux=True))(params)
     ln_p = jax.nn.log_softmax(whole(IDS)[:, :-1, 2, :11], -1)
     nll = -np.take_along_axis(np.asarray(ln_p), np.maximum(IDS[:, 1:, 2:3], 0), -1)[..., 0]
-    found = objective({"params": params}, batch, None).terms["c"]
-    np.testing.assert_allclose(found.total, (nll * (IDS[:, 1:, 2] >= 0)).sum(), rtol=1e-5)
+    np.testing.assert_allclose(total, (nll * (IDS[:, 1:, 2] >= 0)).sum(), rtol=1e-5)
     assert np.isfinite(value) and all(bool(jnp.isfinite(x).all()) for x in jax.tree.leaves(slopes))
-
-
-def test_kernels_of_each_step_are_drawn_apart(case):
-    config, model, _, _ = case
-    steps = meta.unbox(model.init(jax.random.key(0), IDS)["params"]["depth"]["bring"]["steps"])
-    assert len(steps) == (len(config.make_depth().writes) if config.depth.per_step else 1)
-    assert len({float(step.std()) for step in steps}) == len(steps)
 
 
 def test_a_config_comes_back_and_what_has_no_meaning_is_refused():
