@@ -1,5 +1,6 @@
 """Dense maps with a kernel of their own for each of a few steps, as depth transformers have them."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -31,19 +32,16 @@ class StepLinear(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "B T *D"], first: int = 0) -> Float[Array, "B T *F"]:
         """`first`: the step of the first entry."""
-        contracted, given = len(self.in_names), x.shape[1]
-        kernels = self._kernels(x.shape[-contracted:])
-        apart = self.count > 1
+        contracted, given, apart = len(self.in_names), x.shape[1], self.count > 1
+        kernels, x = self._kernels(x.shape[-contracted:]), x.astype(self.dtype)
         require(not apart or first + given <= self.count, "steps", first + given, f"there are kernels for {self.count}")
-        x = x.astype(self.dtype)
-        if not apart or given == 1:
-            return product(x, kernels[first if apart else 0].astype(self.dtype), contracted).reshape(
-                *x.shape[: x.ndim - contracted], *self.features
-            )
-        steps = jnp.stack([kernels[first + t] for t in range(given)]) if isinstance(kernels, list) else kernels
-        steps = steps[first : first + given] if len(steps) > given else steps
-        flat = steps.astype(self.dtype).reshape(given, -1, _size(self.features))
-        y = jnp.einsum("bti,tif->btf", x.reshape(*x.shape[:2], -1), flat)
+        if given == 1 or not apart:
+            y = product(x, kernels[first if apart else 0].astype(self.dtype), contracted)
+        else:
+            own = kernels[first : first + given]
+            own = jnp.stack(own) if isinstance(own, list) else own  # cut apart for loops
+            flat = own.astype(self.dtype).reshape(given, -1, math.prod(self.features))
+            y = jnp.einsum("bti,tif->btf", x.reshape(*x.shape[:2], -1), flat)
         return y.reshape(*x.shape[:2], *self.features)
 
     def _kernels(self, inputs: tuple[int, ...]) -> Any:
@@ -57,10 +55,3 @@ class StepLinear(nn.Module):
 
         boxed = nn.with_logical_partitioning(drawn, (None, *self.in_names, *self.out_names))
         return self.param("steps", boxed, (self.count, *inputs, *self.features), self.param_dtype)
-
-
-def _size(shape: tuple[int, ...]) -> int:
-    size = 1
-    for axis in shape:
-        size *= axis
-    return size
