@@ -29,9 +29,11 @@ def continue_codes(
 
     Every sequence begins with a step whose entries are all empty. Steps that the prompts of all rows fill are read at
     once. `config.max_new` counts for nothing here: the scheme knows how many steps there are. Raises `UserError` for
-    codes outside the model's streams and for prompts that reach beyond `frames`.
+    codes outside the model's streams, for prompts that reach beyond `frames`, and for ids that end a row: all rows end
+    with the last frame.
     """
     sizes = stream_sizes(model)
+    require(not config.all_ends, "ends", config.all_ends, "under a scheme all rows end with the last frame")
     told = told_steps(scheme, prompts, frames)
     require(told.shape[2] == len(sizes), "codebooks", told.shape[2], f"the model has {len(sizes)} streams")
     given = int(np.argmax(np.append((told == -1).any((0, 2)), True)))  # steps before the first that draws

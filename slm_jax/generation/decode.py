@@ -16,6 +16,7 @@ from slm_jax.generation.advance import Decoding, State, StepIn, StepOut, decodin
 from slm_jax.generation.prompts import Prompts, padded_rows, prepared, round_up, row_keys
 from slm_jax.generation.rules import Rules
 from slm_jax.generation.sampling import SamplingConfig
+from slm_jax.nn.positions import last_real
 from slm_jax.nn.stack import unstack
 from slm_jax.parallel.placement import placed_on
 from slm_jax.parallel.rules import ROW_AXES
@@ -189,9 +190,7 @@ def _read_vectors(
     model: Any, variables: Any, x: Any, caches: Any, mask: Any, heard: dict[str, Frames]
 ) -> tuple[jax.Array, Any]:
     features, caches = model.apply(variables, x, caches, mask, method="extend", **heard)
-    last = x.shape[1] - 1 - jnp.argmax(mask[:, ::-1], axis=1)
-    features = jnp.take_along_axis(features, last[:, None, None], axis=1)[:, 0]
-    return model.apply(variables, features, method="head"), caches
+    return model.apply(variables, last_real(features, mask), method="head"), caches
 
 
 def _by_rows(mesh: Mesh, leaf: jax.Array) -> jax.Array:

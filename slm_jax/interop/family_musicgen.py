@@ -28,6 +28,8 @@ def read_config(hub: Hub) -> MultiStreamConfig:
     fields = HubConfig("musicgen_decoder", hub, FIXED)
     width, codes = fields.number("hidden_size", 1024), fields.number("vocab_size", 2048)
     streams = (codes,) * fields.number("num_codebooks", 4)
+    empty = fields.number("pad_token_id", codes)
+    fields.unless(empty == codes, "pad_token_id", empty, f"must be vocab_size {codes}: the row of empty entries")
     scaled = fields.flag("scale_embedding", False)
     fields.read |= {"max_position_embeddings"}  # sinusoids are made for any length
     body = fields.make(
@@ -100,7 +102,6 @@ def table(config: MultiStreamConfig, spelling: str = "transformers") -> Table:
         ),
         # the table of sinusoids, which old files keep
         ignored=(rf"{root}\.embed_positions\.weights",),
-        renames=((r"^decoder\.(model|lm_heads)\.", r"\1."),),
     )
 
 

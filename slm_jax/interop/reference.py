@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,21 @@ class Reference:
     weights: Arrays
     run: Callable[[Mapping[str, np.ndarray | None]], Arrays]
     tiny: bool = True
+
+
+def reference_of(
+    family: str,
+    variant: str,
+    model: Any,
+    hub_config: dict[str, Any],
+    dtype: str,
+    tiny: bool,
+    activations: Callable[[Any, Mapping[str, np.ndarray | None]], Arrays],
+) -> Reference:
+    """A model of transformers that computes in `dtype`; `activations(model, inputs)` is what passes through it."""
+    weights = state_arrays(model)
+    run = partial(activations, in_dtype(model, dtype))
+    return Reference(family, variant, "transformers", hub_config, weights, run, tiny)
 
 
 def require_torch() -> None:

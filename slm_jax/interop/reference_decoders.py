@@ -1,6 +1,7 @@
 """GPT-2, OPT, LLaMA, Qwen2 and Mistral of `transformers` as references."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,8 @@ from slm_jax.interop.reference import (
     Reference,
     config_json,
     draw_weights,
-    in_dtype,
     recorded,
-    state_arrays,
+    reference_of,
 )
 
 DECODERS = (
@@ -67,13 +67,7 @@ def decoder_from_folder(folder: Path, family: str, hub_config: dict[str, Any], d
 
 
 def _reference(family: str, variant: str, model: Any, hub_config: dict, dtype: str, tiny: bool) -> Reference:
-    weights = state_arrays(model)
-    model = in_dtype(model, dtype)
-
-    def run(inputs: Mapping[str, np.ndarray | None]) -> Arrays:
-        return _activations(family, model, inputs)
-
-    return Reference(family, variant, "transformers", hub_config, weights, run, tiny)
+    return reference_of(family, variant, model, hub_config, dtype, tiny, partial(_activations, family))
 
 
 def _activations(family: str, model: Any, inputs: Mapping[str, np.ndarray | None]) -> Arrays:

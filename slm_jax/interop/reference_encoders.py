@@ -11,10 +11,9 @@ from slm_jax.interop.reference import (
     Reference,
     config_json,
     draw_weights,
-    in_dtype,
     recorded,
+    reference_of,
     settle,
-    state_arrays,
 )
 
 ENCODERS = tuple((family, variant) for family in ("wav2vec2", "hubert", "wavlm") for variant in ("base", "large"))
@@ -65,14 +64,11 @@ def encoder_from_folder(folder: Path, family: str, hub_config: dict[str, Any], d
 def _reference(
     family: str, variant: str, model: Any, hub_config: dict, dtype: str, tiny: bool, normalise: bool = False
 ) -> Reference:
-    weights = state_arrays(model)
-    model = in_dtype(model, dtype)
-
-    def run(inputs: Mapping[str, np.ndarray | None]) -> Arrays:
+    def activations(model: Any, inputs: Mapping[str, np.ndarray | None]) -> Arrays:
         samples = _normalised(inputs["samples"], inputs["mask"]) if normalise else inputs["samples"]
         return _activations(model, {**inputs, "samples": samples})
 
-    return Reference(family, variant, "transformers", hub_config, weights, run, tiny)
+    return reference_of(family, variant, model, hub_config, dtype, tiny, activations)
 
 
 def _normalised(samples: Any, mask: Any) -> np.ndarray:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from slm_jax.core.types import EMPTY
-from slm_jax.interop.reference import Arrays, Reference, config_json, draw_weights, in_dtype, recorded, state_arrays
+from slm_jax.interop.reference import Arrays, Reference, config_json, draw_weights, recorded, reference_of
 
 MUSICGENS = (("musicgen_decoder", "tiny"),)
 SHAPE = {"vocab_size": 41, "num_codebooks": 3, "hidden_size": 36, "num_hidden_layers": 3, "num_attention_heads": 3}
@@ -19,7 +19,7 @@ def tiny_musicgen(family: str, variant: str, seed: int = 0, dtype: str = "float3
     import transformers
 
     model = transformers.MusicgenForCausalLM(transformers.MusicgenDecoderConfig(**SHAPE))
-    return _reference(family, variant, draw_weights(model, seed), config_json(model), dtype, True)
+    return reference_of(family, variant, draw_weights(model, seed), config_json(model), dtype, True, _activations)
 
 
 def musicgen_from_folder(folder: Path, family: str, hub_config: dict[str, Any], dtype: str) -> Reference:
@@ -28,17 +28,7 @@ def musicgen_from_folder(folder: Path, family: str, hub_config: dict[str, Any], 
     import transformers
 
     model = transformers.MusicgenForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
-    return _reference(family, folder.name, model.eval(), hub_config, dtype, False)
-
-
-def _reference(family: str, variant: str, model: Any, hub_config: dict, dtype: str, tiny: bool) -> Reference:
-    weights = state_arrays(model)
-    model = in_dtype(model, dtype)
-
-    def run(inputs: Mapping[str, np.ndarray | None]) -> Arrays:
-        return _activations(model, inputs)
-
-    return Reference(family, variant, "transformers", hub_config, weights, run, tiny)
+    return reference_of(family, folder.name, model.eval(), hub_config, dtype, False, _activations)
 
 
 def _activations(model: Any, inputs: Mapping[str, np.ndarray | None]) -> Arrays:

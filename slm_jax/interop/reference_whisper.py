@@ -11,9 +11,8 @@ from slm_jax.interop.reference import (
     Reference,
     config_json,
     draw_weights,
-    in_dtype,
     recorded,
-    state_arrays,
+    reference_of,
 )
 
 WHISPERS = (("whisper", "tiny"),)
@@ -57,13 +56,7 @@ def whisper_from_folder(folder: Path, family: str, hub_config: dict[str, Any], d
 
 
 def _reference(variant: str, model: Any, hub_config: dict, dtype: str, tiny: bool) -> Reference:
-    weights = state_arrays(model)
-    model = in_dtype(model, dtype)
-
-    def run(inputs: Mapping[str, np.ndarray | None]) -> Arrays:
-        return _activations(model, inputs)
-
-    return Reference("whisper", variant, "transformers", hub_config, weights, run, tiny)
+    return reference_of("whisper", variant, model, hub_config, dtype, tiny, _activations)
 
 
 def log_mels(samples: np.ndarray, config: Any) -> Any:

@@ -41,6 +41,14 @@ def positions_from_mask(mask: Bool[Array, "B T"]) -> Int[Array, "B T"]:
     return jnp.maximum(jnp.cumsum(mask, axis=-1, dtype=jnp.int32) - 1, 0)
 
 
+def last_real(x: Float[Array, "B T D"], mask: Bool[Array, "B T"] | None) -> Float[Array, "B D"]:
+    """The last real entry of every row, padded on either side; `mask` None: all are real."""
+    if mask is None:
+        return x[:, -1]
+    last = x.shape[1] - 1 - jnp.argmax(mask[:, ::-1], axis=1)
+    return jnp.take_along_axis(x, last[:, None, None], axis=1)[:, 0]
+
+
 def positions_in_segments(segment_ids: Int[Array, "B T"]) -> Int[Array, "B T"]:
     """The index of every entry within its run of equal segment ids."""
     index = jnp.arange(segment_ids.shape[-1], dtype=jnp.int32)

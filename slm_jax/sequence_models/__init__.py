@@ -10,5 +10,6 @@ Presets  GPT-2, OPT, LLaMA, Qwen2, Mistral, GSLM, MusicGen shapes      (`sequenc
 Rows     expanded: a text model with ids for units and tags            (`sequence_models.expansion`)
 Depth    a second stack over the entries of a step                     (`sequence_models.depth`,
                                                                         `sequence_models.temporal_depth`)
-Streams  one stack over several streams, a head for each               (`sequence_models.multi_stream`)
+Streams  one stack over several streams, a head for each               (`sequence_models.multi_stream`,
+                                                                        `sequence_models.over_streams`)
 """

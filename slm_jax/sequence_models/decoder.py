@@ -13,7 +13,7 @@ from slm_jax.core.types import Frames
 from slm_jax.nn.caches import CrossCache, KVCache, RingCache, empty_cache, empty_context, empty_ring
 from slm_jax.nn.dtypes import at_least_float32, compute_dtype
 from slm_jax.nn.linear import Embed, Linear, logits_float32
-from slm_jax.nn.positions import Rotation, positions_from_mask, positions_in_segments, rotation, sinusoidal
+from slm_jax.nn.positions import Rotation, last_real, positions_from_mask, positions_in_segments, rotation, sinusoidal
 from slm_jax.nn.relative_bias import RelativeBias
 from slm_jax.nn.stack import Stack, StackOutput
 from slm_jax.nn.visibility import visible
@@ -200,9 +200,7 @@ class Decoder(nn.Module):
     ) -> tuple[Float[Array, "B V"], State]:
         """Logits after the last real entry of each row and the new state; padding may stand on either side."""
         features, state = self.extend(self.embed(ids), state, mask, context)
-        mask = jnp.ones(ids.shape, bool) if mask is None else mask
-        last = ids.shape[1] - 1 - jnp.argmax(mask[:, ::-1], axis=1)
-        return self.head(jnp.take_along_axis(features, last[:, None, None], axis=1)[:, 0]), state
+        return self.head(last_real(features, mask)), state
 
     def extend(
         self,

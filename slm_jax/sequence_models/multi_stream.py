@@ -1,7 +1,6 @@
 """The smallest decoder over several streams: their vectors are summed, one stack reads them, each has a head."""
 
 from functools import partial
-from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -14,6 +13,7 @@ from slm_jax.nn.dtypes import compute_dtype
 from slm_jax.nn.linear import Embed, logits_float32
 from slm_jax.sequence_models.decoder import Decoder, State
 from slm_jax.sequence_models.decoder_config import DecoderConfig
+from slm_jax.sequence_models.over_streams import OverStreams
 
 
 class MultiStreamConfig(Config):
@@ -56,7 +56,7 @@ class MultiStreamConfig(Config):
         return MultiStream(self)
 
 
-class MultiStream(nn.Module):
+class MultiStream(OverStreams):
     """Ids of K1 streams, one vector of them per step, to the logits of each stream's next id.
 
     An id below 0 (`EMPTY`) is an empty entry. Logits of streams that are smaller than the largest are `-inf`
@@ -64,14 +64,6 @@ class MultiStream(nn.Module):
     """
 
     config: MultiStreamConfig
-
-    stride = 1
-    latency = 0
-
-    @property
-    def receptive_field(self) -> int | None:
-        """Steps that can reach one output; None: all before it."""
-        return self._decoder().receptive_field
 
     def setup(self) -> None:
         body, normal = self.config.body, nn.initializers.normal(self.config.body.init_scale)
@@ -134,30 +126,6 @@ class MultiStream(nn.Module):
         missing = self.config.vocabulary - kernel.shape[1]
         return jnp.pad(logits, [(0, 0)] * (logits.ndim - 1) + [(0, missing)], constant_values=-jnp.inf)
 
-    def initial_state(self, batch: int, capacity: int | None, dtype: Any = None) -> State:
-        """Empty caches for rows of up to `capacity` steps (None: without end); no parameters needed."""
-        return self._decoder().initial_state(batch, capacity, dtype)
-
-    def step(
-        self, ids: Int[Array, "B T K1"], state: State, mask: Bool[Array, "B T"] | None = None
-    ) -> tuple[Float[Array, "B T K1 V"], State]:
-        """Logits after each of the next steps (any number T) and the new state; masked ones leave no trace."""
-        features, state = self.extend(self.embed(ids), state, mask)
-        return self.head(features), state
-
-    def prefill(
-        self,
-        ids: Int[Array, "B T K1"],
-        state: State,
-        mask: Bool[Array, "B T"] | None = None,
-        context: Frames | None = None,
-    ) -> tuple[Float[Array, "B K1 V"], State]:
-        """Logits after the last real step of each row and the new state; padding may stand on either side."""
-        features, state = self.extend(self.embed(ids), state, mask, context)
-        mask = jnp.ones(ids.shape[:2], bool) if mask is None else mask
-        last = ids.shape[1] - 1 - jnp.argmax(mask[:, ::-1], axis=1)
-        return self.head(jnp.take_along_axis(features, last[:, None, None], axis=1)[:, 0]), state
-
     def extend(
         self,
         x: Float[Array, "B T D"],
@@ -165,13 +133,5 @@ class MultiStream(nn.Module):
         mask: Bool[Array, "B T"] | None = None,
         context: Frames | None = None,
     ) -> tuple[Float[Array, "B T D"], State]:
-        """`step` from vectors to what the heads read."""
+        """What the heads read of the next vectors, and the new state."""
         return self.body.extend(x, state, mask, context)
-
-    def reset(self, state: State, rows: Bool[Array, "B"]) -> State:
-        """With the given rows emptied."""
-        return self._decoder().reset(state, rows)
-
-    def _decoder(self) -> Decoder:
-        """The stack without its weights: states are made outside of `apply`, where there are no sub-modules."""
-        return Decoder(self.config.body, parent=None)

@@ -1,18 +1,16 @@
 """A large transformer over time and a small one over the entries of each step (Lee et al. 2022; Moshi, 2024)."""
 
-from typing import Any
-
-import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from slm_jax.core.config import Config
 from slm_jax.core.errors import require
 from slm_jax.core.types import EMPTY, Frames
-from slm_jax.sequence_models.decoder import Decoder, State
+from slm_jax.sequence_models.decoder import State
 from slm_jax.sequence_models.decoder_config import DecoderConfig
 from slm_jax.sequence_models.depth import Depth, DepthConfig, Kept
 from slm_jax.sequence_models.multi_stream import MultiStreamConfig
+from slm_jax.sequence_models.over_streams import OverStreams
 
 
 class TemporalDepthConfig(Config):
@@ -32,7 +30,7 @@ class TemporalDepthConfig(Config):
         heads = self.temporal.heads
         require(heads is not None and heads < len(self.streams), "temporal.heads", heads, rule)
         rule = f"more than the larger model writes, at most the {len(self.streams)} streams"
-        require(self._heads < self.count <= len(self.streams), "written", self.written, rule)
+        require(self.first < self.count <= len(self.streams), "written", self.written, rule)
 
     @property
     def streams(self) -> tuple[int, ...]:
@@ -60,7 +58,8 @@ class TemporalDepthConfig(Config):
         return len(self.streams) if self.written is None else self.written
 
     @property
-    def _heads(self) -> int:
+    def first(self) -> int:
+        """The first stream that the smaller model writes."""
         return self.temporal.heads or 0
 
     def make(self) -> "TemporalDepth":
@@ -69,23 +68,15 @@ class TemporalDepthConfig(Config):
 
     def make_depth(self, name: str | None = None) -> Depth:
         """The smaller model: each of its entries is given the one before it, the first one the larger model's last."""
-        first, last = self._heads, self.count
+        first, last = self.first, self.count
         reads = ((0,) if first == 0 else ()) + self.streams[max(first - 1, 0) : last - 1]
         return Depth(self.depth, self.streams[first:last], reads, self.temporal.blanks, name=name)
 
 
-class TemporalDepth(nn.Module):
-    """Methods are those of `MultiStream`, but for what a step gives: features, which `entry` reads entry by entry."""
+class TemporalDepth(OverStreams):
+    """As `MultiStream`, but a step gives features, which `entry` reads entry by entry."""
 
     config: TemporalDepthConfig
-
-    stride = 1
-    latency = 0
-
-    @property
-    def receptive_field(self) -> int | None:
-        """Steps that can reach one output; None: all before it."""
-        return self._decoder().receptive_field
 
     def setup(self) -> None:
         self.temporal = self.config.temporal.make()
@@ -111,7 +102,7 @@ class TemporalDepth(nn.Module):
 
     def given(self, features: Float[Array, "B S D"], ids: Int[Array, "B S K1"]) -> Float[Array, "B S K1 V"]:
         """Logits of the entries of steps whose ids are known, from what the larger model made of what came before."""
-        config, first = self.config, self.config.temporal.heads or 0
+        config, first = self.config, self.config.first
         rows, entries = ids.shape[0] * ids.shape[1], ids.reshape(-1, ids.shape[2])
         before = jnp.pad(entries, ((0, 0), (1, 0)), constant_values=EMPTY)[:, first : config.count]
         by_depth = self.depth(features.reshape(rows, -1), before)
@@ -146,36 +137,13 @@ class TemporalDepth(nn.Module):
         self, features: Float[Array, "B D"], before: Int[Array, "B"], k: int, kept: tuple[Kept, ...] | None
     ) -> tuple[Float[Array, "B V"], tuple[Kept, ...] | None]:
         """Logits of entry k after the id before it, and what the next entry needs."""
-        first = self.config.temporal.heads or 0
+        first = self.config.first
         if k < first:
             return self._wide(self.temporal.head(features)[:, k]), None
         if k >= self.config.count:
             return jnp.zeros((len(features), self.config.vocabulary), jnp.float32), kept
         logits, kept = self.depth.step(features, before, k - first, kept)
         return self._wide(logits), kept
-
-    def initial_state(self, batch: int, capacity: int | None, dtype: Any = None) -> State:
-        """Empty caches for rows of up to `capacity` steps (None: without end); no parameters needed."""
-        return self._decoder().initial_state(batch, capacity, dtype)
-
-    def step(
-        self, ids: Int[Array, "B T K1"], state: State, mask: Bool[Array, "B T"] | None = None
-    ) -> tuple[Float[Array, "B T D"], State]:
-        """Features after each of the next steps and the new state; masked ones leave no trace."""
-        return self.extend(self.embed(ids), state, mask)
-
-    def prefill(
-        self,
-        ids: Int[Array, "B T K1"],
-        state: State,
-        mask: Bool[Array, "B T"] | None = None,
-        context: Frames | None = None,
-    ) -> tuple[Float[Array, "B D"], State]:
-        """Features after the last real step of each row and the new state; padding may stand on either side."""
-        features, state = self.extend(self.embed(ids), state, mask, context)
-        mask = jnp.ones(ids.shape[:2], bool) if mask is None else mask
-        last = ids.shape[1] - 1 - jnp.argmax(mask[:, ::-1], axis=1)
-        return jnp.take_along_axis(features, last[:, None, None], axis=1)[:, 0], state
 
     def extend(
         self,
@@ -184,16 +152,8 @@ class TemporalDepth(nn.Module):
         mask: Bool[Array, "B T"] | None = None,
         context: Frames | None = None,
     ) -> tuple[Float[Array, "B T D"], State]:
-        """`step` from vectors."""
+        """What the larger model makes of the next vectors, and the new state."""
         return self.temporal.extend(x, state, mask, context)
-
-    def reset(self, state: State, rows: Bool[Array, "B"]) -> State:
-        """With the given rows emptied."""
-        return self._decoder().reset(state, rows)
-
-    def _decoder(self) -> Decoder:
-        """The larger stack without its weights: states are made outside of `apply`."""
-        return Decoder(self.config.body, parent=None)
 
     def _wide(self, logits: Float[Array, "*B V"]) -> Float[Array, "*B V2"]:
         """Of the largest stream's size."""

@@ -69,6 +69,10 @@ class StageContext:
             return source.first(DRY_RUN_EXAMPLES)
         return Subset(source, range(min(DRY_RUN_EXAMPLES, len(source))))
 
+    def say_unmeasured(self, stage: str) -> None:
+        """That there is nothing to measure `stage` on while it is trained."""
+        self.say(f"stage {stage}: the dev split is empty, so nothing is measured on it while training")
+
     def places(self, split: str) -> dict[str, range]:
         """Which examples of `source(split)` are from which corpus of several; empty for a single one."""
         return self.source(split).places if isinstance(self.corpus, SeveralCorporaConfig) else {}

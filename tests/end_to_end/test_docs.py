@@ -19,6 +19,8 @@ BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FILE = re.compile(r"# (\S+\.(?:py|jsonl))\n")
 RATE = 16_000
 PAGES = ["systems_and_judges", "corpora", "speech_aware", "codecs", "schemes", "transcribing"]
+LEAST = {"schemes": 4}
+"""Blocks of a page that has fewer than five."""
 BASE = Path(os.environ.get("SLM_JAX_REAL_WEIGHTS", "absent")) / "whisper-base"
 BOOK = Path(os.environ.get("SLM_JAX_REAL_SPEECH", "absent")) / "librivox"
 
@@ -73,7 +75,7 @@ def carry_out(page, capsys):
     ],
 )
 def test_every_block_runs_as_written(page, desk, capsys):
-    assert carry_out(page, capsys)[0] >= 3
+    assert carry_out(page, capsys)[0] >= LEAST.get(page, 5)
 
 
 def test_transcribing_runs_as_written(desk, capsys):

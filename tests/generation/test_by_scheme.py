@@ -100,6 +100,14 @@ def test_a_prompt_longer_than_the_whole_and_books_that_are_not_there_are_refused
         continue_codes(THREE, PARAMS["nothing"], two, FRAMES, Parallel(), KEYS, GREEDY)
 
 
+def test_codes_beyond_a_table_and_ends_of_rows_are_refused():
+    beyond = Codes(PROMPTS.ids.at[0, 1, 2].set(SIZES[2]), PROMPTS.mask)
+    with pytest.raises(UserError, match=r"\[12\]"):
+        continue_codes(THREE, PARAMS["nothing"], beyond, FRAMES, Parallel(), KEYS, GREEDY)
+    with pytest.raises(UserError, match="ends is "):
+        continue_codes(THREE, PARAMS["nothing"], PROMPTS, FRAMES, Parallel(), KEYS, GREEDY.replace(end=3))
+
+
 def test_a_prompt_of_everything_comes_back():
     codes = Codes(PROMPTS.ids, jnp.ones((3, 3), bool))
     made = continue_codes(THREE, PARAMS["nothing"], codes, 3, Delay(delays=(0, 1, 2)), KEYS, GREEDY)

@@ -152,7 +152,7 @@ def test_prompts_that_cannot_be_continued_are_refused(prompts, mask, message):
     "more, message",
     [
         ({"forced": np.full((3, 15), -1)}, "at most 14 steps"),
-        ({"forced": np.full((3, 2), 19)}, "or within the sizes"),
+        ({"forced": np.full((3, 2), 19)}, r"-1, -2 \(empty\) or within the sizes"),
         ({"unconditional": (IDS, MASK)}, "guidance"),
     ],
 )

@@ -105,5 +105,7 @@ def test_a_folder_written_is_the_folder_read(pair, tmp_path):
 
 def test_published_sizes_and_stereo():
     assert read_config({"model_type": "musicgen_decoder"}).body == musicgen("small").body
+    with pytest.raises(UserError, match="pad_token_id is 0"):
+        read_config({"model_type": "musicgen_decoder", "pad_token_id": 0})
     with pytest.raises(UserError, match="audio_channels is 2"):
         read_config({"model_type": "musicgen_decoder", "audio_channels": 2})

@@ -9,16 +9,18 @@ from flax.core import meta
 from slm_jax.core.config import from_json
 from slm_jax.core.errors import UserError
 from slm_jax.core.types import EMPTY, Codes
+from slm_jax.generation.advance import decoding
 from slm_jax.generation.by_scheme import continue_codes
+from slm_jax.generation.decode import generate
 from slm_jax.generation.sampling import SamplingConfig
 from slm_jax.nn.stack import unstack
 from slm_jax.objectives.streams import NextStreamsConfig
-from slm_jax.schemes.delay import Delay
 from slm_jax.schemes.parallel import TemporalDepth
 from slm_jax.sequence_models.depth import DepthConfig
 from slm_jax.sequence_models.multi_stream import MultiStreamConfig
 from slm_jax.sequence_models.presets import llama
 from slm_jax.sequence_models.temporal_depth import TemporalDepthConfig
+from slm_jax.serving.session import Session
 from tests.contracts.checks import random_params
 
 BODY = llama("7b", vocabulary=1, layers=2, width=16, heads=2, kv_heads=2, hidden=24, tied_head=True)
@@ -34,6 +36,7 @@ CONFIGS = {
 }
 IDS = jnp.asarray(np.random.default_rng(0).integers(0, SIZES, (2, 5, 4)), jnp.int32).at[0, 1, 2].set(EMPTY)
 KEYS = jax.random.split(jax.random.key(1), 2)
+GREEDY = SamplingConfig(max_new=1, temperature=0.0)
 
 
 @pytest.fixture(
@@ -83,19 +86,33 @@ def test_an_entry_sees_those_before_it_in_its_step_and_no_later_one(case):
 
 def test_what_is_drawn_is_likeliest_given_what_was_drawn_before_it(case):
     config, model, params, whole = case
-    if config.count < 4:
-        return  # streams that are only read have to be forced
+    told = np.full((2, 4, 4), -1)
+    told[..., config.count :] = np.asarray(IDS)[:, :4, config.count :]  # streams that are only read are forced
+    start = np.full((2, 1, 4), EMPTY)
+    out = generate(model, params, start, np.ones((2, 1), bool), KEYS, GREEDY.replace(max_new=4), forced=told)
+    logits = whole(jnp.concatenate([jnp.asarray(start), out.ids], 1))[:, :-1]
+    np.testing.assert_array_equal(out.ids[..., : config.count], logits.argmax(-1)[..., : config.count])
+    np.testing.assert_array_equal(out.ids[..., config.count :], told[..., config.count :])
+    ln_p = np.take_along_axis(np.asarray(jax.nn.log_softmax(logits, -1)), np.asarray(out.ids)[..., None], -1)[..., 0]
+    np.testing.assert_allclose(out.log_probs[:, :, : config.count], ln_p[:, :, : config.count], atol=1e-4)
+
+
+def test_a_session_writes_what_is_written_offline_and_rows_are_as_alone():
+    config = CONFIGS["codes alone"]
+    model = config.make()
+    params = random_params(model, jax.random.key(3), IDS)
     nothing = Codes(jnp.zeros((2, 0, 4), jnp.int32), jnp.zeros((2, 0), bool))
-    greedy = SamplingConfig(max_new=1, temperature=0.0)
-    made = continue_codes(model, params, nothing, 4, TemporalDepth(), KEYS, greedy)
-    start = jnp.full((2, 1, 4), EMPTY)
-    logits = whole(jnp.concatenate([start, made.ids], 1))[:, :-1]
-    np.testing.assert_array_equal(made.ids, logits.argmax(-1))
+    sampled = GREEDY.replace(temperature=1.0)
+    both = continue_codes(model, params, nothing, 4, TemporalDepth(), KEYS, sampled)
     alone = Codes(nothing.ids[:1], nothing.mask[:1])
-    sampled = greedy.replace(temperature=1.0)
-    both = continue_codes(model, params, nothing, 3, Delay(delays=(0, 1, 1, 1)), KEYS, sampled)
-    one = continue_codes(model, params, alone, 3, Delay(delays=(0, 1, 1, 1)), KEYS[:1], sampled)
+    one = continue_codes(model, params, alone, 4, TemporalDepth(), KEYS[:1], sampled)
     np.testing.assert_array_equal(both.ids[:1], one.ids)
+    session = Session(decoding(model, sampled), params, 2, 8, KEYS, start=(EMPTY,) * 4)
+    pushed = np.stack([np.asarray(session.push().ids) for _ in range(4)], 1)
+    np.testing.assert_array_equal(pushed, both.ids)
+    session.reset(np.array([True, False]))
+    again = [np.asarray(session.push(active=np.array([True, False])).ids) for _ in range(2)]
+    np.testing.assert_array_equal(np.stack(again, 1)[0], both.ids[0, :2])
 
 
 def test_weights_in_their_boxes_are_read_too_and_each_step_has_its_own(case):

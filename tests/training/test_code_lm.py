@@ -15,6 +15,8 @@ from slm_jax.data.records import write_records
 from slm_jax.evaluation.codes import code_log_probs
 from slm_jax.generation.by_scheme import continue_codes
 from slm_jax.generation.sampling import SamplingConfig
+from slm_jax.quantizers.codebooks import CodebookConfig
+from slm_jax.quantizers.residual import ResidualVQConfig
 from slm_jax.schemes.coarse_first import CoarseFirst
 from slm_jax.schemes.delay import Delay
 from slm_jax.schemes.flattened import Flattened
@@ -32,6 +34,7 @@ from slm_jax.training.pre.codec_tokens import CodecTokensConfig
 from slm_jax.training.run_folder import RunFolder
 from slm_jax.training.stages import RunConfig, StageContext, run_stage
 from slm_jax.training.token_stage import write_spec
+from tests.codecs import CODECS
 
 SPEC = TokenSpec(
     codebooks=(Codebook(name="coarse", size=8), Codebook(name="fine", size=6)),
@@ -107,13 +110,22 @@ def test_what_follows_is_learnt_in_every_order_and_written_in_it(name, context):
     assert alone or np.mean(made[:, 1] == made[:, 0] * 5 % 6) > 0.7
 
 
-def test_its_outline_is_what_it_trains_and_its_config_comes_back(context):
-    for stage in (STAGE, CASES["coarse first"]):
-        run = RunConfig(name="run", corpus=CORPUS, stages=(CodecTokensConfig(name="codes", source="x"), stage))
-        assert from_json(run.to_json()) == run
-        rows = stage.rows(SPEC)
-        batch = rows.make()({"codes_0": np.arange(8), "codes_1": np.arange(8) % 6}, np.random.default_rng(0))
-        assert batch["ids"].shape == (rows.steps, 2) and batch["mask"].sum() == 1 + len(stage.scheme.table(8, 2))
+@pytest.mark.parametrize("name", ["delay", "coarse first"])
+def test_its_outline_is_what_it_trains_and_its_config_comes_back(name):
+    books = ResidualVQConfig(width=12, books=2, codebook=CodebookConfig(size=8, width=12))
+    codec = CODECS["over spectra"].replace(quantizer=books)
+    tokens = CodecTokensConfig(name="codes", source="nowhere", expect=codec)
+    stage = CASES[name].replace(model=MODEL.replace(streams=(8, 8)))
+    run = RunConfig(name="run", corpus=CORPUS, stages=(tokens, stage))
+    assert from_json(run.to_json()) == run
+    spec = tokens.planned_spec(run)
+    item = dict(zip(spec.columns, (np.arange(8), np.arange(8) % 6), strict=True))
+    made = stage.rows(spec).make()(item, np.random.default_rng(0))
+    outlined = stage.outline(run).batch
+    for field, value in made.items():
+        assert (outlined[field].shape, outlined[field].dtype) == ((8, *value.shape), value.dtype)
+    assert outlined.keys() == {*made, "example"}
+    assert made["mask"].sum() == 1 + len(stage.scheme.table(8, 2))
 
 
 def test_the_chain_rule_holds_over_entries_in_order():

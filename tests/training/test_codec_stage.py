@@ -138,6 +138,12 @@ def test_a_codec_from_a_folder_is_a_part_of_the_run(tmp_path):
         stage.tokenizer(context)
 
 
+def test_judges_move_in_so_large_a_share_of_the_steps():
+    _, (judges, codec) = STAGE.replace(judges_move=0.5)._learner(None)
+    assert (judges.name, judges.chance, codec.chance) == ("judges", 0.5, 1.0)
+    assert 60 < sum(judges.moves_at(step) for step in range(160)) < 100
+
+
 def test_a_source_that_holds_no_codec_is_refused(tmp_path):
     stage = CodecTokensConfig(name="codes", source=str(tmp_path))
     with pytest.raises(UserError, match=r"neither config\.json"):

@@ -229,7 +229,7 @@ class WhisperTuningStageConfig(GradientStageConfig):
     def _evaluation(self, model: Any, prompts: TaskPrompts, context: StageContext) -> Evaluate | None:
         rows = self._rows.held_out(prompts, context, self.evaluated)
         if not any(rows.values()):
-            context.say(f"stage {self.name}: the dev split is empty, so nothing is measured on it while training")
+            context.say_unmeasured(self.name)
             return None
         return held_out_answers(self._objective(model), rows, self.batches.batch)
 

@@ -100,7 +100,7 @@ class CodeLMConfig(GradientStageConfig):
 
     def _evaluation(self, rows: CodeRowsConfig, dev: RecordSource, context: StageContext) -> Evaluate | None:
         if not len(dev):
-            context.say(f"stage {self.name}: the dev split is empty, so nothing is measured on it while training")
+            context.say_unmeasured(self.name)
             return None
         model = self.model.make()
         sequences = [rows.sequence(rows.codes(dev[i])[: self.frames]) for i in range(len(dev))]

@@ -142,7 +142,7 @@ class CTCStageConfig(GradientStageConfig):
     def _evaluation(self, context: StageContext) -> Evaluate | None:
         dev = self._fitting(context, "dev")
         if not len(dev):
-            context.say(f"stage {self.name}: the dev split is empty, so nothing is measured on it while training")
+            context.say_unmeasured(self.name)
             return None
         items = [dev[i] for i in range(min(len(dev), self.evaluated))]
 

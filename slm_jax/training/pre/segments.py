@@ -29,7 +29,7 @@ def held_out_segments(
     """A batch of at most `count` segments of the dev split, unchanged, the same each time; None where it is empty."""
     dev, make = context.source("dev"), example.replace(channel=None).make()
     if not len(dev):
-        context.say(f"stage {stage}: the dev split is empty, so nothing is measured on it while training")
+        context.say_unmeasured(stage)
         return None
     rows = [make(dev[i], np.random.default_rng(i)) for i in range(min(count, len(dev)))]
     return {name: jnp.asarray(np.stack([row[name] for row in rows])) for name in rows[0]}

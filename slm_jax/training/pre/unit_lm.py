@@ -110,7 +110,7 @@ class UnitLMConfig(GradientStageConfig):
 
     def _evaluation(self, model: Decoder, held_out: list[np.ndarray], context: StageContext) -> Evaluate | None:
         if not held_out:
-            context.say(f"stage {self.name}: the dev split is empty, so nothing is measured on it while training")
+            context.say_unmeasured(self.name)
             return None
         return lambda state, frozen: {"nats_per_unit": nats_per_token(model, state.served["params"], held_out)}
 
