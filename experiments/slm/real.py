@@ -5,7 +5,7 @@ Command    python experiments/fetch/real_weights.py weights --models whisper-bas
            python -m slm_jax train experiments/slm/real.py --workdir runs/slm_real
            python -m slm_jax evaluate runs/slm_real --utterances 100
 Hardware   two CPU cores
-Compare    experiments/slm/config.py: the same with an encoder that knows letters only
+Compare    experiments/slm/config.py: an encoder that knows letters only, a Transformer as the adapter, fewer hours
 
 As in the published size Whisper stands in the place of USM, and every frame is kept. The text model learns from the
 texts of the corpus first; nobody who is heard in the test split is heard in training. The corpus is that of

@@ -21,9 +21,9 @@ REACH = 5
 class CTCHead(nn.Module):
     """Frames `[B, T, D]` to scores `[B, T, V]`: a linear map, with `hidden` behind a norm and a convolution.
 
-    A linear map is all that an encoder needs which learns beside it. A frozen one may say a letter over several frames
-    (Whisper's does, whose linear head is at .13 of the letters where one with 256 hidden channels is at .02 after 300
-    steps); frames where `mask` is False are read as zeros then.
+    A linear map is all that an encoder needs which learns beside it. A frozen one may say a letter over several frames:
+    on Whisper's a head with 256 hidden channels has .014 of the letters wrong after 300 steps (`experiments/adapters`).
+    Frames where `mask` is False are read as zeros then.
     """
 
     classes: int
