@@ -10,8 +10,16 @@ from slm_jax.core.types import EMPTY
 from slm_jax.interop.reference import Arrays, Reference, config_json, draw_weights, recorded, reference_of
 
 MUSICGENS = (("musicgen_decoder", "tiny"),)
-SHAPE = {"vocab_size": 41, "num_codebooks": 3, "hidden_size": 36, "num_hidden_layers": 3, "num_attention_heads": 3}
-SHAPE |= {"ffn_dim": 50, "pad_token_id": 41, "bos_token_id": 41}
+SHAPE: dict[str, Any] = {
+    "vocab_size": 41,
+    "num_codebooks": 3,
+    "hidden_size": 36,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 3,
+    "ffn_dim": 50,
+    "pad_token_id": 41,
+    "bos_token_id": 41,
+}
 
 
 def tiny_musicgen(family: str, variant: str, seed: int = 0, dtype: str = "float32") -> Reference:

@@ -1,6 +1,7 @@
 """The smaller of two transformers: writes the entries of one step one after the other (RQ-Transformer; Moshi)."""
 
 from functools import partial
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -69,10 +70,10 @@ class Depth(nn.Module):
         count = steps if config.per_step else 1
         self.bring = StepLinear(count, (config.width,), ("embed",), (None,), dtype=dtype)
         table = partial(Embed, features=config.table_width or config.width, embedding_init=normal, dtype=dtype)
-        self.tables = [table(size + self.blanks) if size else None for size in self.reads]
+        self.tables: list[Any] = [table(size + self.blanks) if size else None for size in self.reads]
         if config.table_width is not None:
             dense = partial(Linear, config.width, (None,), ("embed",), use_bias=False, dtype=dtype)
-            self.widen = [dense() if size else None for size in self.reads]
+            self.widen: list[Any] = [dense() if size else None for size in self.reads]
         if config.positions:
             self.places = Embed(steps, config.width, names=(None, "embed"), embedding_init=normal, dtype=dtype)
         self.blocks = Stack(partial(DepthLayer, config, count), config.layers, config.unroll)

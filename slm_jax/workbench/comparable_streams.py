@@ -19,7 +19,7 @@ def _cases(config: MultiStreamConfig, rng: np.random.Generator, tiny: bool) -> I
     ids = rng.integers(0, config.streams, (3, 17, len(config.streams)))
     ids = np.where(rng.random(ids.shape) < 0.2, EMPTY, ids)
     context = rng.standard_normal((3, 7, config.body.context_width or 1)).astype(np.float32)
-    inputs = {"ids": ids, "context": context, "context_mask": np.arange(7) < heard}
+    inputs: dict[str, np.ndarray] = {"ids": ids, "context": context, "context_mask": np.arange(7) < heard}
     right = np.arange(17) < lengths
     yield Case("plain", {**inputs, "mask": np.ones_like(right)})
     yield Case("right-padded", {**inputs, "mask": right})
