@@ -131,6 +131,16 @@ def test_it_goes_on_from_an_earlier_stage(run, parts, tmp_path):
     assert_same(weights(tmp_path / "run", "more"), weights(run), 1e-9)
 
 
+def test_it_goes_on_from_a_stage_of_another_run(run, parts, tmp_path):
+    there = run / "stages" / "answers"
+    stage = stage_of(parts, "more", goes_on=str(there), optimizer=STILL, train=ONE)
+    assert stage.needs == ()
+    carry_out(stage, context_of(tmp_path / "run"))
+    assert_same(weights(tmp_path / "run", "more"), weights(run), 1e-9)
+    with pytest.raises(UserError, match=r"goes_on is .*nowhere': is no folder of a finished stage"):
+        stage.replace(goes_on=str(tmp_path / "nowhere")).check_outside(None)
+
+
 def test_what_an_earlier_stage_was_trained_with_must_be_there(run, parts, tmp_path):
     other = with_part(stage_of(parts, "more", goes_on="answers"), "lm", source=str(parts / "other"))
     with pytest.raises(

@@ -1,9 +1,29 @@
-"""A stage that goes on from an earlier one of its kind: nothing that was trained there may get lost."""
+"""A stage that goes on from an earlier one of its kind, of its run or of another: nothing trained there gets lost."""
+
+from pathlib import Path
 
 from slm_jax.core.errors import require
 from slm_jax.core.part_source import INT8
 from slm_jax.training.part_record import Parts, recorded, recorded_sources
 from slm_jax.training.run_folder import StageFolder
+from slm_jax.training.stages import StageContext
+
+
+def outside(goes_on: str) -> bool:
+    """Whether this is the folder of a stage in another run, and no stage's name."""
+    return "/" in goes_on
+
+
+def other_stage(path: str) -> StageFolder:
+    """A finished stage of another run; raises `UserError` where there is none."""
+    folder = StageFolder(Path(path))
+    require(folder.is_done(), "goes_on", path, "is no folder of a finished stage (RUN/stages/STAGE)")
+    return folder
+
+
+def earlier_stage(goes_on: str, context: StageContext) -> StageFolder:
+    """The stage whose trained weights are the start."""
+    return other_stage(goes_on) if outside(goes_on) else context.finished(goes_on)
 
 
 def check_frozen_parts(parts: Parts, earlier: StageFolder) -> None:

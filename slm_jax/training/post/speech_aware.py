@@ -39,7 +39,7 @@ from slm_jax.training.parts import check_parts, open_parts, outlined
 from slm_jax.training.post.clip_features import heard_s
 from slm_jax.training.post.clip_units import ClipUnitsConfig, seconds_per_id
 from slm_jax.training.post.dev_answers import on_answers
-from slm_jax.training.post.going_on import check_frozen_parts
+from slm_jax.training.post.going_on import check_frozen_parts, earlier_stage, other_stage, outside
 from slm_jax.training.post.kept_features import KeptFeatures
 from slm_jax.training.post.speech_rows import SpeechRows, TaskItems
 from slm_jax.training.run_folder import StageFolder
@@ -63,9 +63,10 @@ class SpeechAwareStageConfig(GradientStageConfig):
         such a part. Of the adapter, weights at one path may be frozen, such as `frozen/adapter/segments/head`, a head
         that a CTC stage trained.
         `lora`: adapters on paths of the whole model, such as `lm/.*/attention/(query|value)`, which count `lora_factor`
-        times in training and in what comes of it. `goes_on`: an earlier stage of this kind, whose trained weights are
-        the start. What it trained and this stage freezes is named as a part of its own:
-        `PartSource(path="frozen/encoder", source="stage:EARLIER", take="encoder")`. `kept`: paths of the whole model (a
+        times in training and in what comes of it. `goes_on`: an earlier stage of this kind, or the folder of one in
+        another run (`RUN/stages/STAGE`), whose trained weights are the start. What an earlier one trained and this
+        one freezes is a part of its own: `PartSource(path="frozen/encoder", source="stage:EARLIER", take="encoder")`.
+        `kept`: paths of the whole model (a
         regular expression) that stay as they are though their part is not frozen, such as `lm/blocks`.
     Units
         `units`: clips are read as units of an earlier stage, and `encoder` is what reads them.
@@ -115,13 +116,15 @@ class SpeechAwareStageConfig(GradientStageConfig):
 
     @property
     def needs(self) -> tuple[str, ...]:
-        before = () if self.goes_on is None else (self.goes_on,)
+        before = () if self.goes_on is None or outside(self.goes_on) else (self.goes_on,)
         read = () if self.units is None else (self.units.stage,)
         spelt = (self.tokens.stage,) if isinstance(self.tokens, StageTokensConfig) else ()
         return tuple(dict.fromkeys((*stages_of(self.parts), *read, *spelt, *before)))
 
     def check_outside(self, begun: StageFolder | None) -> None:
         check_parts(self.parts, begun)
+        if self.goes_on is not None and outside(self.goes_on):
+            other_stage(self.goes_on)
 
     def check_corpus(self, corpus: CorpusConfig) -> None:
         require_form(self.name, corpus, RATE_HZ)
@@ -129,7 +132,7 @@ class SpeechAwareStageConfig(GradientStageConfig):
     def plan(self, folder: StageFolder, context: StageContext) -> Plan:
         parts = open_parts(self.parts, folder)
         if self.goes_on is not None:
-            earlier = context.finished(self.goes_on)
+            earlier = earlier_stage(self.goes_on, context)
             theirs = SpeechAwareStageConfig.of(earlier).lora
             require(theirs is None or self.lora == theirs, "lora", self.lora, f"stage {earlier.name!r} has {theirs}")
             check_frozen_parts(parts, earlier)
@@ -278,7 +281,7 @@ class SpeechAwareStageConfig(GradientStageConfig):
     def _earlier(self, context: StageContext) -> dict[str, Any]:
         """What the stage that this one goes on from trained, of what is trained here."""
         assert self.goes_on is not None  # for the type checker
-        variables = trained(context.finished(self.goes_on))[1]
+        variables = trained(earlier_stage(self.goes_on, context))[1]
         return {**variables, "params": self._own(variables["params"])}
 
     @property
