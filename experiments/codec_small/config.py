@@ -78,15 +78,18 @@ whisper = PartSource(
 taught = spectral.replace(
     name="taught",
     teacher=CodecTeacherConfig(features=LayerOfPartConfig(part=whisper, layer=6)),
-    train=TrainConfig(steps=2500, evaluate_every=500),
+    train=TrainConfig(steps=1500, evaluate_every=500),
 )
 longer = spectral.replace(
-    name="longer", start_from="spectral", optimizer=spectral.optimizer.replace(learning_rate=1e-3, final_fraction=0.0)
+    name="longer",
+    start_from="spectral",
+    train=TrainConfig(steps=3000, evaluate_every=1000),
+    optimizer=spectral.optimizer.replace(learning_rate=1e-3, final_fraction=0.0),
 )
 judged = longer.replace(
     name="judged",
     judges=JudgesConfig(parts=(STFTDiscriminatorsConfig(n_ffts=(1024, 512, 256), filters=16),)),
-    train=TrainConfig(steps=2000, evaluate_every=500),
+    train=TrainConfig(steps=1000, evaluate_every=500),
     optimizer=longer.optimizer.replace(learning_rate=5e-4),
 )
 stages = (spectral, transposed, taught, longer, judged)

@@ -117,17 +117,25 @@ class ProsodicTokenizer:
 
         Raises `UserError` for a speaker without statistics and for a waveform shorter than a frame.
         """
+        return [columns for columns, _ in self.encode_voices(waveforms, speaker)]
+
+    def encode_voices(
+        self, waveforms: Sequence[Float[np.ndarray, "_"]], speaker: str | None = None
+    ) -> list[tuple[dict[str, np.ndarray], Voice]]:
+        """The same with the voice by which the pitch of each was normalised."""
         known = speaker is None or speaker in self.voices
         require(known, "speaker", speaker, f"one of {', '.join(self.voices)}{nearest(str(speaker), self.voices)}")
         units = self.units.encode_all(waveforms)
         heard = [self._heard(samples, one) for samples, one in zip(waveforms, units, strict=True)]
-        return [self.columns(one, pitch, speaker) for one, pitch in zip(units, heard, strict=True)]
+        return [
+            (self.columns(one, pitch, speaker), self._voice(pitch, speaker))
+            for one, pitch in zip(units, heard, strict=True)
+        ]
 
     def columns(self, units: Int[np.ndarray, "T"], heard: Heard, speaker: str | None) -> dict[str, np.ndarray]:
         """What the tables hold of one utterance; a speaker without statistics is normalised by this utterance."""
-        voice = self.voices.get(speaker) if speaker is not None else None
         runs, durations = dedup_row(units)
-        log_f0 = normalised(heard.f0_hz, voice or voice_of(heard.sums), self.config.scaled)
+        log_f0 = normalised(heard.f0_hz, self._voice(heard, speaker), self.config.scaled)
         f0_class = np.where(heard.f0_hz > 0, 1 + np.searchsorted(self.edges, log_f0), UNVOICED)
         of_runs = {
             ("duration", "durations"): durations,
@@ -170,6 +178,10 @@ class ProsodicTokenizer:
         assert isinstance(config, ProsodyConfig)  # for the type checker
         voices = {name: Voice(**voice) for name, voice in kept["voices"].items()}
         return cls(units, config, np.asarray(kept["edges"], np.float64), voices)
+
+    def _voice(self, heard: Heard, speaker: str | None) -> Voice:
+        known = None if speaker is None else self.voices.get(speaker)
+        return known or voice_of(heard.sums)
 
     def _heard(self, samples: np.ndarray, units: np.ndarray) -> Heard:
         pitch = self.config.pitch

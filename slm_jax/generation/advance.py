@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
+from slm_jax.core.errors import require
 from slm_jax.core.types import EMPTY, pytree_dataclass, static
 from slm_jax.generation.rules import Rules, rules_of
 from slm_jax.generation.sampling import SamplingConfig, draw, guided, narrowed
@@ -176,6 +177,8 @@ class Decoding:
         chosen = logits[:, 0].reshape(flat)
         if self.config.guidance is not None:
             chosen = guided(chosen, logits[:, 1].reshape(flat), self.config.guidance)
+        if self.config.temperatures:
+            chosen = chosen / jnp.tile(self._coldest()[own], rows)[:, None]
         streams = len(stream_sizes(self.model))
         legal = self._legal(state, streams, vocabulary)
         legal = None if legal is None else jnp.broadcast_to(legal[:, own], (rows, given, vocabulary)).reshape(flat)
@@ -184,6 +187,10 @@ class Decoding:
         if streams > 1:
             keys = jax.vmap(lambda one: jax.random.split(one, streams)[own])(keys).reshape(-1)
         return draw(narrowed(chosen, seen, legal, self.config), keys, self.config).reshape(rows, given)
+
+    def _coldest(self) -> Float[Array, "K"]:
+        """Temperatures of the streams; 0 is so cold that the likeliest is drawn."""
+        return jnp.maximum(jnp.array(self.config.temperatures), 1e-7)
 
     def _legal(self, state: State, streams: int, vocabulary: int) -> Bool[Array, "#B K1 V"] | None:
         legal = self.rules.now(state.written, state.drawn)
@@ -202,6 +209,8 @@ def decoding(model: Any, config: SamplingConfig, rules: Rules | None = None) -> 
     sizes = stream_sizes(model)
     rules = rules_of(config, sizes) if rules is None else rules
     rules.fit(sizes)
+    own = config.temperatures
+    require(len(own) in (0, len(sizes)), "temperatures", own, f"one for each of the {len(sizes)} streams")
     return Decoding(rules, model, config)
 
 

@@ -8,7 +8,8 @@ Parts        folders of others or ours, opened leaf by leaf          (`interop.p
 Families     what a config.json means and which table belongs to it  (`interop.family`, `interop.families`)
              GPT-2, OPT, LLaMA, Qwen2 and Mistral                    (`interop.family_gpt2`, `interop.family_opt`,
                                                                       `interop.family_llama`)
-             MusicGen's decoder                                      (`interop.family_musicgen`)
+             MusicGen's decoder; pGSLM's language model              (`interop.family_musicgen`,
+                                                                      `interop.family_pgslm`)
              T5 and mT5                                              (`interop.family_t5`)
              wav2vec 2.0, HuBERT, WavLM                              (`interop.family_ssl`, `interop.ssl_names`)
              Whisper                                                 (`interop.family_whisper`)
@@ -34,6 +35,7 @@ Files        safetensors, npz and PyTorch files                      (`interop.r
 References   the PyTorch models that ours are held to                (`interop.references`, `interop.reference`)
              decoders, MusicGen's; encoders                          (`interop.reference_decoders`,
                                                                       `interop.reference_musicgen`,
+                                                                      `interop.reference_pgslm`,
                                                                       `interop.reference_encoders`)
              vocoders                                                (`interop.reference_vocoders`,
                                                                       `interop.reference_hifigan`)

@@ -15,6 +15,7 @@ from slm_jax.interop.family_llama import LLAMA, MISTRAL, QWEN2
 from slm_jax.interop.family_mimi import MIMI
 from slm_jax.interop.family_musicgen import MUSICGEN
 from slm_jax.interop.family_opt import OPT
+from slm_jax.interop.family_pgslm import PGSLM
 from slm_jax.interop.family_qformer import QFORMER
 from slm_jax.interop.family_qwen import QWEN, QWEN_AUDIO
 from slm_jax.interop.family_qwen2_audio import QWEN2_AUDIO
@@ -24,7 +25,7 @@ from slm_jax.interop.family_unit_hifigan import CODE_HIFIGAN, UNIT_HIFIGAN
 from slm_jax.interop.family_whisper import WHISPER
 
 DECODERS = (GPT2, OPT, LLAMA, QWEN2, MISTRAL, QWEN)
-OF_STREAMS = (MUSICGEN,)
+OF_STREAMS = (MUSICGEN, PGSLM)
 ENCODER_DECODERS = (T5, MT5)
 ENCODERS = (HUBERT, WAV2VEC2, WAVLM, BEATS)
 ADAPTERS = (QFORMER,)

@@ -9,12 +9,14 @@ from slm_jax.interop.reference import Reference
 from slm_jax.interop.reference_decoders import DECODERS, decoder_from_folder, tiny_decoder
 from slm_jax.interop.reference_encoders import ENCODERS, encoder_from_folder, tiny_encoder
 from slm_jax.interop.reference_musicgen import MUSICGENS, musicgen_from_folder, tiny_musicgen
+from slm_jax.interop.reference_pgslm import PGSLMS, pgslm_from_folder, tiny_pgslm
 from slm_jax.interop.reference_vocoders import VOCODERS, tiny_vocoder, vocoder_from_folder
 from slm_jax.interop.reference_whisper import WHISPERS, tiny_whisper, whisper_from_folder
 
 KINDS: tuple[tuple[tuple[tuple[str, str], ...], Callable[..., Reference], Callable[..., Reference]], ...] = (
     (DECODERS, tiny_decoder, decoder_from_folder),
     (MUSICGENS, tiny_musicgen, musicgen_from_folder),
+    (PGSLMS, tiny_pgslm, pgslm_from_folder),
     (ENCODERS, tiny_encoder, encoder_from_folder),
     (VOCODERS, tiny_vocoder, vocoder_from_folder),
     (WHISPERS, tiny_whisper, whisper_from_folder),

@@ -2,6 +2,7 @@
 
 Units            phone purity and PNMI of units beside MFCC's            (`judges.units`)
 Language model   nats per unit beside smoothed n-grams                   (`judges.language_model`)
+Prosody          durations and pitch, and whether a manner is kept        (`judges.prosody`)
 Resynthesis      speech rebuilt from units beside Griffin-Lim            (`judges.resynthesis`)
 Continuations    openings that are spoken on, beside real and shuffled   (`judges.continuations`)
 Phones           a phone classifier trained for the run's corpus         (`judges.phones`)

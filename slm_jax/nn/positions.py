@@ -62,9 +62,9 @@ def sinusoidal(positions: Int[Array, "*B"], width: int, cosines_first: bool = Fa
 
     `cosines_first`: the halves change places, as in MusicGen.
     """
-    half = width // 2
-    rates = jnp.exp(jnp.arange(half, dtype=jnp.float32) * -(math.log(10_000.0) / max(half - 1, 1)))
-    angles = positions[..., None].astype(jnp.float32) * rates
+    half, widest = width // 2, jnp.result_type(float)
+    rates = jnp.exp(jnp.arange(half, dtype=widest) * -(math.log(10_000.0) / max(half - 1, 1)))
+    angles = positions[..., None].astype(widest) * rates
     halves = [jnp.sin(angles), jnp.cos(angles)]
     table = jnp.concatenate(halves[::-1] if cosines_first else halves, axis=-1)
     return jnp.pad(table, [(0, 0)] * positions.ndim + [(0, width % 2)])

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from slm_jax.core.config import Config
 from slm_jax.core.contracts import Batch, Loss, Term, Variables
 from slm_jax.core.errors import require
+from slm_jax.core.types import EMPTY
 from slm_jax.objectives.cross_entropy import Terms, token_sums
 
 
@@ -41,8 +42,8 @@ class NextStreams:
     """Cross-entropy of every stream's id given all ids of earlier steps.
 
     The batch holds `ids` `[B, S, K1]` int32 (`EMPTY` where an entry holds nothing, which is no target) and `mask`
-    `[B, S]` (real steps); optionally `target_weight` `[B, S, K1]` float. The first step is no target. Metrics:
-    `NAME_accuracy`.
+    `[B, S]` (real steps); optionally `target_weight` `[B, S, K1]` float, and `hidden` `[B, S, K1]`: entries that are
+    targets and are read as if they were empty. The first step is no target. Metrics: `NAME_accuracy`.
     """
 
     model: Any
@@ -51,7 +52,8 @@ class NextStreams:
     def __call__(self, variables: Variables, batch: Batch, rng: jax.Array | None, frozen: Any = None) -> Loss:
         ids, mask = jnp.asarray(batch["ids"]), jnp.asarray(batch["mask"])
         rngs = None if rng is None else {"dropout": rng}
-        logits = self.model.apply(variables, ids, mask=mask, deterministic=rng is None, rngs=rngs)[:, :-1]
+        read = jnp.where(jnp.asarray(batch["hidden"]), EMPTY, ids) if "hidden" in batch else ids
+        logits = self.model.apply(variables, read, mask=mask, deterministic=rng is None, rngs=rngs)[:, :-1]
         counted = ((mask[:, 1:] & mask[:, :-1])[..., None] & (ids[:, 1:] >= 0)).astype(jnp.float32)
         targets = jnp.maximum(ids[:, 1:], 0)
         weights = counted * batch["target_weight"][:, 1:] if "target_weight" in batch else counted

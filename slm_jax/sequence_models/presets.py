@@ -7,6 +7,7 @@ from typing import Any
 
 from slm_jax.core.errors import nearest, require
 from slm_jax.sequence_models.decoder_config import DecoderConfig
+from slm_jax.sequence_models.grid import GridConfig
 from slm_jax.sequence_models.multi_stream import MultiStreamConfig
 
 GPT2 = {"small": (12, 768, 12), "medium": (24, 1024, 16), "large": (36, 1280, 20), "xl": (48, 1600, 25)}
@@ -178,6 +179,23 @@ def musicgen(size: str = "small", books: int = 4, codes: int = 2048, **changes: 
         dropout=0.1,
     )
     return MultiStreamConfig(streams=(codes,) * books, body=body.replace(**changes), blanks=True)
+
+
+def pgslm(units: int = 100, durations: int = 21, classes: int = 32, **changes: Any) -> MultiStreamConfig:
+    """The language model of pGSLM (Kharitonov et al. 2021; fairseq `transformer_ulm_big`), of classes.
+
+    The stack of GSLM over units, durations in frames and classes of log F0, each with fairseq's four special ids behind
+    its own; only the vectors of units are scaled. `changes` are those of the stack.
+    """
+    body = gslm_transformer_lm_big(units, **{"vocabulary": 1, **changes})
+    return MultiStreamConfig(streams=(units + 4, durations + 4, classes + 4), body=body, scaled=1)
+
+
+def pgslm_continuous(units: int = 100, **changes: Any) -> MultiStreamConfig:
+    """The same with durations and log F0 as real numbers: frames up to 63, ln F0 within 3 of the speaker's mean."""
+    frames, log_f0 = GridConfig(lowest=0.0, step=1.0, count=64), GridConfig(lowest=-3.0, step=1 / 128, count=769)
+    streams = (units + 4, frames.count, log_f0.count)
+    return pgslm(units, **changes).replace(streams=streams, grids=(None, frames, log_f0))
 
 
 def _shape(family: str, table: dict[str, Any], size: str) -> Any:

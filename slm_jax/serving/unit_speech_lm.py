@@ -1,32 +1,24 @@
 """A spoken language model over one stream of units: waveforms in, waveforms out (GSLM, TWIST and their kin)."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import field, fields
-from functools import cached_property, partial
 from typing import Any, ClassVar, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from slm_jax.core.contracts import Reply, Tokenizer
-from slm_jax.core.errors import nearest, require
+from slm_jax.core.errors import require
 from slm_jax.core.messages import Conversation, Message, Speech
-from slm_jax.decoders.unit_vocoder import UnitVocoder
 from slm_jax.evaluation.scoring import sequence_log_probs
 from slm_jax.generation.decode import generate
 from slm_jax.generation.sampling import SamplingConfig
 from slm_jax.serving.hearing import checked, only_clips, require_readable
+from slm_jax.serving.unit_voice import Samples, Units, UnitVoice, padded
 from slm_jax.text.vocabulary import Vocabulary
 from slm_jax.token_compression.dedup import dedup_row
-
-Units = Int[np.ndarray, "_"]
-Samples = Float[np.ndarray, "_"]
-
-RUN_BUCKET, FRAME_BUCKET = 64, 256
-"""Sequences are padded to multiples of these numbers of units and frames, so that few shapes compile."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +50,12 @@ class UnitDecoding(SamplingConfig):
         """The same voice, units drawn as `sampling` says."""
         return self.replace(**{one.name: getattr(sampling, one.name) for one in fields(SamplingConfig)})
 
+    def given(self, decoding: SamplingConfig | None) -> "UnitDecoding":
+        """What was asked for; where that says nothing of voice and prompt, it is as here."""
+        if decoding is None or isinstance(decoding, UnitDecoding):
+            return decoding or self
+        return self.drawing(decoding)
+
     @property
     def sampling(self) -> SamplingConfig:
         """How units are drawn."""
@@ -72,33 +70,23 @@ class Origin(NamedTuple):
     vocoder: str = "vocoder"
 
 
-@dataclasses.dataclass(frozen=True)
-class UnitSpeechLM:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class UnitSpeechLM(UnitVoice):
     """Tokenizer, language model and vocoder of one run; all work is on lists of utterances of any length.
 
     `decoding` and `prompt_s` (seconds of speech to go on from): how it is used unless somebody says otherwise.
-    `frames_per_unit`: how long a unit lasts where nobody trained the vocoder to say it, None where somebody did.
     """
 
     tokenizer: Tokenizer
     vocabulary: Vocabulary
     lm: Any
     lm_params: Any
-    vocoder: UnitVocoder
-    vocoder_params: Any
-    speakers: tuple[str, ...] = ()
     decoding: UnitDecoding = field(default_factory=UnitDecoding)
     prompt_s: float | int = 3.0
-    frames_per_unit: float | int | None = None
     origin: Origin = field(default_factory=Origin)
 
     reads: ClassVar[frozenset[str]] = frozenset({"speech"})
     writes: ClassVar[frozenset[str]] = frozenset({"speech"})
-
-    @property
-    def rate_hz(self) -> int:
-        """Samples per second of what goes in and out."""
-        return self.vocoder.config.rate_hz
 
     def respond(
         self, conversations: Sequence[Conversation], decoding: SamplingConfig | None, key: jax.Array
@@ -109,8 +97,8 @@ class UnitSpeechLM:
         a `UnitDecoding`, or a `SamplingConfig` that leaves voice and prompt as they are in `self.decoding`. `key`: one,
         split over the conversations, or one for each. Raises `UserError` for what cannot be heard.
         """
-        how = self._how(decoding)
-        voice = self._voice(how.speaker)
+        how = self.decoding.given(decoding)
+        voice = self.voice(how.speaker)
         heard = self._heard(conversations)
         if not heard:
             return []
@@ -151,33 +139,6 @@ class UnitSpeechLM:
             found.append(Continuation(np.asarray(units)[inside], score[kept]))
         return found
 
-    def decode(
-        self,
-        runs: Sequence[Units],
-        *,
-        durations: Sequence[Units] | None = None,
-        f0: Sequence[tuple[np.ndarray, np.ndarray]] | None = None,
-        speaker: int | Sequence[int] = 0,
-    ) -> list[Samples]:
-        """Each sequence of units as speech; `speaker`: place in `speakers`, one for all or one for each.
-
-        Durations (frames per unit) and F0 (Hz and voicing per frame) are predicted where they are not given.
-        """
-        require(all(len(row) for row in runs), "units", "an empty sequence", "there must be something to say")
-        units, mask = padded(runs, RUN_BUCKET)
-        if durations is None:
-            frames = self._frames(units, mask)
-        else:
-            frames, _ = padded(durations, RUN_BUCKET)
-        longest = int((frames * mask).sum(1).max())
-        capacity = -(-longest // FRAME_BUCKET) * FRAME_BUCKET
-        given = {} if f0 is None else pitch_rows(f0, capacity)
-        if self.vocoder.config.speakers:
-            given["speaker"] = jnp.broadcast_to(jnp.asarray(speaker, jnp.int32), len(runs))
-        wave = self._speak(self.vocoder_params, units, mask, frames, capacity, **given)
-        samples, real = np.asarray(wave.samples), np.asarray(wave.mask)
-        return [row[: int(kept.sum())] for row, kept in zip(samples, real, strict=True)]
-
     def log_probs(self, runs: Sequence[Units]) -> list[np.ndarray]:
         """ln p of every unit and of the end, for each sequence."""
         return sequence_log_probs(self.lm, self.lm_params, [self.sequence(row) for row in runs])
@@ -202,66 +163,12 @@ class UnitSpeechLM:
         spoken = iter(self.decode(full, speaker=voice) if full else [])
         return [next(spoken) if len(row) else np.zeros(0, np.float32) for row in rows]
 
-    def _how(self, decoding: SamplingConfig | None) -> UnitDecoding:
-        if decoding is None or isinstance(decoding, UnitDecoding):
-            return decoding or self.decoding
-        return self.decoding.drawing(decoding)
-
-    def _voice(self, speaker: str | None) -> int:
-        """The place of a voice."""
-        known = f"voices: {', '.join(self.speakers)}" if self.speakers else "this system has one voice without a name"
-        hint = "" if speaker is None else nearest(speaker, self.speakers)
-        require(speaker is None or speaker in self.speakers, "speaker", speaker, f"not known{hint}; {known}")
-        return 0 if speaker is None else self.speakers.index(speaker)
-
     def _reply(self, said: Samples, prompt: Units, made: Continuation) -> Reply:
         trace = {"prompt_units": prompt, "new_units": made.units, "log_probs": made.log_probs}
         return Reply((Message("assistant", (Speech(said, self.rate_hz),)),), trace)
-
-    def _frames(self, units: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        """How many frames each unit lasts."""
-        if self.frames_per_unit is None:
-            return np.asarray(self._durations(self.vocoder_params, units, mask))
-        return np.where(mask, max(1, round(self.frames_per_unit)), 0).astype(np.int32)
 
     def _never(self) -> tuple[int, ...]:
         """Ids that no continuation holds: all but the units and the end token."""
         size = self.lm.config.vocabulary
         allowed = self.vocabulary.range_mask("units", "</s>", padded_to=size)
         return tuple(int(i) for i in np.flatnonzero(~allowed))
-
-    @cached_property
-    def _durations(self) -> Callable:
-        def predict(params: Any, units: jax.Array, mask: jax.Array) -> jax.Array:
-            return self.vocoder.apply({"params": params}, units, mask, method=self.vocoder.predicted_frames)
-
-        return jax.jit(predict)
-
-    @cached_property
-    def _speak(self) -> Callable:
-        @partial(jax.jit, static_argnums=4)
-        def speak(params: Any, units: jax.Array, mask: jax.Array, durations: jax.Array, capacity: int, **given: Any):
-            vocoder = self.vocoder
-            return vocoder.apply(
-                {"params": params}, units, mask, capacity, durations=durations, method=vocoder.synthesise, **given
-            )
-
-        return speak
-
-
-def padded(rows: Sequence[np.ndarray], multiple: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of integers as one right-padded array whose length is a multiple of `multiple`, and its mask."""
-    length = -(-max(map(len, rows)) // multiple) * multiple
-    ids, mask = np.zeros((len(rows), length), np.int32), np.zeros((len(rows), length), bool)
-    for i, row in enumerate(rows):
-        ids[i, : len(row)], mask[i, : len(row)] = row, True
-    return ids, mask
-
-
-def pitch_rows(f0: Sequence[tuple[np.ndarray, np.ndarray]], capacity: int) -> dict[str, np.ndarray]:
-    """F0 and voicing per frame, padded with unvoiced frames or cut to `capacity`."""
-    f0_hz, voiced = np.zeros((len(f0), capacity), np.float32), np.zeros((len(f0), capacity), bool)
-    for i, (hz, on) in enumerate(f0):
-        count = min(len(hz), capacity)
-        f0_hz[i, :count], voiced[i, :count] = hz[:count], on[:count]
-    return {"f0_hz": f0_hz, "voiced": voiced}

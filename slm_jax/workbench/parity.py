@@ -28,8 +28,8 @@ TOLERANCES = {"float32": 1e-4, "float64": 1e-9}
 """Times max(1, max|reference|)."""
 SPREAD = (0.1, 10.0)
 """What the standard deviation of every activation under drawn weights must lie between."""
-BY_HAND = ("hifigan", "unit_hifigan")
-"""Families whose PyTorch side is written out in `interop.reference_hifigan`."""
+BY_HAND = ("transformer_ulm", "hifigan", "unit_hifigan")
+"""Families whose PyTorch side is written out in `interop.reference_hifigan` and `interop.reference_pgslm`."""
 CONTROL = "negative control"
 MOVED_BY = 1e-2
 

@@ -18,8 +18,8 @@ DOCS = Path(__file__).parents[2] / "docs"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FILE = re.compile(r"# (\S+\.(?:py|jsonl))\n")
 RATE = 16_000
-PAGES = ["systems_and_judges", "corpora", "speech_aware", "codecs", "schemes", "transcribing"]
-LEAST = {"schemes": 4}
+PAGES = ["systems_and_judges", "corpora", "speech_aware", "codecs", "schemes", "prosody", "transcribing"]
+LEAST = {"schemes": 4, "prosody": 3}
 """Blocks of a page that has fewer than five."""
 BASE = Path(os.environ.get("SLM_JAX_REAL_WEIGHTS", "absent")) / "whisper-base"
 BOOK = Path(os.environ.get("SLM_JAX_REAL_SPEECH", "absent")) / "librivox"

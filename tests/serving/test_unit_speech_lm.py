@@ -13,7 +13,8 @@ from slm_jax.audio.files import resample
 from slm_jax.core.errors import UserError
 from slm_jax.core.messages import Message, Speech, Text, spoken, written
 from slm_jax.generation.sampling import SamplingConfig
-from slm_jax.serving.unit_speech_lm import UnitDecoding, padded, pitch_rows
+from slm_jax.serving.unit_speech_lm import UnitDecoding
+from slm_jax.serving.unit_voice import padded, pitch_rows
 from tests.serving.drawn import HOP, drawn_unit_speech_lm, noise
 
 UNITS = 8

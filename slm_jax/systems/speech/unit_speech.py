@@ -10,6 +10,7 @@ from slm_jax.judges.losses import LossesJudge
 from slm_jax.judges.resynthesis import ResynthesisJudge
 from slm_jax.judges.units import UnitsJudge
 from slm_jax.serving.unit_speech_lm import Origin, UnitDecoding, UnitSpeechLM
+from slm_jax.serving.unit_voice import UnitVoice
 from slm_jax.training.gradient_stage import trained
 from slm_jax.training.pre.durations import DurationStageConfig
 from slm_jax.training.pre.unit_lm import UnitLMConfig, sequence_column, unit_vocabulary
@@ -46,7 +47,7 @@ class UnitSpeechConfig(RunConfig):
         stage = self.stage(self.vocoder_stage)
         return stage.vocoder if isinstance(stage, DurationStageConfig) else stage.name
 
-    def load(self, context: StageContext) -> UnitSpeechLM:
+    def load(self, context: StageContext) -> UnitVoice:
         """The trained system."""
         units, lm = token_stage(context, self.units_stage), UnitLMConfig.of(context.finished(self.lm_stage))
         vocoder = UnitVocoderStageConfig.of(context.finished(self.spoken_by))

@@ -22,7 +22,7 @@ from slm_jax.data.joined import Joined
 from slm_jax.data.records import RecordSource
 from slm_jax.data.shares import share_of, write_shared
 from slm_jax.parallel.hosts import on_first_host
-from slm_jax.training.feature_passes import f0_tracks
+from slm_jax.training.feature_passes import Clustered, f0_tracks
 from slm_jax.training.run_folder import StageFolder
 from slm_jax.training.stages import RunConfig, StageContext, require_form
 from slm_jax.training.token_stage import UNITS, TokenStageConfig, planned_spec, token_stage, write_spec
@@ -57,6 +57,9 @@ class ProsodyStageConfig(TokenStageConfig):
 
     def tokenizer(self, context: StageContext) -> ProsodicTokenizer:
         return self._tokenizer(context.finished(self.name), context)
+
+    def clustered(self, context: StageContext) -> Clustered | None:
+        return token_stage(context, self.units).clustered(context)
 
     def run(self, folder: StageFolder, context: StageContext) -> Sequence[str]:
         sources = {split: self._joined(split, context) for split in SPLITS}
