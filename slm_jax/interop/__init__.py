@@ -42,6 +42,7 @@ References   the PyTorch models that ours are held to                (`interop.r
              Whisper                                                 (`interop.reference_whisper`)
              what is timed                                           (`interop.reference_bench`,
                                                                       `interop.reference_speech_aware`)
+             models of several streams                               (`interop.reference_bench_streams`)
              codecs that are timed; one in training                  (`interop.reference_bench_codecs`,
                                                                       `interop.reference_codec_training`)
 """

@@ -13,6 +13,16 @@ LLAMA_160M: dict[str, Any] = {
     "num_attention_heads": 12,
     "max_position_embeddings": 2048,
 }
+MUSICGEN_12: dict[str, Any] = {
+    "vocab_size": 2048,
+    "num_codebooks": 4,
+    "hidden_size": 768,
+    "ffn_dim": 3072,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "pad_token_id": 2048,
+    "bos_token_id": 2048,
+}
 OPT_350M: dict[str, Any] = {
     "dropout": 0.0,
     "attention_dropout": 0.0,
@@ -93,6 +103,8 @@ QUICK: dict[str, dict[str, Any]] = {
     | {"target_bandwidths": [30.0], "num_lstm_layers": 1},
     "dac": {"encoder_hidden_size": 4, "decoder_hidden_size": 16, "downsampling_ratios": [2, 4], "codebook_size": 32}
     | {"codebook_dim": 4, "n_codebooks": 3},
+    "musicgen_decoder": {"vocab_size": 41, "num_codebooks": 3, "hidden_size": 36, "ffn_dim": 50}
+    | {"num_hidden_layers": 2, "num_attention_heads": 3, "pad_token_id": 41, "bos_token_id": 41},
     "mimi": {"num_filters": 4, "hidden_size": 16, "upsample_groups": 16, "codebook_dim": 6, "codebook_size": 32}
     | {"vector_quantization_hidden_dimension": 6, "num_quantizers": 4, "num_hidden_layers": 2, "head_dim": 8}
     | {"num_attention_heads": 2, "num_key_value_heads": 2, "intermediate_size": 24, "upsampling_ratios": [3, 2]}
