@@ -67,8 +67,12 @@ def jobs() -> list[Job]:
         )
         for topology in (V5E, V5P)
     ]
+    prosodic = [
+        Job(f"pgslm_{size}_v5e", f"speech/pgslm_{size}", "lm", "v5e:4x8", ("--fit", *half("lm.model.body")))
+        for size in ("published", "continuous")
+    ]
     scaling = [scaled(size, chips) for size in ("1_3b", "7b") for chips in SCALING]
-    return [*made[:-2], *scaling, *made[-2:], *hearing(), *coding()]
+    return [*made[:-2], *prosodic, *scaling, *made[-2:], *hearing(), *coding()]
 
 
 def hearing() -> list[Job]:
