@@ -99,7 +99,7 @@ def _grams(tokens: Tokens, n: int) -> list[tuple[Hashable, ...]]:
 
 
 def _apart(grams: Sequence[tuple[Hashable, ...]], n: int) -> float:
-    """The share of n-grams that occur at a place at least n tokens away: the first or the last place is the farthest."""
+    """The share of n-grams that occur n tokens away or more: the first or the last place is the farthest."""
     places: defaultdict[tuple[Hashable, ...], list[int]] = defaultdict(list)
     for place, gram in enumerate(grams):
         places[gram].append(place)
