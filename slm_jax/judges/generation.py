@@ -31,7 +31,7 @@ WORDS = (
     "Whisper's transcripts of what follows an opening, under a language model of text: GenPPL is exp of the mean over "
     "texts of nats per token, PPX the mean of exp. auto-BLEU and VERT: repetition within and between texts. All "
     "depend on recogniser, language model and length: read them beside the recorded rests. Low perplexity with high "
-    "auto-BLEU is a loop. Missing: nothing was to be heard, or fewer than two tokens were understood."
+    "auto-BLEU is a loop. Missing: nothing was to be heard, or nothing was understood."
 )
 
 
@@ -48,15 +48,15 @@ class GenerationJudge(JudgeConfig):
     """Continues the openings of held-out utterances, `samples` times each, and scores the transcripts.
 
     `whisper`, `text_lm`: folders (a hub's or ours) or `hub:NAME`; `start`: the token that texts follow under the
-    language model. `prompt_s`: seconds of an opening, None for the system's own (else 3). `same_length`: what is made
-    is cut to the length of the recorded rest, as GSLM's measure does. Transcripts are kept in the run folder as
-    `NAME.jsonl`, for `evaluation.generated_text.score_transcripts`.
+    language model, so that a single word has a score; None for none. `prompt_s`: seconds of an opening, None for the
+    system's own (else 3). `same_length`: what is made is cut to the length of the recorded rest, as GSLM's measure
+    does. Transcripts are kept in the run folder as `NAME.jsonl`, for `evaluation.generated_text.score_transcripts`.
     """
 
     name: str = "generation"
     whisper: str = "whisper-base"
     text_lm: str = "smollm2-135m-instruct"
-    start: str | None = None
+    start: str | None = "<|endoftext|>"
     language: str | None = "en"
     samples: int = 2
     prompt_s: float | int | None = None
