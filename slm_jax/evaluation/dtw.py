@@ -96,7 +96,7 @@ def pair_distances(
         own = np.unique(pairs[places])
         table, counts = _table([frames[place] for place in own], int(size))
         here = np.searchsorted(own, pairs[places])
-        rows = max(1, CELLS // int(size) ** 2)
+        rows = max(1, min(CELLS // int(size) ** 2, _powers(np.array([len(places), TOGETHER])).max()))
         for start in range(0, len(places), rows):
             some = np.zeros((rows, 2), np.int32)
             some[: len(here[start : start + rows])] = here[start : start + rows]
