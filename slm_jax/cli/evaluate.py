@@ -66,7 +66,9 @@ def text_of(section: "Section") -> str:
     """A section for people: its words where it has no table, else its tables under its title."""
     if not section.tables:
         return f"{section.title}: {section.words}" if section.words else section.title
-    tables = [table(one.rows, list(one.header)) for one in section.tables]
+    from slm_jax.evaluation.metrics import marked
+
+    tables = [table(one.rows, [marked(cell) for cell in one.header]) for one in section.tables]
     return "\n".join([section.title, *tables])
 
 

@@ -7,10 +7,11 @@ import numpy as np
 from jaxtyping import Int
 
 from slm_jax.core.types import Frames
-from slm_jax.evaluation.units import UnitScores, score_at_equal_frames
+from slm_jax.evaluation.units import UnitScores, bitrate, score_at_equal_frames
 from slm_jax.quantizers.kmeans import KMeansConfig, fit_kmeans
 from slm_jax.quantizers.nearest import assign
 from slm_jax.quantizers.postprocess import PostprocessConfig, real_frames, treated
+from slm_jax.token_compression.dedup import dedup_row
 
 TREATMENTS = tuple(
     PostprocessConfig(normalise=normalise, smooth=smooth)
@@ -29,12 +30,16 @@ class FeatureSet:
 
 @dataclasses.dataclass(frozen=True)
 class Compared:
-    """Scores of one feature under one treatment: one entry per seed of k-means."""
+    """Scores of one feature under one treatment: one entry per seed of k-means.
+
+    `bits`: bits per second of the units of all scored utterances, and of the same without repetitions.
+    """
 
     feature: str
     treatment: PostprocessConfig
     clusters: int
     scores: tuple[UnitScores, ...]
+    bits: tuple[tuple[float, float], ...]
 
     def mean(self, figure: str) -> float:
         """Mean of a figure of `UnitScores` over the seeds."""
@@ -50,6 +55,8 @@ class Compared:
             "clusters": self.clusters,
             "frames": self.scores[0].frames,
             **{figure: self.mean(figure) for figure in figures},
+            "bitrate": float(np.mean([bits for bits, _ in self.bits])),
+            "run_bitrate": float(np.mean([bits for _, bits in self.bits])),
             "seeds": [{figure: getattr(score, figure) for figure in figures} for score in self.scores],
         }
 
@@ -62,32 +69,37 @@ def compare_features(
     *,
     seeds: int = 1,
     treatments: Sequence[PostprocessConfig] = TREATMENTS,
+    rate_hz: float | int = 50.0,
     progress: Callable[[str], None] | None = None,
 ) -> list[Compared]:
     """Every feature under every treatment, all on the same number of frames of the same utterances.
 
     `labels`: the phone of every frame of each scored utterance (the rows of `test` that are not empty, in their order),
-    negative where there is none.
+    negative where there is none. `rate_hz`: frames per second.
     """
     results = []
     for treatment in treatments:
         per_seed: dict[str, list[UnitScores]] = {name: [] for name in features}
+        bits: dict[str, list[tuple[float, float]]] = {name: [] for name in features}
         for seed in range(seeds):
-            pairs = {
-                name: [
-                    (units, truth) for units, truth in zip(clustered(one, treatment, kmeans, seed), labels, strict=True)
-                ]
-                for name, one in features.items()
-            }
+            units = {name: clustered(one, treatment, kmeans, seed) for name, one in features.items()}
+            pairs = {name: list(zip(rows, labels, strict=True)) for name, rows in units.items()}
             for name, score in score_at_equal_frames(pairs, kmeans.clusters, phones, seed=seed).items():
                 per_seed[name].append(score)
+                bits[name].append(bits_per_second(units[name], rate_hz))
         for name, scores in per_seed.items():
-            results.append(Compared(name, treatment, kmeans.clusters, tuple(scores)))
+            results.append(Compared(name, treatment, kmeans.clusters, tuple(scores), tuple(bits[name])))
             if progress is not None:
                 progress(
                     f"{name}, {treatment.normalise}, window {treatment.smooth}: PNMI {results[-1].mean('pnmi'):.3f}"
                 )
     return results
+
+
+def bits_per_second(units: Sequence[Int[np.ndarray, "_"]], rate_hz: float | int) -> tuple[float, float]:
+    """Of units of frames, and of the same without repetitions."""
+    seconds = sum(map(len, units)) / rate_hz
+    return bitrate(units, seconds), bitrate([dedup_row(row)[0] for row in units], seconds)
 
 
 def clustered(

@@ -1,4 +1,4 @@
-"""Speech units against true phones: purities and phone-normalised mutual information (HuBERT, Hsu et al. 2021, V-C)."""
+"""Speech units against true phones: purities and PNMI (HuBERT, Hsu et al. 2021, V-C), and how many bits they take."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -97,6 +97,18 @@ def score_units(counts: Int[np.ndarray, "K P"]) -> UnitScores:
         frames=total,
         units_used=int((unit > 0).sum()),
     )
+
+
+def bitrate(sequences: Sequence[Int[np.ndarray, "_"]], seconds: float | int) -> float:
+    """Bits per second of units: entropy of a unit times units per second (ZeroSpeech 2019, Dunbar et al.).
+
+    `seconds`: of all sequences together. The entropy is that of single units in what is there, so that few sequences
+    give too little, and order is not counted: a model of the units needs fewer bits.
+    """
+    require(seconds > 0, "seconds", seconds, "must be positive")
+    units = np.concatenate([np.asarray(one) for one in sequences]) if len(sequences) else np.zeros(0, int)
+    _, counts = np.unique(units, return_counts=True)
+    return float(-(counts * np.log2(counts / max(len(units), 1))).sum() / seconds)
 
 
 def score_at_equal_frames(

@@ -1,10 +1,12 @@
 """How a whole system is judged; each judge gives one section of the report (`evaluation.section`).
 
 Units            phone purity and PNMI of units beside MFCC's            (`judges.units`)
+ABX              a phone nearer to its like than to another, in units    (`judges.abx`)
 Language model   nats per unit beside smoothed n-grams                   (`judges.language_model`)
 Prosody          durations and pitch, and whether a manner is kept        (`judges.prosody`)
 Resynthesis      speech rebuilt from units beside Griffin-Lim            (`judges.resynthesis`)
 Continuations    openings that are spoken on, beside real and shuffled   (`judges.continuations`)
+Generation       the same, written down and read as text: GenPPL, VERT   (`judges.generation`)
 Phones           a phone classifier trained for the run's corpus         (`judges.phones`)
 Transcription    word and character errors of what is written down       (`judges.transcription`)
 Answers          replies to questions beside those to other speech       (`judges.answers`)

@@ -53,13 +53,13 @@ def at_rate(one: Conversation, rate_hz: int) -> Conversation:
     return tuple(Message(message.role, tuple(_resampled(part, rate_hz) for part in message.parts)) for message in one)
 
 
-def replies_to(system: Any, conversations: Sequence[Conversation], seed: int = 0) -> list[Reply]:
+def replies_to(system: Any, conversations: Sequence[Conversation], seed: int = 0, decoding: Any = None) -> list[Reply]:
     """A reply to each, with a key for each place: the same place draws alike whatever is asked there."""
     keys = jax.random.split(jax.random.key(seed), len(conversations))
     found: list[Reply] = []
     for start in range(0, len(conversations), ROWS):
         rows = slice(start, start + ROWS)
-        found += system.respond(conversations[rows], None, keys[rows])
+        found += system.respond(conversations[rows], decoding, keys[rows])
     return found
 
 

@@ -59,11 +59,18 @@ def continued(system: UnitSpeechLM, originals: Sequence[np.ndarray], key: jax.Ar
     kept = [one for one in originals if len(one) > cut + round(REST_S * system.rate_hz)]
     if not kept:
         raise Lacking(f"no held-out utterance is longer than {system.prompt_s + REST_S:g} s")
-    prompts = [one.runs for one in system.encode([one[:cut] for one in kept])]
-    whole = [one.runs for one in system.encode(kept)]
-    rest = [full[len(prompt) :] for full, prompt in zip(whole, prompts, strict=True)]
+    prompts, rest = in_two(system, kept, cut)
     made = system.generate(prompts, key, system.decoding.sampling)
     return {"real": rest, "continuations": made, "shuffled real": shuffled(rest)}
+
+
+def in_two(
+    system: UnitSpeechLM, originals: Sequence[np.ndarray], cut: int
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Units of the first `cut` samples of each recording, and those that come after them in the whole."""
+    prompts = [one.runs for one in system.encode([one[:cut] for one in originals])]
+    whole = [one.runs for one in system.encode(originals)]
+    return prompts, [full[len(prompt) :] for full, prompt in zip(whole, prompts, strict=True)]
 
 
 def judge_continuations(

@@ -11,6 +11,7 @@ from slm_jax.audio.plots import Span, plot_units
 from slm_jax.core.types import Frames
 from slm_jax.data.corpus import PHONES
 from slm_jax.data.joined import Subset
+from slm_jax.evaluation.metrics import heading
 from slm_jax.evaluation.section import JudgeConfig, JudgeSettings, Lacking, Plot, Section, Table
 from slm_jax.evaluation.unit_comparison import TREATMENTS, Compared, FeatureSet, compare_features
 from slm_jax.evaluation.units import frame_labels
@@ -24,12 +25,14 @@ from slm_jax.training.token_stage import TokenStageConfig, token_stage
 
 QUICK_TREATMENTS = (PostprocessConfig(), PostprocessConfig(normalise="standardise", smooth=3))
 QUICK_PASSES = 20
-COLUMNS = ("feature", "normalise", "smooth", "clusters", "phone_purity", "cluster_purity", "pnmi")
-HEADER = ("feature", "normalisation", "window", "K", "phone purity", "cluster purity", "PNMI")
+SCORES = ("phone_purity", "cluster_purity", "pnmi", "bitrate", "run_bitrate")
+COLUMNS = ("feature", "normalise", "smooth", "clusters", *SCORES)
+HEADER = ("feature", "normalisation", "window", "K", *map(heading, SCORES))
 WORDS = (
     "K-means on each feature after equal treatment, scored on the same frames of held-out speech. Phone purity: a unit "
     "read as its most frequent phone is right so often. PNMI: the share of uncertainty about the phone that the unit "
-    "removes."
+    "removes. Bits per second: the entropy of a unit times units per second, of the units of all frames and of those "
+    "that are left without repetitions."
 )
 
 

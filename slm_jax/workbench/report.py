@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from slm_jax.audio.files import write_wav
+from slm_jax.evaluation.metrics import marked
 from slm_jax.evaluation.section import Section
 
 STYLE = """
@@ -68,7 +69,7 @@ class Report:
             self.image(path, plot.caption)
         for table in section.tables:
             self.blocks += [f"<h3>{html.escape(table.title)}</h3>"] if table.title else []
-            self.table(table.header, table.rows)
+            self.table([marked(cell) for cell in table.header], table.rows)
 
     def command(self, text: str) -> None:
         """The command that made what stands around it."""

@@ -12,6 +12,7 @@ import pytest
 from slm_jax.audio.files import read_audio, write_wav
 from slm_jax.cli.main import main
 from tests.shapes import WHISPER
+from tests.text_lm_folder import write_text_lm
 from tests.whisper_folder import write_whisper
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -19,6 +20,7 @@ BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FILE = re.compile(r"# (\S+\.(?:py|jsonl))\n")
 RATE = 16_000
 PAGES = ["systems_and_judges", "corpora", "speech_aware", "codecs", "schemes", "prosody", "transcribing"]
+PAGES += ["speech_lm_metrics"]
 LEAST = {"schemes": 4, "prosody": 3}
 """Blocks of a page that has fewer than five."""
 BASE = Path(os.environ.get("SLM_JAX_REAL_WEIGHTS", "absent")) / "whisper-base"
@@ -84,6 +86,14 @@ def test_transcribing_runs_as_written(desk, capsys):
     write_wav(desk / "interview.wav", hummed(0.8, 10), RATE)
     number, names = carry_out("transcribing", capsys)
     assert number >= 8 and len(names["said"].windows) == 3 and len(names["found"]) == 6
+
+
+def test_metrics_run_as_written(desk, capsys):
+    """With a small language model on drawn weights in the place of a real one."""
+    write_text_lm(desk / "text-lm")
+    number, names = carry_out("speech_lm_metrics", capsys)
+    assert number >= 7 and (names["found"].texts, names["found"].missing) == (4, 1)
+    assert (names["scores"].within, names["scores"].across) == (0.0, 0.0)
 
 
 @pytest.mark.slow(seconds=120)

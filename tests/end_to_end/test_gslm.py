@@ -12,9 +12,11 @@ import soundfile
 from slm_jax.cli import demo, evaluate, generate, train
 from slm_jax.core.errors import UserError
 from slm_jax.core.messages import spoken
+from slm_jax.evaluation.section import JudgeSettings
+from slm_jax.judges.abx import ABXJudge
 from slm_jax.training.kept import kept_folder
 from slm_jax.training.run_folder import RunFolder
-from slm_jax.training.stages import StageContext, read_run_config
+from slm_jax.training.stages import StageContext, judging_context, read_run_config
 
 CONFIG = str(Path(__file__).parent / "smallest.py")
 pytestmark = pytest.mark.slow(seconds=20)  # whole trainings; the fast suite has tests/reference and tests/golden
@@ -102,6 +104,17 @@ def test_evaluate_writes_figures_sounds_and_a_report_and_needs_only_the_run_fold
     for file in ("prompt.wav", "resynthesis.wav", "continuation_1.wav", "plots/units.png", "plots/f0.png"):
         assert (run / file).stat().st_size > 1000
         assert file in page
+
+
+def test_abx_of_units_and_layer_beside_mfcc(judged):
+    run = RunFolder(judged[0])
+    config = read_run_config(run)
+    context = judging_context(config, run, judged[0] / "nowhere", lambda line: None)
+    section = ABXJudge().judge(config.load(context), context, JudgeSettings())
+    figures = section.figures["abx"]
+    assert list(figures) == ["mfcc 39", "hubert layer 1", "units"]
+    assert len({row["triplets_within"] for row in figures.values()}) == 1  # the same items of each
+    assert all(0 <= row["within"] < 0.6 and row["pairs"] > 10 for row in figures.values())
 
 
 def test_some_judges_alone_leave_the_figures_of_the_others(judged, capsys):

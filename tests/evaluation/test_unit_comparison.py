@@ -40,5 +40,7 @@ def test_features_that_tell_the_phones_apart_win_under_every_treatment():
     for one in results:
         assert len(one.scores) == 2
         assert {score.frames for score in one.scores} == {(ROWS - 1) * T + T // 2}
-        pnmi = one.to_json()["pnmi"]
+        kept = one.to_json()
+        pnmi = kept["pnmi"]
+        assert 50 < kept["run_bitrate"] < kept["bitrate"] <= 50 * 2  # four units at 50 Hz; a quarter are repetitions
         assert pnmi > 0.95 if one.feature == "clear" else pnmi < 0.2

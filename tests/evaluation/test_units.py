@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from slm_jax.core.errors import UserError
-from slm_jax.evaluation.units import UNLABELLED, count_pairs, frame_labels, score_at_equal_frames, score_units
+from slm_jax.evaluation.units import (
+    UNLABELLED,
+    bitrate,
+    count_pairs,
+    frame_labels,
+    score_at_equal_frames,
+    score_units,
+)
 
 
 def test_scores_by_hand():
@@ -63,6 +70,15 @@ def test_equal_frames():
     assert {s.frames for s in equal.values()} == {500}
     assert equal["few"].pnmi == pytest.approx(equal["all"].pnmi, rel=0.25)
     assert equal == score_at_equal_frames(sets, 50, 10)
+
+
+def test_bitrate_by_hand():
+    rows = [np.array([0, 1, 2, 3]), np.array([0, 1]), np.array([2, 3])]  # two bits each, eight of them
+    assert bitrate(rows, 4) == pytest.approx(2 * 8 / 4)
+    assert bitrate([np.array([7, 7, 7, 5])], 0.5) == pytest.approx((0.25 * 2 - 0.75 * np.log2(0.75)) * 8)
+    assert bitrate([np.array([3, 3])], 1) == bitrate([], 1) == 0.0
+    with pytest.raises(UserError, match="seconds is 0"):
+        bitrate(rows, 0)
 
 
 def test_errors():
