@@ -12,6 +12,7 @@ Answers           exact match, token F1, how many could not be parsed      (`eva
 Latency           percentiles of times, real-time factors                 (`evaluation.latency`)
 Intervals         how sure a mean over few items is                       (`evaluation.intervals`)
 Scoring           how likely a language model finds given sequences             (`evaluation.scoring`)
+Pairs             a right clip above a wrong one, scores that are kept          (`evaluation.pairs`)
 Codes             the same of codes, by book                                    (`evaluation.codes`)
 Sections          Section, JudgeConfig: what a judge gives a report             (`evaluation.section`)
 Phone classifier  softmax classifier from log-mel to phones, its posterior      (`evaluation.phone_classifier`)
