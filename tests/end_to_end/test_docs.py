@@ -18,7 +18,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FILE = re.compile(r"# (\S+\.(?:py|jsonl))\n")
 RATE = 16_000
-PAGES = ["systems_and_judges", "corpora", "speech_aware", "codecs", "schemes", "transcribing"]
+PAGES = ["systems_and_judges", "corpora", "speech_aware", "codecs", "schemes", "pairs", "transcribing"]
 LEAST = {"schemes": 4}
 """Blocks of a page that has fewer than five."""
 BASE = Path(os.environ.get("SLM_JAX_REAL_WEIGHTS", "absent")) / "whisper-base"
@@ -69,7 +69,7 @@ def carry_out(page, capsys):
 @pytest.mark.parametrize(
     "page",
     [
-        *("systems_and_judges", "corpora"),
+        *("systems_and_judges", "corpora", "pairs"),
         *(pytest.param(page, marks=pytest.mark.slow(seconds=60)) for page in ("speech_aware", "codecs")),
         pytest.param("schemes", marks=pytest.mark.slow(seconds=40)),
     ],
