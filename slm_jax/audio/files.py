@@ -1,5 +1,6 @@
 """Audio files: checked reading as float32 at one rate, mono or by channel; atomic writing, resampling."""
 
+import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -66,19 +67,25 @@ def read_audio(
     `reason` is one of `REASONS`; `min_s` and `max_s` bound the length of the part in seconds.
     """
     path = Path(path)
-    _check_path(path)
-    try:
-        with soundfile.SoundFile(_raw_name(path)) as file:
-            start, count = _part(file, path, offset_s, duration_s)
-            check_length(count / file.samplerate, min_s, max_s, str(path))
-            if channels not in (1, file.channels):
-                raise AudioError("wrong_channels", f"{_shown(path)} has {file.channels}, {channels} are wanted")
-            mixed = (mixed_down(block, channels) for block in _blocks(file, path, start, count))
-            samples = _resampled(mixed, file.samplerate, rate_hz, channels)
-    except (soundfile.LibsndfileError, RuntimeError, OSError) as error:
-        raise AudioError("unreadable", f"{_shown(path)} ({_one_line(error)})") from error
+    with _opened(path) as file:
+        start, count = _part(file, path, offset_s, duration_s)
+        check_length(count / file.samplerate, min_s, max_s, str(path))
+        if channels not in (1, file.channels):
+            raise AudioError("wrong_channels", f"{_shown(path)} has {file.channels}, {channels} are wanted")
+        mixed = (mixed_down(block, channels) for block in _blocks(file, path, start, count))
+        samples = _resampled(mixed, file.samplerate, rate_hz, channels)
     check_signal(samples, rate_hz, name=_shown(path))
     return samples
+
+
+def audio_seconds(path: str | Path) -> float:
+    """The length (seconds) of an audio file by its header; raises `AudioError` for what is none or has no sample."""
+    path = Path(path)
+    with _opened(path) as file:
+        _part(file, path, 0.0, None)
+        seconds = file.frames / file.samplerate
+    check_length(seconds, 0.0, None, _shown(path))
+    return seconds
 
 
 def check_signal(
@@ -155,6 +162,17 @@ def to_float(samples: np.ndarray) -> np.ndarray:
     """int16 samples as float32 in [-1, 1); floats pass as float32."""
     samples = np.asarray(samples)
     return samples.astype(np.float32) / 32768.0 if samples.dtype == np.int16 else samples.astype(np.float32)
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
+    """The open file; whatever the library says against it is an `AudioError`."""
+    _check_path(path)
+    try:
+        with soundfile.SoundFile(_raw_name(path)) as file:
+            yield file
+    except (soundfile.LibsndfileError, RuntimeError, OSError) as error:
+        raise AudioError("unreadable", f"{_shown(path)} ({_one_line(error)})") from error
 
 
 def _check_path(path: Path) -> None:

@@ -29,6 +29,8 @@ class EvaluateOptions:
     """Seeds of k-means where features are compared."""
     thorough: bool = False
     """Compare features under all treatments, clustered to the end."""
+    pairs: tuple[str, ...] = ()
+    """Folders of archives as downloaded (sWUGGY, sBLIMP, StoryCloze, SALMon) for the judge of pairs."""
     json: bool = False
     """Print one JSON value instead of text."""
 
@@ -44,7 +46,9 @@ def main(argv: list[str]) -> dict[str, Any]:
     from slm_jax.workbench.report import report_of
 
     options = parse_options(EvaluateOptions, argv, "evaluate")
-    settings = JudgeSettings(utterances=options.utterances, seeds=options.seeds, thorough=options.thorough)
+    settings = JudgeSettings(
+        utterances=options.utterances, seeds=options.seeds, thorough=options.thorough, pairs=options.pairs
+    )
     run = RunFolder(options.run)
     rule = "the report is written beside the run: copy the run to this machine first"
     require(is_local(run.path), "run folder", str(run.path), rule)

@@ -4,6 +4,7 @@ Corpora   which speech, its preparation and its random-access form  (`data.corpu
 Builders  world, manifest, folder and tfds as TFDS builders         (`data.corpora`)
 Records   tables derived from a corpus, such as units               (`data.records`)
 Examples  one file per kind of training example                     (`data.examples`)
+Pairs     right and wrong clips: archives, the world's own          (`data.pairs`)
 Pipeline  seeded order, host-independent batches, exact state       (`data.pipeline`)
 Packing   several examples in a row, over fixed virtual shards      (`data.packing`)
 Buckets   whole examples in few fixed shapes                        (`data.buckets`, `data.lengths`)

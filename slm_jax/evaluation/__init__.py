@@ -19,6 +19,7 @@ ABX items         phones between their neighbours, and the frames of each   (`ev
 DTW               warped distances of many pairs at once, on the device     (`evaluation.dtw`)
 Metrics           what each metric needs, and which way is better           (`evaluation.metrics`)
 Scoring           how likely a language model finds given sequences             (`evaluation.scoring`)
+Pairs             a right clip above a wrong one, scores that are kept          (`evaluation.pairs`)
 Codes             the same of codes, by book                                    (`evaluation.codes`)
 Sections          Section, JudgeConfig: what a judge gives a report             (`evaluation.section`)
 Phone classifier  softmax classifier from log-mel to phones, its posterior      (`evaluation.phone_classifier`)

@@ -75,7 +75,8 @@ class JudgeSettings:
     `utterances`: held-out ones to resynthesise, continue, transcribe or ask. `seeds`: of k-means in the comparison of
     features. `thorough`: compare under all treatments, clustering `fit_frames` frames to the end; without it under the
     run's own and two more, with fewer frames and passes. `scored_utterances` and `phone_utterances`: how many the
-    comparison of features is scored on and the phone classifier is trained on.
+    comparison of features is scored on and the phone classifier is trained on. `pairs`: folders of
+    archives of pairs of clips, none for those that the judge itself names.
     """
 
     utterances: int = 24
@@ -84,6 +85,7 @@ class JudgeSettings:
     fit_frames: int = 60_000
     scored_utterances: int = 400
     phone_utterances: int = 300
+    pairs: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for field in ("utterances", "seeds"):

@@ -1,5 +1,6 @@
 """Judging a run: its judges in turn, their figures in `figures.json` of the run folder."""
 
+import dataclasses
 import json
 import os
 from collections.abc import Sequence
@@ -14,13 +15,19 @@ FIGURES = "figures.json"
 
 
 def chosen(config: RunConfig, names: Sequence[str]) -> tuple[JudgeConfig, ...]:
-    """The judges of a run that are called so, all without names; raises `UserError` for an unknown name."""
-    known = [judge.name for judge in config.judges]
+    """The judges of a run that are called so, all of its own without names; raises `UserError` for an unknown name.
+
+    By name the usual ones of its kind of run are there too: a run that is older than a judge keeps its own list.
+    """
+    if not names:
+        return config.judges
+    usual: Any = next(field.default for field in dataclasses.fields(config) if field.name == "judges")
+    known = {judge.name: judge for judge in (*usual, *config.judges)}
     for name in names:
         if name not in known:
             has = f"it has {', '.join(known)}" if known else "it has none"
             raise UserError(f"judge {name!r} is not in this run{nearest(name, known)}; {has}")
-    return tuple(judge for judge in config.judges if not names or judge.name in names)
+    return tuple(judge for name, judge in known.items() if name in names)
 
 
 def sections_of(

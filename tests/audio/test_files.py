@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 import soundfile
 
-from slm_jax.audio.files import AudioError, check_signal, read_audio, resample, to_float, to_int16, write_wav
+from slm_jax.audio.files import (
+    AudioError,
+    audio_seconds,
+    check_signal,
+    read_audio,
+    resample,
+    to_float,
+    to_int16,
+    write_wav,
+)
 from slm_jax.audio.formats import READ, UNREAD
 from slm_jax.core.errors import UserError
 
@@ -60,6 +69,16 @@ def test_reads_what_the_library_reads(tmp_path, name, form):
     soundfile.write(path, samples, RATE, format=form, subtype="PCM_16")
     np.testing.assert_allclose(read_audio(path), samples, atol=1e-4)
     assert path.suffix in READ and path.suffix not in UNREAD
+
+
+def test_the_length_is_told_by_the_header_and_so_is_what_is_no_audio(tmp_path):
+    assert audio_seconds(write_wav(tmp_path / "a.wav", tone(0.3, 8_000), 8_000)) == pytest.approx(0.3)
+    soundfile.write(tmp_path / "none.wav", np.zeros(0), RATE)
+    (tmp_path / "text.flac").write_text("no audio")
+    for name, reason in {"none.wav": "too_short", "text.flac": "unreadable", "gone.wav": "missing"}.items():
+        with pytest.raises(AudioError, match=name) as caught:
+            audio_seconds(tmp_path / name)
+        assert caught.value.reason == reason
 
 
 def test_channels_are_kept_where_there_are_as_many(tmp_path):

@@ -12,6 +12,7 @@ import soundfile
 from slm_jax.cli import demo, evaluate, generate, train
 from slm_jax.core.errors import UserError
 from slm_jax.core.messages import spoken
+from slm_jax.data.pairs.world import KINDS
 from slm_jax.evaluation.section import JudgeSettings
 from slm_jax.judges.abx import ABXJudge
 from slm_jax.training.kept import kept_folder
@@ -99,6 +100,8 @@ def test_evaluate_writes_figures_sounds_and_a_report_and_needs_only_the_run_fold
     assert {row["feature"] for row in figures["units"]} == {"mfcc 39", "mfcc 13", "hubert layer 1"}
     assert len({row["frames"] for row in figures["units"]}) == 1
     assert figures["language_model"]["model"] > 0
+    assert set(figures["pairs"]["tests"]) == {f"world {kind}" for kind in KINDS}
+    assert all((run / "pairs" / f"world_{kind}.jsonl").is_file() for kind in KINDS)
     assert set(figures["continuations"]) == {"real", "continuations", "shuffled real"}
     page = (run / "report.html").read_text()
     for file in ("prompt.wav", "resynthesis.wav", "continuation_1.wav", "plots/units.png", "plots/f0.png"):
@@ -126,16 +129,16 @@ def test_some_judges_alone_leave_the_figures_of_the_others(judged, capsys):
     assert "under_bigram" in printed and "phone" not in printed
 
 
-def test_without_held_out_speech_every_judge_says_what_was_left_out(first, places, tmp_path, capsys):
+def test_without_held_out_speech_all_judges_but_that_of_pairs_say_what_was_left_out(first, places, tmp_path, capsys):
     run = tmp_path / "run"
     shutil.copytree(places[0], run)
     kept = kept_folder(RunFolder(run))
     for table in (kept.path / "speech" / "test", run / "stages" / "units" / "units" / "test"):
         shutil.rmtree(table)
     kept.finish(["speech", "lengths.json"])
-    figures = evaluate.main([str(run), "--data-dir", str(tmp_path / "nowhere")])
+    figures = evaluate.main([str(run), "--data-dir", str(tmp_path / "nowhere"), "--utterances", "2"])
     judges = ("units", "language_model", "resynthesis", "continuations")
-    assert figures.keys() == {"units", *(f"{name}_left_out" for name in judges)}
+    assert figures.keys() == {"units", "pairs", *(f"{name}_left_out" for name in judges)}
     assert figures["units"] == []
     assert capsys.readouterr().out.count("Left out: ") == len(judges)
     assert "Left out: " in (run / "report.html").read_text()

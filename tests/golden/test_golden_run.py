@@ -11,6 +11,7 @@ import soundfile
 
 from slm_jax.checkpoints.manager import restore_params
 from slm_jax.cli import evaluate, generate, train
+from slm_jax.evaluation.pairs import rescored
 from tests.golden.sounds import write
 
 HERE = Path(__file__).parent
@@ -54,6 +55,18 @@ def test_it_is_prompted_as_it_was(run):
 def test_it_is_judged_as_it_was(run):
     figures = evaluate.main([str(run), "--utterances", "4"])
     assert_close(figures, EXPECTED["figures"])
+
+
+def test_a_judge_that_is_younger_than_the_run_is_asked_by_name(run, capsys):
+    write(Path("sounds"))
+    for number, sound in enumerate(sorted(Path("sounds").glob("*.flac"))[:4]):
+        sound.rename(Path("sounds") / f"{number}_take.flac")
+    for sound in Path("sounds").glob("sound-*"):
+        sound.unlink()
+    figures = evaluate.main([str(run), "--judges", "pairs", "--pairs", "sounds"])["pairs"]
+    assert figures["tests"]["sounds"]["pairs"] == 2
+    assert rescored("run/pairs/sounds.jsonl") == figures
+    assert "accuracy (mean ln p)" in capsys.readouterr().out
 
 
 def test_it_goes_on_from_its_checkpoint(run):

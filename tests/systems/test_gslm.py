@@ -59,6 +59,7 @@ def test_a_run_of_an_older_version_is_judged_as_it_was():
         "language_model",
         "resynthesis",
         "continuations",
+        "pairs",
         "losses",
     ]
 

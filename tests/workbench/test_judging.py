@@ -57,3 +57,17 @@ def test_judges_are_chosen_by_name():
         chosen(CONFIG, ("lenght",))
     with pytest.raises(UserError, match="every judge needs a name of its own"):
         CONFIG.replace(judges=(LengthJudge(), LengthJudge()))
+
+
+class UsualConfig(RunConfig):
+    """A kind of run that has judges by default."""
+
+    judges: tuple[JudgeConfig, ...] = (LengthJudge(), LengthJudge(name="late"))
+
+
+def test_a_run_that_is_older_than_a_judge_may_ask_it_by_name():
+    own = LengthJudge(lacks="much")
+    old = UsualConfig(name="run", corpus=WorldConfig(), stages=(), judges=(own,))
+    assert chosen(old, ()) == (own,)
+    assert chosen(old, ("late",)) == (LengthJudge(name="late"),)
+    assert chosen(old, ("length", "late")) == (own, LengthJudge(name="late"))  # its own before the usual one

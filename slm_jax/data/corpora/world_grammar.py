@@ -104,13 +104,13 @@ def compose(kind: str, world: World, rng: np.random.Generator) -> Utterance:
     slots = derive(world, draw_keys(world, rng))
     if kind == "sentence":
         template = SENTENCES[int(rng.integers(len(SENTENCES)))]
-        return Utterance(kind, ((0, _say(template, slots), None),))
+        return Utterance(kind, ((0, say(template, slots), None),))
     if kind in ("question", "question_answer"):
         question, answer, slot = QUESTIONS[int(rng.integers(len(QUESTIONS)))]
-        both = ((0, _say(question, slots), None), (1, _say(answer, slots), slots[slot]))
+        both = ((0, say(question, slots), None), (1, say(answer, slots), slots[slot]))
         return Utterance(kind, both[:1] if kind == "question" else both)
     turns = DIALOGUES[int(rng.integers(len(DIALOGUES)))]
-    said = [(i % 2, _say(text, slots), slot and slots[slot]) for i, (text, slot) in enumerate(turns)]
+    said = [(i % 2, say(text, slots), slot and slots[slot]) for i, (text, slot) in enumerate(turns)]
     return Utterance(kind, tuple(said))
 
 
@@ -126,7 +126,7 @@ def reply(world: World, question: str) -> tuple[str, str] | None:
         if match := _pattern(template).fullmatch(question.strip()):
             known = {name: _spelling(name, word) for name, word in match.groupdict().items()}
             slots = derive(world, _complete_keys(world, known))
-            return _say(sentence, slots), slots[slot]
+            return say(sentence, slots), slots[slot]
     return None
 
 
@@ -149,8 +149,8 @@ def alike(world: World, question: str, count: int, rng: np.random.Generator) -> 
         if len(found) == count:
             return list(found)
         slots = derive(world, draw_keys(world, rng))
-        if _say(form[0], slots) != question.strip():
-            found.setdefault(_say(form[1], slots))
+        if say(form[0], slots) != question.strip():
+            found.setdefault(say(form[1], slots))
     raise UserError(f"question {question!r}: fewer than {count} others of its form have different answers")
 
 
@@ -214,14 +214,15 @@ def opposite(adjective: str) -> str:
     return pair[1 - pair.index(adjective)]
 
 
+def say(template: str, slots: dict[str, str]) -> str:
+    """A template with its slots filled, the first letter a capital."""
+    text = template.format(**slots)
+    return text[0].upper() + text[1:]
+
+
 def _complete_keys(world: World, known: dict[str, str]) -> dict[str, Any]:
     """Keys as a question names them; the others are arbitrary, since its answer does not depend on them."""
     return draw_keys(world, np.random.default_rng(0)) | known
-
-
-def _say(template: str, slots: dict[str, str]) -> str:
-    text = template.format(**slots)
-    return text[0].upper() + text[1:]
 
 
 @functools.cache

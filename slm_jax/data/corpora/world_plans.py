@@ -54,7 +54,7 @@ def plans(config: WorldConfig, kind: str) -> Iterator[dict[str, Any]]:
     while True:
         utterance = _new_utterance(kind, config, world, said, rng)
         again = said[utterance.text] = said.get(utterance.text, 0) + 1
-        base = f"{kind}-{hashlib.sha256(utterance.text.encode()).hexdigest()[:12]}"
+        base = base_id(kind, utterance.text)
         voices = _voices(rng.permutation(config.speakers).tolist(), utterance, config, speakers, splits)
         plan = {
             "id": base if again == 1 else f"{base}-{again}",
@@ -65,6 +65,11 @@ def plans(config: WorldConfig, kind: str) -> Iterator[dict[str, Any]]:
             "speed": round(float(rng.uniform(config.slowest, config.fastest)), 4),
         }
         yield plan | _manner(plan, config)
+
+
+def base_id(kind: str, text: str) -> str:
+    """The id of the first record that says `text`; where this decides the split, later ones go with it."""
+    return f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
 def number_of(id: str) -> int:

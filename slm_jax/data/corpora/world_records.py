@@ -1,7 +1,6 @@
 """Records of the world: the speech of a plan (`world_plans`), with all that is known of it."""
 
 import dataclasses
-import functools
 import json
 from typing import Any
 
@@ -18,7 +17,7 @@ from slm_jax.data.corpora.world_manner import levelled, registered
 from slm_jax.data.corpora.world_mix import Placed, mixed, place, spans_s, with_remarks
 from slm_jax.data.corpora.world_plans import Job, number_of
 from slm_jax.data.corpora.world_turns import heard_at_once, turn_messages
-from slm_jax.data.corpora.world_voice import Speaker, Speech, Voice, make_speakers
+from slm_jax.data.corpora.world_voice import Speaker, Speech, make_speakers, the_voice
 
 
 def make_records(job: Job) -> list[dict[str, Any]]:
@@ -28,12 +27,6 @@ def make_records(job: Job) -> list[dict[str, Any]]:
         raise UserError(f"world settings are a {type(config).__name__}: they must be a WorldConfig")
     speakers = make_speakers(config.speakers, config.seed)
     return [make_record(plan, config, speakers) for plan in job.plans]
-
-
-@functools.cache
-def _voice() -> Voice:
-    """One voice per process."""
-    return Voice()
 
 
 def make_record(plan: dict[str, Any], config: WorldConfig, speakers: tuple[Speaker, ...]) -> dict[str, Any]:
@@ -103,7 +96,7 @@ class _Scene:
         seed = [self.config.seed, number_of(self.plan["id"]), turn, *more_seed]
         speaker, rate_hz = registered(self.speaker(voice), style), self.config.rate_hz
         return levelled(
-            _voice().speak(text, speed=self.speed(turn), speaker=speaker, seed=seed, rate_hz=rate_hz), style
+            the_voice().speak(text, speed=self.speed(turn), speaker=speaker, seed=seed, rate_hz=rate_hz), style
         )
 
     def turn(self, one: Placed, start_s: float, end_s: float) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import json
 import os
+from collections.abc import Iterator
 
 import numpy as np
 import soxr
@@ -87,16 +88,40 @@ class Voice:
         The model's own rate is 24 kHz: above it the samples are more, and no band is added. Raises `UserError` when the
         words do not pair with the sounds.
         """
+        words = tuple(text.split())
+        return self.speak_symbols(self.symbols(text), words, speed=speed, speaker=speaker, seed=seed, rate_hz=rate_hz)
+
+    def symbols(self, text: str) -> str:
+        """How one sentence is said, in the model's symbols, a space between words; raises as `speak` does."""
         symbols = self._tts.phonemize(text)
         require(len(symbols) == 1, "text", text, "one sentence at a time")
-        words = tuple(text.split())
-        require(len(symbols[0].split(" ")) == len(words), "text", text, f"words do not pair with {symbols[0]!r}")
-        audio, audio_hz, steps, f0 = self._synthesize(symbols[0], speed * speaker.tempo, speaker, seed)
+        require(len(symbols[0].split(" ")) == len(text.split()), "text", text, f"words do not pair with {symbols[0]!r}")
+        return symbols[0]
+
+    def speak_symbols(
+        self,
+        symbols: str,
+        words: tuple[str, ...],
+        *,
+        speed: float,
+        speaker: Speaker,
+        seed: list[int],
+        rate_hz: int = RATE_HZ,
+    ) -> Speech:
+        """What `symbols` say as `Speech` at `rate_hz` (Hz): one sentence, `words` as many as it has words."""
+        audio, audio_hz, steps, f0 = self._synthesize(symbols, speed * speaker.tempo, speaker, seed)
         samples = soxr.resample(audio, audio_hz, rate_hz, quality="HQ")
         total_s = len(samples) / rate_hz
-        stretched = _stretch(align(symbols[0], steps, total_s * speaker.formant), speaker.formant)
+        stretched = _stretch(align(symbols, steps, total_s * speaker.formant), speaker.formant)
         start_s, end_s = word_times(stretched, len(words))
         return Speech(samples, rate_hz, stretched, words, start_s, end_s, _regrid(f0, speaker, total_s))
+
+    def pronunciations(self) -> Iterator[str]:
+        """How the words of the model's dictionary are said, in its symbols; some come several times."""
+        lexicon = self._tts.g2p.lexicon
+        for table in (lexicon.golds.d, lexicon.silvers.d):
+            for said in table.values():
+                yield from filter(None, said.values() if isinstance(said, dict) else (said,))
 
     def _synthesize(
         self, symbols: str, speed: float, speaker: Speaker, seed: list[int]
@@ -115,6 +140,12 @@ class Voice:
         source_f0 = f0[0] * np.float32(speaker.pitch / speaker.formant)
         audio = dsp.synth(*(part[0] for part in spectrum), source_f0, np.random.default_rng(seed))
         return audio.astype(np.float32), dsp.SR * speaker.formant, np.ravel(steps).astype(np.int64), f0[0]
+
+
+@functools.cache
+def the_voice() -> Voice:
+    """One voice per process."""
+    return Voice()
 
 
 def to_int16(samples: Float[np.ndarray, "N *channels"]) -> Int[np.ndarray, "N *channels"]:

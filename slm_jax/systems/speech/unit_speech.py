@@ -7,6 +7,7 @@ from slm_jax.generation.sampling import SamplingConfig
 from slm_jax.judges.continuations import ContinuationsJudge
 from slm_jax.judges.language_model import LanguageModelJudge
 from slm_jax.judges.losses import LossesJudge
+from slm_jax.judges.pairs import PairsJudge
 from slm_jax.judges.resynthesis import ResynthesisJudge
 from slm_jax.judges.units import UnitsJudge
 from slm_jax.serving.unit_speech_lm import Origin, UnitDecoding, UnitSpeechLM
@@ -23,6 +24,7 @@ UNIT_SPEECH_JUDGES = (
     LanguageModelJudge(),
     ResynthesisJudge(),
     ContinuationsJudge(),
+    PairsJudge(),
     LossesJudge(),
 )
 
