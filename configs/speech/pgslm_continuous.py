@@ -1,4 +1,4 @@
-"""pGSLM at the sizes of the paper, durations and pitch as real numbers: GSLM's units, 12 layers of 1024 over three streams.
+"""pGSLM at the sizes of the paper, durations and pitch as real numbers: 12 layers of 1024 over three streams.
 
 Source     Kharitonov et al. 2021
 Command    python -m slm_jax train configs/speech/pgslm_continuous.py --workdir W --corpus manifest:PATH

@@ -18,6 +18,7 @@ from slm_jax.data.pipeline import PipelineConfig
 from slm_jax.evaluation.section import JudgeConfig
 from slm_jax.generation.sampling import SamplingConfig
 from slm_jax.judges.losses import LossesJudge
+from slm_jax.judges.pairs import PairsJudge
 from slm_jax.judges.prosody import ProsodyJudge
 from slm_jax.judges.units import UnitsJudge
 from slm_jax.sequence_models.multi_stream import MultiStreamConfig
@@ -63,7 +64,7 @@ class PGSLMConfig(UnitSpeechConfig):
     """A run of pGSLM. `units_stage` names the stage that adds durations and pitch."""
 
     units_stage: str = "prosody"
-    judges: tuple[JudgeConfig, ...] = (UnitsJudge(), ProsodyJudge(), LossesJudge())
+    judges: tuple[JudgeConfig, ...] = (UnitsJudge(), ProsodyJudge(), PairsJudge(), LossesJudge())
 
     def load(self, context: StageContext) -> ProsodicSpeechLM:
         stage, done = ProsodyStageConfig.of(context.finished(self.units_stage)), context.finished(self.lm_stage)
