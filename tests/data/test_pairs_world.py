@@ -99,6 +99,11 @@ def test_sentences_are_those_of_the_test_split(pairs):
         assert (plan["split"] == "test") == is_held_out(plan["turns"][0][2], CORPUS)
 
 
+def test_where_next_to_nothing_is_held_out_it_is_said():
+    with pytest.raises(UserError, match="of 2000 sentences none is held out"):
+        WorldPairs(kinds=("grammar",)).pairs(WorldConfig(test_share=1e-9), 1)
+
+
 def test_voices_are_new_held_out_or_known():
     def names(maker, corpus):
         return {one.name for one in maker.speakers(corpus)}

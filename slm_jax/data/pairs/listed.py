@@ -47,7 +47,7 @@ def read_listed(folder: Path) -> list[SpeechPair]:
 def _read(path: Path) -> Iterator[SpeechPair]:
     rows = _rows(path)
     lexical = all(name in rows[0] for name in LEXICAL)
-    test = f"{'sWUGGY' if lexical else 'sBLIMP'} {path.parent.name}"
+    test = f"{'sWUGGY' if lexical else 'sBLIMP'} {path.parent.resolve().name}"
     keys = NEEDED[:1] if lexical else (*SYNTACTIC, *NEEDED[:1])
     audio = _audio(path.parent)
     members, groups = defaultdict(list), {}

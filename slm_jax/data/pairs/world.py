@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from slm_jax.core.config import Config
-from slm_jax.core.errors import require
+from slm_jax.core.errors import UserError, require
 from slm_jax.data.corpora.settings import STYLES, WorldConfig
 from slm_jax.data.corpora.splits import dealt_out, split_of
 from slm_jax.data.corpora.world_facts import World, make_world
@@ -74,12 +74,12 @@ class Scene:
         return Manner(self.speaker(rng), round(float(rng.uniform(self.corpus.slowest, self.corpus.fastest)), 4))
 
     def sentence(self, rng: np.random.Generator) -> str:
-        """A sentence that is in the test split of the corpus, if it is there at all."""
+        """A sentence that is of the test split where the corpus says it; raises `UserError` where none is found."""
         for _ in range(TRIES):
             text = compose("sentence", self.world, rng).text
             if is_held_out(text, self.corpus):
-                break
-        return text
+                return text
+        raise UserError(f"test_share is {self.corpus.test_share}: of {TRIES} sentences none is held out")
 
     def stretch(self, symbols: str, manner: Manner, first: int = 0, end: int | None = None) -> Stretch:
         """Some words of a sentence."""
