@@ -88,6 +88,7 @@ def test_transcribing_runs_as_written(desk, capsys):
     assert number >= 8 and len(names["said"].windows) == 3 and len(names["found"]) == 6
 
 
+@pytest.mark.slow(seconds=20)
 def test_metrics_run_as_written(desk, capsys):
     """With a small language model on drawn weights in the place of a real one."""
     write_text_lm(desk / "text-lm")
