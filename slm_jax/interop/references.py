@@ -10,12 +10,14 @@ from slm_jax.interop.reference_decoders import DECODERS, decoder_from_folder, ti
 from slm_jax.interop.reference_encoders import ENCODERS, encoder_from_folder, tiny_encoder
 from slm_jax.interop.reference_musicgen import MUSICGENS, musicgen_from_folder, tiny_musicgen
 from slm_jax.interop.reference_vocoders import VOCODERS, tiny_vocoder, vocoder_from_folder
+from slm_jax.interop.reference_w2v_bert import W2V_BERTS, tiny_w2v_bert, w2v_bert_from_folder
 from slm_jax.interop.reference_whisper import WHISPERS, tiny_whisper, whisper_from_folder
 
 KINDS: tuple[tuple[tuple[tuple[str, str], ...], Callable[..., Reference], Callable[..., Reference]], ...] = (
     (DECODERS, tiny_decoder, decoder_from_folder),
     (MUSICGENS, tiny_musicgen, musicgen_from_folder),
     (ENCODERS, tiny_encoder, encoder_from_folder),
+    (W2V_BERTS, tiny_w2v_bert, w2v_bert_from_folder),
     (VOCODERS, tiny_vocoder, vocoder_from_folder),
     (WHISPERS, tiny_whisper, whisper_from_folder),
 )
