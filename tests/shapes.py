@@ -7,8 +7,10 @@ from slm_jax.decoders.istft_vocoder import ISTFTVocoderConfig
 from slm_jax.encoders.beats import BEATsConfig
 from slm_jax.encoders.positional_conv import PositionalConvConfig
 from slm_jax.encoders.ssl import SSLEncoderConfig
+from slm_jax.encoders.w2v_bert import W2VBERTConfig
 from slm_jax.encoders.whisper import WhisperEncoderConfig
 from slm_jax.nn.relative_bias import RelativeBiasConfig
+from slm_jax.nn.relative_key import RelativeKeyConfig
 from slm_jax.sequence_models.decoder_config import DecoderConfig
 
 DECODER = DecoderConfig(vocabulary=32, layers=1, width=8, heads=2, hidden=16, positions="rope")
@@ -27,6 +29,10 @@ ENCODERS = {
 """One for each front end; with normalised waveforms and relative bias, and with norms before the layers."""
 
 BEATS = BEATsConfig(patch=8, patch_width=8, relative_bias=RelativeBiasConfig(buckets=8, max_distance=10), **_ENCODER)
+
+W2V_BERT = W2VBERTConfig(
+    mels=20, layers=2, width=16, heads=2, hidden=32, kernel=3, position=RelativeKeyConfig(left=3, right=2)
+)
 
 WHISPER = WhisperConfig(
     encoder=WhisperEncoderConfig(mel=whisper_log_mel(20), layers=2, width=16, heads=2, hidden=32, max_frames=16),

@@ -22,6 +22,7 @@ from slm_jax.core.paths import AnyPath
 from slm_jax.core.token_spec import TokenSpec, single
 from slm_jax.core.types import Codes, Frames
 from slm_jax.encoders.ssl import SSLEncoderConfig
+from slm_jax.encoders.w2v_bert import W2VBERTConfig
 from slm_jax.encoders.whisper import WhisperEncoderConfig
 from slm_jax.quantizers.nearest import nearest
 from slm_jax.quantizers.postprocess import Postprocess, PostprocessConfig
@@ -61,7 +62,7 @@ class MFCCFeaturesConfig(Config):
 class EncoderFeaturesConfig(Config):
     """The output of layer `layer` of a speech encoder (GSLM: layer 6 of HuBERT base); Whisper's is to be trimmed."""
 
-    encoder: SSLEncoderConfig | WhisperEncoderConfig
+    encoder: SSLEncoderConfig | W2VBERTConfig | WhisperEncoderConfig
     layer: int
 
     def __post_init__(self) -> None:

@@ -35,12 +35,13 @@ def kaldi_fbank(
     """ln mel energies, T = (N - 0.025 rate) // (0.010 rate) + 1; `scale` multiplies the samples (32768 for Kaldi)."""
     window, hop = rate_hz // 40, rate_hz // 100
     n_fft = 1 << (window - 1).bit_length()
-    frames = frame(jnp.asarray(samples, jnp.float32) * scale, window, hop)
+    samples = jnp.asarray(samples)
+    frames = frame(samples.astype(jnp.promote_types(samples.dtype, jnp.float32)) * scale, window, hop)
     frames = frames - frames.mean(axis=-1, keepdims=True)
     before = jnp.concatenate([frames[..., :1], frames[..., :-1]], axis=-1)
-    weighted = (frames - PRE_EMPHASIS * before) * jnp.asarray(window_of("povey", window), jnp.float32)
+    weighted = (frames - PRE_EMPHASIS * before) * jnp.asarray(window_of("povey", window), frames.dtype)
     spectra = jnp.fft.rfft(weighted, n_fft)
-    filters = mel_filterbank(mels, n_fft, rate_hz, low_hz, high_hz, "kaldi")
+    filters = mel_filterbank(mels, n_fft, rate_hz, low_hz, high_hz, "kaldi", frames.dtype)
     energies = (spectra.real**2 + spectra.imag**2) @ filters
     return jnp.log(jnp.maximum(energies, ENERGY_FLOOR))
 

@@ -4,6 +4,8 @@ Output      EncoderOutput: what all of them give                               (
 Speech      SSLEncoderConfig, SSLEncoder                                       (`encoders.ssl`)
             wav2vec2_base, wav2vec2_large, hubert_base, hubert_large,
             wavlm_base, wavlm_large, log_mel_tiny                              (`encoders.ssl_presets`)
+            W2VBERTConfig, W2VBERT, w2v_bert_2, w2v_bert_audiolm,
+            w2v_bert_tiny                                                      (`encoders.w2v_bert`)
             WhisperEncoderConfig, WhisperEncoder                               (`encoders.whisper`)
 Audio       BEATsConfig, BEATs, beats_base, beats_tiny                         (`encoders.beats`)
 Codecs      SEANetEncoderConfig: EnCodec, Mimi, SoundStream                    (`encoders.seanet`)
@@ -17,6 +19,8 @@ Training    HubertPretrainingConfig: an encoder with a head over clusters      (
             SpanMasksConfig: frames and channels masked in fine-tuning         (`encoders.span_masks`)
 Front ends  WaveformFrontEnd, LogMelFrontEnd, normalise_rows                   (`encoders.feature_extractor`)
             SpectrogramPatches                                                 (`encoders.spectrogram_patches`)
+            stacked_fbank                                                      (`encoders.stacked_fbank`)
 Inside      PositionalConv, BiasGate, SSLLayer                                 (`encoders.positional_conv`,
                                                                      `encoders.bias_gate`, `encoders.ssl_layer`)
+            ConformerLayer                                                     (`encoders.conformer_layer`)
 """

@@ -12,6 +12,7 @@ Families     what a config.json means and which table belongs to it  (`interop.f
                                                                       `interop.family_pgslm`)
              T5 and mT5                                              (`interop.family_t5`)
              wav2vec 2.0, HuBERT, WavLM                              (`interop.family_ssl`, `interop.ssl_names`)
+             w2v-BERT 2.0                                            (`interop.family_w2v_bert`)
              Whisper                                                 (`interop.family_whisper`)
              Qwen and Qwen-Audio, Qwen2-Audio                        (`interop.family_qwen`,
                                                                       `interop.family_qwen2_audio`)
@@ -39,7 +40,8 @@ References   the PyTorch models that ours are held to                (`interop.r
                                                                       `interop.reference_encoders`)
              vocoders                                                (`interop.reference_vocoders`,
                                                                       `interop.reference_hifigan`)
-             Whisper                                                 (`interop.reference_whisper`)
+             w2v-BERT 2.0; Whisper                                   (`interop.reference_w2v_bert`,
+                                                                      `interop.reference_whisper`)
              what is timed                                           (`interop.reference_bench`,
                                                                       `interop.reference_speech_aware`)
              models of several streams                               (`interop.reference_bench_streams`)

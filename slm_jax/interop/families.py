@@ -22,12 +22,13 @@ from slm_jax.interop.family_qwen2_audio import QWEN2_AUDIO
 from slm_jax.interop.family_ssl import HUBERT, WAV2VEC2, WAVLM
 from slm_jax.interop.family_t5 import MT5, T5
 from slm_jax.interop.family_unit_hifigan import CODE_HIFIGAN, UNIT_HIFIGAN
+from slm_jax.interop.family_w2v_bert import W2V_BERT
 from slm_jax.interop.family_whisper import WHISPER
 
 DECODERS = (GPT2, OPT, LLAMA, QWEN2, MISTRAL, QWEN)
 OF_STREAMS = (MUSICGEN, PGSLM)
 ENCODER_DECODERS = (T5, MT5)
-ENCODERS = (HUBERT, WAV2VEC2, WAVLM, BEATS)
+ENCODERS = (HUBERT, WAV2VEC2, WAVLM, W2V_BERT, BEATS)
 ADAPTERS = (QFORMER,)
 VOCODERS = (HIFIGAN, SPEECHT5_HIFIGAN, UNIT_HIFIGAN, CODE_HIFIGAN)
 CODECS = (ENCODEC, MIMI, DAC, SNAC)

@@ -121,6 +121,20 @@ class Conv:
 
 
 @dataclass(frozen=True)
+class Pointwise:
+    """`[out, in, 1]` of a convolution of one tap <-> the kernel `[in, out]` of a dense map."""
+
+    def source_shapes(self, targets: Sequence[Shape]) -> list[Shape]:
+        return [(out, inputs, 1) for inputs, out in targets]
+
+    def forward(self, sources: Arrays, targets: Sequence[Shape]) -> list[np.ndarray]:
+        return [source[..., 0].T for source in sources]
+
+    def backward(self, targets: Arrays) -> list[np.ndarray]:
+        return [target.T[..., None] for target in targets]
+
+
+@dataclass(frozen=True)
 class Patches:
     """`[out, 1, rows, columns]` of a two-dimensional convolution over its own stride <-> `[rows * columns, out]`."""
 

@@ -16,6 +16,7 @@ Codecs       what encoder and decoder share: SEANet, DAC      (`nn.seanet`, `nn.
 Heads        CTCHead: labels of each frame                    (`nn.ctc_head`)
 Positions    sinusoids, rotations, positions from masks       (`nn.positions`)
              biases of attention by distance in buckets       (`nn.relative_bias`)
+             vectors by distance beside the keys              (`nn.relative_key`)
 Attention    Attention, over itself or over a context         (`nn.attention`)
              attend_self: the fused kernel of a platform      (`nn.self_attention`, `nn.splash_masks`)
              attend: the equation; Visibility: who sees whom  (`nn.attend`, `nn.visibility`)

@@ -5,7 +5,8 @@ Config   its fields and their rules, and what makes it                 (`sequenc
                                                                         `sequence_models.decoder_config`)
 Layer    attention and a feed-forward block                            (`sequence_models.decoder_layer`)
 Pairs    an encoder and a decoder that listens to it                   (`sequence_models.encoder_decoder`)
-Presets  GPT-2, OPT, LLaMA, Qwen2, Mistral, GSLM, pGSLM, MusicGen      (`sequence_models.presets`)
+Presets  GPT-2, OPT, LLaMA, Qwen2, Mistral and MusicGen shapes          (`sequence_models.presets`)
+         those of GSLM, pGSLM and AudioLM's stages
          T5, its version 1.1 and mT5                                   (`sequence_models.t5`)
 Rows     expanded: a text model with ids for units and tags            (`sequence_models.expansion`)
 Depth    a second stack over the entries of a step                     (`sequence_models.depth`,

@@ -6,6 +6,7 @@ Every function takes overrides of any field, such as `vocabulary=504` for a TWIS
 from typing import Any
 
 from slm_jax.core.errors import nearest, require
+from slm_jax.nn.relative_bias import RelativeBiasConfig
 from slm_jax.sequence_models.decoder_config import DecoderConfig
 from slm_jax.sequence_models.grid import GridConfig
 from slm_jax.sequence_models.multi_stream import MultiStreamConfig
@@ -155,6 +156,36 @@ def gslm_transformer_lm_big(units: int = 100, **changes: Any) -> DecoderConfig:
         embed_scale=32.0,
         dropout=0.1,
         attention_dropout=0.1,
+    )
+    return config.replace(**changes)
+
+
+def audiolm_stage(vocabulary: int, **changes: Any) -> DecoderConfig:
+    """One of the three stages of AudioLM (Borsos et al. 2022, section IV-B): a T5 decoder without an encoder.
+
+    12 layers, 1024 wide, 16 heads, distances in buckets shared by all layers, scores without scale, RMS norms, no
+    biases. The paper gives 0.3 B parameters a stage, which 12 layers of this width do not add up to: 151 M, or 201 M
+    with `gated`; what is wider there (`head_width`, say) is not told.
+    """
+    config = DecoderConfig(
+        vocabulary=vocabulary,
+        layers=12,
+        width=1024,
+        heads=16,
+        hidden=4096,
+        norm="rms",
+        norm_epsilon=1e-6,
+        activation="relu",
+        qkv_bias=False,
+        out_bias=False,
+        mlp_bias=False,
+        positions="none",
+        relative_bias=RelativeBiasConfig(buckets=32, max_distance=128, bidirectional=False),
+        attention_scale=1.0,
+        tied_head=False,
+        dropout=0.1,
+        attention_dropout=0.1,
+        activation_dropout=0.1,
     )
     return config.replace(**changes)
 

@@ -22,6 +22,7 @@ from slm_jax.data.passes import finite_batches, one_behind
 from slm_jax.data.progress import tracked
 from slm_jax.data.shares import this_host
 from slm_jax.encoders.ssl import SSLEncoderConfig
+from slm_jax.encoders.w2v_bert import W2VBERTConfig
 from slm_jax.encoders.whisper import WhisperEncoderConfig
 from slm_jax.parallel.mesh import MeshConfig
 from slm_jax.parallel.sharding import batch_sharding, replicated
@@ -54,9 +55,9 @@ def layer_features(folder: StageFolder, layer: int) -> tuple[EncoderFeaturesConf
     return EncoderFeaturesConfig(encoder=speech_encoder(model, folder.name), layer=layer), variables["params"][part]
 
 
-def speech_encoder(model: Config, stage: str) -> SSLEncoderConfig | WhisperEncoderConfig:
+def speech_encoder(model: Config, stage: str) -> SSLEncoderConfig | W2VBERTConfig | WhisperEncoderConfig:
     """`model`, when it is an encoder of speech; raises `UserError` that names the stage otherwise."""
-    known = SSLEncoderConfig | WhisperEncoderConfig
+    known = SSLEncoderConfig | W2VBERTConfig | WhisperEncoderConfig
     require(isinstance(model, known), "stage", stage, "it did not train a speech encoder")
     assert isinstance(model, known)  # for the type checker
     return model

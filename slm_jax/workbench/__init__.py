@@ -8,6 +8,7 @@ Parity    ours against PyTorch, place by place         (`workbench.parity`)
           the kinds                                    (`workbench.comparable_decoder`, `workbench.comparable_ssl`,
                                                         `workbench.comparable_streams`,
                                                         `workbench.comparable_vocoder`,
+                                                        `workbench.comparable_w2v_bert`,
                                                         `workbench.comparable_whisper`)
 Plans     steps compiled for a slice that is not here  (`workbench.plan`, `workbench.plan_program`)
           memory, roofline, settings that fit          (`workbench.plan_memory`, `workbench.plan_bound`,

@@ -6,6 +6,7 @@ from slm_jax.core.errors import UserError
 from slm_jax.decoders.mel_vocoder import MelVocoderConfig
 from slm_jax.decoders.unit_vocoder import UnitVocoderConfig
 from slm_jax.encoders.ssl import SSLEncoderConfig
+from slm_jax.encoders.w2v_bert import W2VBERTConfig
 from slm_jax.sequence_models.decoder_config import DecoderConfig
 from slm_jax.sequence_models.multi_stream import MultiStreamConfig
 from slm_jax.workbench.comparable import Comparable
@@ -13,12 +14,14 @@ from slm_jax.workbench.comparable_decoder import DECODER
 from slm_jax.workbench.comparable_ssl import SSL_ENCODER
 from slm_jax.workbench.comparable_streams import MULTI_STREAM
 from slm_jax.workbench.comparable_vocoder import MEL_VOCODER, UNIT_VOCODER
+from slm_jax.workbench.comparable_w2v_bert import W2V_BERT
 from slm_jax.workbench.comparable_whisper import WHISPER
 
 COMPARABLES: dict[type[Config], Comparable] = {
     DecoderConfig: DECODER,
     MultiStreamConfig: MULTI_STREAM,
     SSLEncoderConfig: SSL_ENCODER,
+    W2VBERTConfig: W2V_BERT,
     MelVocoderConfig: MEL_VOCODER,
     UnitVocoderConfig: UNIT_VOCODER,
     WhisperConfig: WHISPER,

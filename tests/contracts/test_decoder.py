@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import pytest
 from jaxtyping import Array, Float
 
+from slm_jax.nn.relative_bias import RelativeBiasConfig
 from slm_jax.nn.stack import unstack
 from slm_jax.sequence_models.decoder_config import DecoderConfig
-from slm_jax.sequence_models.presets import opt, qwen2
+from slm_jax.sequence_models.presets import audiolm_stage, opt, qwen2
 from tests.contracts import checks
 
 SMALL = {"vocabulary": 23, "layers": 2, "width": 16, "heads": 4, "hidden": 24, "init_scale": 0.3}
@@ -17,6 +18,15 @@ CONFIGS = {
     "opt350m": opt("350m", **SMALL, embed_width=8, max_positions=32),
     "qwen2": qwen2(**SMALL, kv_heads=2, qk_norm=True, window=3),
     "gslm": DecoderConfig(**SMALL, activation="relu", positions="sinusoidal", position_offset=2, embed_scale=4.0),
+    "audiolm": audiolm_stage(
+        **SMALL,
+        head_width=6,
+        gated=True,
+        relative_bias=RelativeBiasConfig(buckets=4, max_distance=5, bidirectional=False),
+        dropout=0.0,
+        attention_dropout=0.0,
+        activation_dropout=0.0,
+    ),
 }
 IDS = jax.random.randint(jax.random.key(1), (3, 7), 0, 23)
 MASK = jnp.arange(7) < jnp.array([7, 4, 6])[:, None]

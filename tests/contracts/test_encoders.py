@@ -11,10 +11,10 @@ from slm_jax.core.contracts import EncoderConfig
 from slm_jax.encoders.chunked import ChunkedEncoderConfig
 from slm_jax.encoders.weighted_layers import WeightedLayersConfig
 from tests.contracts import checks
-from tests.shapes import BEATS, ENCODERS, WHISPER
+from tests.shapes import BEATS, ENCODERS, W2V_BERT, WHISPER
 
 TRIMMED = WHISPER.encoder.replace(trim=True)
-PLAIN = ENCODERS | {"beats": BEATS, "whisper": WHISPER.encoder, "whisper, trimmed": TRIMMED}
+PLAIN = ENCODERS | {"beats": BEATS, "w2v_bert": W2V_BERT, "whisper": WHISPER.encoder, "whisper, trimmed": TRIMMED}
 KINDS = PLAIN | {
     "mixture": WeightedLayersConfig(encoder=ENCODERS["log_mel"], norm=True),
     "windows": ChunkedEncoderConfig(encoder=ENCODERS["waveform"], window=1_500),

@@ -6,7 +6,7 @@ from slm_jax.core.errors import UserError
 from slm_jax.core.trees import count_parameters
 from slm_jax.sequence_models.decoder_config import DecoderConfig
 from slm_jax.sequence_models.encoder_decoder import EncoderDecoderConfig
-from slm_jax.sequence_models.presets import gpt2, gslm_transformer_lm_big, llama, mistral, opt, qwen2
+from slm_jax.sequence_models.presets import audiolm_stage, gpt2, gslm_transformer_lm_big, llama, mistral, opt, qwen2
 from slm_jax.sequence_models.t5 import mt5, t5, t5_v1_1
 
 PUBLISHED = [
@@ -52,6 +52,12 @@ def parameters(config: DecoderConfig | EncoderDecoderConfig) -> int:
 @pytest.mark.parametrize("config, published", PUBLISHED)
 def test_parameter_counts_are_the_published_ones(config, published):
     assert parameters(config) == published
+
+
+@pytest.mark.parametrize(("gated", "stack"), [(False, 12 * (4 * 1024**2 + 2 * 1024 * 4096)), (True, 12 * 16 * 1024**2)])
+def test_a_stage_of_audiolm_has_the_weights_of_its_widths(gated, stack):
+    norms, distances, both_tables = 25 * 1024, 32 * 16, 2 * 1_027 * 1024
+    assert parameters(audiolm_stage(1_027, gated=gated)) == stack + norms + distances + both_tables
 
 
 def test_gslm_has_the_parameters_of_its_recipe():
