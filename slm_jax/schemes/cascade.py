@@ -190,7 +190,7 @@ class Cascade(Config):
     def _checked(self, vocabulary: Vocabulary, ids: np.ndarray) -> Int[np.ndarray, "S"]:
         units, inside = vocabulary.decode_range(self.units, ids)
         require(bool(inside.all()), "ids of units", ids[~inside][:5].tolist(), f"not of the {self.units}")
-        return units.astype(np.int32)
+        return np.asarray(units, np.int32)
 
     def _read_segments(self, one: Pass) -> list[tuple[str, ...]]:
         """Units for themselves, then the codes."""
