@@ -67,7 +67,7 @@ def write_cascade(
     require(len(configs) == passes, "configs", len(configs), f"the cascade has {passes} passes")
     wanted = [_frames(cascade, one, mode, frames) for one in given]
     clips = [_begun(cascade, one, mode, most) for one, most in zip(given, wanted, strict=True)]
-    keys = row_keys(key, len(clips)) if clips else []
+    keys: Any = row_keys(key, len(clips)) if clips else []
     for number, one in enumerate(cascade.passes):
         if mode == "acoustic" and one.writes == (cascade.units,):
             continue
