@@ -19,12 +19,12 @@ def found():
 
 
 def test_every_size_is_a_config_with_stages_and_counts(found):
-    assert [entry["name"] for entry in found][:2] == ["gslm", "twist"]
+    assert [entry["name"] for entry in found][:3] == ["gslm", "pgslm", "twist"]
     for entry in found:
         assert entry["sizes"] and "tiny" in entry["sizes"]
         for about in entry["sizes"].values():
             assert set(about["parameters"]) <= set(about["stages"])
-    sizes = {size: about["parameters"]["lm"] for size, about in found[1]["sizes"].items()}
+    sizes = {size: about["parameters"]["lm"] for size, about in found[2]["sizes"].items()}
     assert sizes["7b"] == 6_480_400_384
 
 
@@ -37,7 +37,7 @@ def test_what_is_trained_is_told_where_it_is_not_all(found):
     salmonn = about["salmonn"]["13b"]  # parts from elsewhere, and LoRA in a collection of its own
     assert (salmonn["parameters"]["activation"], salmonn["trained"]["activation"]) == (13_776_303_984, 33_332_992)
     rows = systems.markdown(found).splitlines()
-    assert "7b (6.48 B), 13b (12.7 B)" in rows[3]
+    assert "7b (6.48 B), 13b (12.7 B)" in next(row for row in rows if "`twist`" in row)
     assert "13b (13.8 B, 33.3 M trained)" in next(row for row in rows if "`salmonn`" in row)
     listed = systems.rows(next(entry for entry in found if entry["name"] == "wavprompt"))
     assert listed[-1][-1] == "answers 224 M (99.1 M trained)"
@@ -62,7 +62,7 @@ def test_a_file_without_marks_is_refused():
 
 def test_json_is_one_value(capfd):
     assert main(["systems", "--json"]) == 0
-    assert [entry["system"] for entry in json.loads(capfd.readouterr().out)][:2] == ["GSLM", "TWIST"]
+    assert [entry["system"] for entry in json.loads(capfd.readouterr().out)][:3] == ["GSLM", "pGSLM", "TWIST"]
 
 
 def test_a_system_is_a_config_by_name():

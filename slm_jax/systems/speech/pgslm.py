@@ -47,6 +47,7 @@ CARD = SystemCard(
     sizes=("tiny", "published", "continuous"),
     reads=("speech",),
     writes=("speech",),
+    plans=("pgslm_published_v5e", "pgslm_continuous_v5e"),
     figures=(
         KeptFigure(
             words="pitch of prompt and continuation, correlation",
