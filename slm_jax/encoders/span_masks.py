@@ -3,9 +3,10 @@
 SpecAugment on features, as wav2vec 2.0 is tuned (Baevski et al. 2020, appendix B; fairseq `apply_mask`).
 """
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Key
+from jaxtyping import Array, Bool, Float, Key
 
 from slm_jax.core.config import Config
 from slm_jax.core.errors import require
@@ -63,3 +64,29 @@ def random_spans(
     begun = jnp.cumsum((rank < jnp.minimum(count, starts)).astype(jnp.int32), axis=-1)
     before = jnp.pad(begun, ((0, 0), (span, 0)))[:, : real.shape[1]]
     return (begun > before) & real
+
+
+def with_hidden_spans(
+    encoder: nn.Module,
+    x: Float[Array, "B T D"],
+    mask: Bool[Array, "B T"],
+    span_mask: Bool[Array, "B T"] | None,
+    deterministic: bool,
+) -> Float[Array, "B T D"]:
+    """Frames with the encoder's `mask_embedding` where `span_mask` holds, or where `config.masks` draws it in training.
+
+    For use inside the compact call of an encoder, whose parameter and rng `dropout` these are. Raises `UserError` for
+    spans where its config has no mask embedding.
+    """
+    config = encoder.config  # type: ignore[attr-defined]
+    if config.mask_embedding:
+        init = nn.with_logical_partitioning(nn.initializers.uniform(1.0), ("embed",))
+        mask_embedding = encoder.param("mask_embedding", init, (config.width,), jnp.float32)
+    drawn = config.masks if span_mask is None and not deterministic else None
+    span_mask = span_mask if drawn is None else drawn.frames(encoder.make_rng("dropout"), mask)
+    if span_mask is not None:
+        require(config.mask_embedding, "span_mask", span_mask.shape, "this encoder has no mask embedding")
+        x = jnp.where(span_mask[..., None], mask_embedding.astype(x.dtype), x)
+    if drawn is not None:
+        x = jnp.where(drawn.channels(encoder.make_rng("dropout"), *x.shape[::2])[:, None], 0, x)
+    return x

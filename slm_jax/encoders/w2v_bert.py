@@ -16,7 +16,7 @@ from slm_jax.core.config import Config
 from slm_jax.core.errors import require
 from slm_jax.encoders.conformer_layer import ConformerLayer
 from slm_jax.encoders.output import EncoderOutput, hidden_states
-from slm_jax.encoders.span_masks import SpanMasksConfig
+from slm_jax.encoders.span_masks import SpanMasksConfig, with_hidden_spans
 from slm_jax.encoders.ssl_layer import bert_init
 from slm_jax.encoders.stacked_fbank import HOP, WINDOW, stacked_fbank, stacked_frame_count
 from slm_jax.nn.conv import zero_padded
@@ -158,16 +158,7 @@ class W2VBERT(nn.Module):
         x = LayerNorm(dtype=dtype, name="feature_norm")(features)
         project = Linear(c.width, out_names=("embed",), kernel_init=bert_init, dtype=dtype, name="feature_projection")
         x = nn.Dropout(c.feature_dropout, name="feature_dropout")(project(x), deterministic=deterministic)
-        if c.mask_embedding:
-            init = nn.with_logical_partitioning(nn.initializers.uniform(1.0), ("embed",))
-            mask_embedding = self.param("mask_embedding", init, (c.width,), jnp.float32)
-        drawn = c.masks if span_mask is None and not deterministic else None
-        span_mask = span_mask if drawn is None else drawn.frames(self.make_rng("dropout"), mask)
-        if span_mask is not None:
-            require(c.mask_embedding, "span_mask", span_mask.shape, "this encoder has no mask embedding")
-            x = jnp.where(span_mask[..., None], mask_embedding.astype(dtype), x)
-        if drawn is not None:
-            x = jnp.where(drawn.channels(self.make_rng("dropout"), *x.shape[::2])[:, None], 0, x)
+        x = with_hidden_spans(self, x, mask, span_mask, deterministic)
         return nn.Dropout(c.dropout, name="dropout")(zero_padded(x, mask), deterministic=deterministic)
 
 

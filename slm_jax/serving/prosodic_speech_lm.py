@@ -2,9 +2,8 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from dataclasses import field
 from functools import cached_property
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -20,8 +19,8 @@ from slm_jax.generation.decode import generate
 from slm_jax.generation.rules import Rules
 from slm_jax.generation.sampling import SamplingConfig
 from slm_jax.serving.hearing import checked, only_clips, require_readable
-from slm_jax.serving.unit_speech_lm import Origin, UnitDecoding
-from slm_jax.serving.unit_voice import Samples, UnitVoice
+from slm_jax.serving.unit_speech_lm import SpeechLM
+from slm_jax.serving.unit_voice import Samples
 
 Entries = Int[np.ndarray, "_ K"]
 DURATION, LOG_F0 = 1, 2
@@ -44,8 +43,8 @@ class Utterance(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ProsodicSpeechLM(UnitVoice):
-    """Tokenizer, language model and vocoder of one run; all work is on lists of utterances of any length.
+class ProsodicSpeechLM(SpeechLM):
+    """Tokenizer, language model and vocoder of one run over units, durations and pitch.
 
     `rows`: how runs become steps of the language model. A reply is spoken in the pitch of its prompt, with durations
     and F0 that the language model drew; where F0 is a real number, the vocoder says what is voiced.
@@ -53,14 +52,6 @@ class ProsodicSpeechLM(UnitVoice):
 
     tokenizer: ProsodicTokenizer
     rows: RunRowsConfig
-    lm: Any
-    lm_params: Any
-    decoding: UnitDecoding = field(default_factory=UnitDecoding)
-    prompt_s: float | int = 3.0
-    origin: Origin = field(default_factory=Origin)
-
-    reads: ClassVar[frozenset[str]] = frozenset({"speech"})
-    writes: ClassVar[frozenset[str]] = frozenset({"speech"})
 
     def respond(
         self, conversations: Sequence[Conversation], decoding: SamplingConfig | None, key: jax.Array

@@ -71,14 +71,13 @@ class Origin(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class UnitSpeechLM(UnitVoice):
-    """Tokenizer, language model and vocoder of one run; all work is on lists of utterances of any length.
+class SpeechLM(UnitVoice):
+    """A language model over what a tokenizer hears, and a voice; all work is on lists of utterances of any length.
 
     `decoding` and `prompt_s` (seconds of speech to go on from): how it is used unless somebody says otherwise.
     """
 
-    tokenizer: Tokenizer
-    vocabulary: Vocabulary
+    tokenizer: Any
     lm: Any
     lm_params: Any
     decoding: UnitDecoding = field(default_factory=UnitDecoding)
@@ -87,6 +86,14 @@ class UnitSpeechLM(UnitVoice):
 
     reads: ClassVar[frozenset[str]] = frozenset({"speech"})
     writes: ClassVar[frozenset[str]] = frozenset({"speech"})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class UnitSpeechLM(SpeechLM):
+    """Tokenizer, language model and vocoder of one run over one stream of units."""
+
+    tokenizer: Tokenizer
+    vocabulary: Vocabulary
 
     def respond(
         self, conversations: Sequence[Conversation], decoding: SamplingConfig | None, key: jax.Array

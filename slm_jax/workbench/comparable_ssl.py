@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from slm_jax.encoders.ssl import SSLEncoder, SSLEncoderConfig
+from slm_jax.encoders.ssl import SSLEncoderConfig
 from slm_jax.workbench.comparable import Case, Comparable, Found, noise
 
 
@@ -21,7 +21,8 @@ def _cases(config: SSLEncoderConfig, rng: np.random.Generator, tiny: bool) -> It
     yield Case("reference_padding", noise(rng, [16_080, 9_777]), changes=over_padding)
 
 
-def _collect(model: SSLEncoder, params: Any, inputs: Mapping[str, jax.Array]) -> Found:
+def collected(model: Any, params: Any, inputs: Mapping[str, jax.Array]) -> Found:
+    """Features, what is projected of them, and every layer of an encoder of speech."""
     out, inside = model.apply(
         {"params": params},
         inputs["samples"],
@@ -33,8 +34,8 @@ def _collect(model: SSLEncoder, params: Any, inputs: Mapping[str, jax.Array]) ->
     (projection,) = jax.tree.leaves(inside)
     found = {"features": out.features, "projection": projection, "positions": out.hidden[0]}
     found |= {f"layer_{i}": out.hidden[i] for i in range(1, len(out.hidden))}
-    found |= {"final_norm": out.values} if model.config.pre_norm else {}
+    found |= {"final_norm": out.values} if getattr(model.config, "pre_norm", False) else {}
     return {name: (values, out.mask) for name, values in found.items()}
 
 
-SSL_ENCODER = Comparable(cases=_cases, collect=_collect, moved="mlp/down/bias")
+SSL_ENCODER = Comparable(cases=_cases, collect=collected, moved="mlp/down/bias")

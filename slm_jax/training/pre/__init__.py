@@ -16,6 +16,7 @@ Codec                waveforms through codebooks and back                  (`tra
 Codec teacher        a speech encoder that gives the first book meaning    (`training.pre.codec_teacher`)
 Codec tokens         codes of the corpus, for language models             (`training.pre.codec_tokens`)
 Code LM              codes of several books in any order                   (`training.pre.code_lm`)
+Streams learner      what both stages over several streams share           (`training.pre.streams_learner`)
 Prosodic LM          units, durations and pitch, in one step              (`training.pre.prosodic_lm`)
 Durations            how long each unit lasts                             (`training.pre.durations`)
 Text LM              next token of the corpus' texts                      (`training.pre.text_lm`)

@@ -1,7 +1,5 @@
 """p(speech) over the codes of a codec, several books in any order (Borsos et al. 2022; Copet et al. 2023)."""
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from slm_jax.core.errors import require
@@ -11,16 +9,15 @@ from slm_jax.data.pipeline import make_batches
 from slm_jax.data.records import RecordSource
 from slm_jax.data.shapes import stacked_shapes
 from slm_jax.evaluation.codes import nats_per_code
-from slm_jax.objectives.streams import NextStreamsConfig
 from slm_jax.schemes.table import Scheme
 from slm_jax.sequence_models.multi_stream import MultiStreamConfig
 from slm_jax.sequence_models.temporal_depth import TemporalDepthConfig
 from slm_jax.training.gradient_stage import GradientStageConfig, Learner, Outline, Plan, host_share
 from slm_jax.training.loop import Evaluate
+from slm_jax.training.pre.streams_learner import streams_learner
 from slm_jax.training.run_folder import StageFolder
 from slm_jax.training.stages import RunConfig, StageContext
 from slm_jax.training.state import TrainState
-from slm_jax.training.step import Player
 from slm_jax.training.token_stage import TOKENS, planned_spec, token_stage
 
 
@@ -86,17 +83,7 @@ class CodeLMConfig(GradientStageConfig):
     def _learner(self, spec: TokenSpec) -> Learner:
         given, wanted = self.model.streams, spec.sizes
         require(given == wanted, f"{self.name}.model.streams", given, f"stage {self.tokens!r} makes books of {wanted}")
-        model = self.model.make()
-        objective = NextStreamsConfig(names=self._names(spec), weights=self.weights or (1.0,) * len(wanted))
-        player = Player(name="lm", objective=objective.make(model), optimizer=self.optimizer)
-
-        def initialise(key: jax.Array) -> dict:
-            return model.init(key, jnp.zeros((1, 2, len(wanted)), jnp.int32))
-
-        return initialise, [player]
-
-    def _names(self, spec: TokenSpec) -> tuple[str, ...]:
-        return tuple(book.name for book in spec.codebooks)
+        return streams_learner(self, spec)
 
     def _evaluation(self, rows: CodeRowsConfig, dev: RecordSource, context: StageContext) -> Evaluate | None:
         if not len(dev):

@@ -1,7 +1,5 @@
 """p(units, durations, pitch): next runs of units with what goes beside them (pGSLM, Kharitonov et al. 2021)."""
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from slm_jax.core.errors import require
@@ -11,14 +9,13 @@ from slm_jax.data.pipeline import make_batches
 from slm_jax.data.records import RecordSource
 from slm_jax.data.shapes import stacked_shapes
 from slm_jax.evaluation.codes import nats_per_code
-from slm_jax.objectives.streams import NextStreamsConfig
 from slm_jax.sequence_models.multi_stream import MultiStreamConfig
 from slm_jax.training.gradient_stage import GradientStageConfig, Learner, Outline, Plan, host_share
 from slm_jax.training.loop import Evaluate
+from slm_jax.training.pre.streams_learner import names_of, streams_learner
 from slm_jax.training.run_folder import StageFolder
 from slm_jax.training.stages import RunConfig, StageContext
 from slm_jax.training.state import TrainState
-from slm_jax.training.step import Player
 from slm_jax.training.token_stage import TOKENS, planned_spec, token_stage
 
 
@@ -104,14 +101,7 @@ class ProsodicLMConfig(GradientStageConfig):
 
     def _learner(self, spec: TokenSpec) -> Learner:
         self._require_streams(spec)
-        model, names = self.model.make(), names_of(spec)
-        objective = NextStreamsConfig(names=names, weights=self.weights or (1.0,) * len(names))
-        player = Player(name="lm", objective=objective.make(model), optimizer=self.optimizer)
-
-        def initialise(key: jax.Array) -> dict:
-            return model.init(key, jnp.zeros((1, 2, len(names)), jnp.int32))
-
-        return initialise, [player]
+        return streams_learner(self, spec)
 
     def _evaluation(self, spec: TokenSpec, dev: RecordSource, context: StageContext) -> Evaluate | None:
         if not len(dev):
@@ -125,11 +115,6 @@ class ProsodicLMConfig(GradientStageConfig):
             return {f"{name}_nats": found[f"nats_per_code_{k}"] for k, name in enumerate(names_of(spec))}
 
         return evaluate
-
-
-def names_of(spec: TokenSpec) -> tuple[str, ...]:
-    """What the streams are called."""
-    return tuple(book.name for book in spec.codebooks)
 
 
 def seconds_per_run(source: RecordSource, spec: TokenSpec) -> float:
