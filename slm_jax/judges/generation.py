@@ -126,7 +126,7 @@ def without_prompt(system: Any) -> Any:
 def controls(system: UnitSpeechLM, originals: Sequence[np.ndarray], cut: int) -> dict[str, list[list[np.ndarray]]]:
     """The recorded rests said again from their units, and from the same in random order."""
     rests = in_two(system, originals, cut)[1]
-    return {RESYNTHESISED: [_said(system, rests)], SHUFFLED_UNITS: [_said(system, shuffled(rests))]}
+    return {RESYNTHESISED: [system.said(rests)], SHUFFLED_UNITS: [system.said(shuffled(rests))]}
 
 
 def written_down(clips: Sequence[Clip], transcriber: Transcriber, rate_hz: int) -> list[Transcript]:
@@ -175,13 +175,6 @@ def _heard(messages: Sequence[Any], rate_hz: int) -> np.ndarray:
     """All speech of a reply at `rate_hz`, of no length where there is none."""
     clips = [resample(clip.samples, clip.rate_hz, rate_hz) for one in messages for clip in one.speech if clip.seconds]
     return np.concatenate(clips) if clips else np.zeros(0, np.float32)
-
-
-def _said(system: UnitSpeechLM, rows: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Each row of units spoken, the empty ones of no length."""
-    full = [row for row in rows if len(row)]
-    made = iter(system.decode(full) if full else [])
-    return [next(made) if len(row) else np.zeros(0, np.float32) for row in rows]
 
 
 def _bounds(interval: Sequence[float] | None) -> str | None:

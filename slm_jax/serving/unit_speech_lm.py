@@ -112,7 +112,7 @@ class UnitSpeechLM(SpeechLM):
         prompts = [one.runs for one in heard]
         made = self.continuations(prompts, key, how.sampling)
         before = prompts if how.with_prompt else [prompt[:0] for prompt in prompts]
-        said = self._said([np.concatenate([first, new.units]) for first, new in zip(before, made, strict=True)], voice)
+        said = self.said([np.concatenate([first, new.units]) for first, new in zip(before, made, strict=True)], voice)
         return [self._reply(*parts) for parts in zip(said, prompts, made, strict=True)]
 
     def log_prob(self, conversations: Sequence[Conversation]) -> list[np.ndarray]:
@@ -163,12 +163,6 @@ class UnitSpeechLM(SpeechLM):
         }
         units = dict(zip(clips, self.encode(list(clips.values())), strict=True))
         return [units[id(one)] for one in conversations]
-
-    def _said(self, rows: Sequence[Units], voice: int) -> list[Samples]:
-        """Each row spoken; silence of no length where there is nothing to say."""
-        full = [row for row in rows if len(row)]
-        spoken = iter(self.decode(full, speaker=voice) if full else [])
-        return [next(spoken) if len(row) else np.zeros(0, np.float32) for row in rows]
 
     def _reply(self, said: Samples, prompt: Units, made: Continuation) -> Reply:
         trace = {"prompt_units": prompt, "new_units": made.units, "log_probs": made.log_probs}

@@ -64,6 +64,12 @@ class UnitVoice:
         samples, real = np.asarray(wave.samples), np.asarray(wave.mask)
         return [row[: int(kept.sum())] for row, kept in zip(samples, real, strict=True)]
 
+    def said(self, rows: Sequence[Units], speaker: int = 0) -> list[Samples]:
+        """Each row spoken; silence of no length where there is nothing to say."""
+        full = [row for row in rows if len(row)]
+        spoken = iter(self.decode(full, speaker=speaker) if full else [])
+        return [next(spoken) if len(row) else np.zeros(0, np.float32) for row in rows]
+
     def voice(self, speaker: str | None) -> int:
         """The place of a voice."""
         known = f"voices: {', '.join(self.speakers)}" if self.speakers else "this system has one voice without a name"

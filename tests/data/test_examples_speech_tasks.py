@@ -10,9 +10,10 @@ from slm_jax.core.errors import UserError
 from slm_jax.core.messages import Speech, Text, Turn
 from slm_jax.data.corpora.world_facts import make_world
 from slm_jax.data.corpora.world_grammar import reply
+from slm_jax.data.corpora.world_voice import the_voice
 from slm_jax.data.examples.open_book import OpenBookTaskConfig
 from slm_jax.data.examples.speech_tasks import AnsweredTaskConfig, AskedTaskConfig, ComposedTaskConfig, SpeechTaskConfig
-from slm_jax.data.examples.spoken_tasks import SpeakersConfig, SpokenTaskConfig, _voice, sentences
+from slm_jax.data.examples.spoken_tasks import SpeakersConfig, SpokenTaskConfig, sentences
 from slm_jax.data.examples.wordings import POOL, wordings
 from slm_jax.data.examples.written_tasks import WrittenTaskConfig
 from slm_jax.data.mixture import MixtureConfig, PartConfig
@@ -228,7 +229,7 @@ def test_every_wording_can_be_spoken():
     for task in POOL:
         for text in wordings(task, **({"language": "German"} if task == "translation" else {})):
             for sentence in sentences(text):
-                (symbols,) = _voice()._tts.phonemize(sentence)
+                (symbols,) = the_voice()._tts.phonemize(sentence)
                 assert len(symbols.split(" ")) == len(sentence.split()), sentence
 
 

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from slm_jax.core.config import Config
 from slm_jax.core.errors import require
 from slm_jax.core.messages import Conversation, Message, Part, Speech, Text
-from slm_jax.data.corpora.world_voice import Voice, make_speakers, to_int16
+from slm_jax.data.corpora.world_voice import make_speakers, the_voice, to_int16
 from slm_jax.data.examples.speech_tasks import Item, SpeechTaskConfig
 from slm_jax.data.passes import float_samples
 
@@ -97,13 +97,8 @@ def _spoken(speakers: SpeakersConfig, text: str, number: int, rate_hz: int) -> F
     seed, made = [speakers.seed, zlib.crc32(text.encode()), number], list[np.ndarray]()
     with _speaking:
         for sentence in sentences(text):
-            said = _voice().speak(sentence, speed=speakers.speed, speaker=speaker, seed=seed, rate_hz=rate_hz)
+            said = the_voice().speak(sentence, speed=speakers.speed, speaker=speaker, seed=seed, rate_hz=rate_hz)
             made += [pause, float_samples(to_int16(said.samples))]
     found = np.concatenate(made[1:])
     found.setflags(write=False)
     return found
-
-
-@functools.cache
-def _voice() -> Voice:
-    return Voice()
