@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
 from slm_jax.core.errors import require
@@ -153,6 +154,14 @@ def unstack(params: Any) -> Any:
     if not isinstance(params, dict):
         return params
     return {name: _cut(name, tree) for name, tree in params.items()}
+
+
+def unstack_on_cpu(params: Any, mesh: Mesh) -> Any:
+    """What nobody trains, in the form that is quickest: on one CPU device `unstack`, else as it is.
+
+    A scan on a CPU copies each layer's weights out of the stack in every pass, 8 % of a LoRA step on SmolLM2-135M.
+    """
+    return unstack(params) if mesh.size == 1 and mesh.devices.flat[0].platform == "cpu" else params
 
 
 def _cut(name: str, tree: Any) -> Any:

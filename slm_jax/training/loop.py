@@ -19,6 +19,7 @@ from slm_jax.core.contracts import Batch, BatchIterator
 from slm_jax.core.errors import require
 from slm_jax.core.mirror import Mirror
 from slm_jax.core.paths import AnyPath, Place, as_path
+from slm_jax.nn.stack import unstack_on_cpu
 from slm_jax.parallel.hosts import Meetings, any_host, is_first_host, merged_state
 from slm_jax.parallel.mesh import MeshConfig
 from slm_jax.parallel.sharding import put_batch, shardings_for, unbox, with_shardings
@@ -167,7 +168,7 @@ class _Run:
         )
         check_players(players, self.shapes.variables)
         # read now, each device its share, where leaves are lazy and boxed
-        self.frozen = load_part(unbox(frozen), shardings_for(frozen, self.mesh, rules))
+        self.frozen = unstack_on_cpu(load_part(unbox(frozen), shardings_for(frozen, self.mesh, rules)), self.mesh)
         step = make_step(
             players,
             config.steps,

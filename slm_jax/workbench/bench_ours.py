@@ -11,6 +11,7 @@ from slm_jax.core.contracts import Batch, Variables
 from slm_jax.interop.engine import import_params, resolve
 from slm_jax.interop.families import family_named
 from slm_jax.interop.reference_bench import TorchJob
+from slm_jax.nn.stack import unstack_on_cpu
 from slm_jax.parallel.mesh import MeshConfig
 from slm_jax.training.state import TrainState
 from slm_jax.training.step import Player, make_step, optimizer_init
@@ -42,7 +43,8 @@ def players_step(
     """The same with several, by name; each one's loss is that before its own part of the step."""
     start = optimizer_init(players, 1)(variables)
     state = TrainState(step=jnp.int32(0), variables=variables, opt=start, ema=None, key=jax.random.key(0))
-    step, names = make_step(players, 1, mesh=MeshConfig().make()), tuple(player.name for player in players)
+    mesh, names = MeshConfig().make(), tuple(player.name for player in players)
+    step, frozen = make_step(players, 1, mesh=mesh), unstack_on_cpu(frozen, mesh)
 
     def run() -> Arrays:
         nonlocal state

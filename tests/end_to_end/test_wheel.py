@@ -56,7 +56,7 @@ def verb(run, *argv):
 @pytest.mark.slow(seconds=40)
 def test_it_knows_its_systems_and_its_machine(installed):
     run, _ = installed
-    assert [entry["name"] for entry in verb(run, "systems")][:2] == ["gslm", "twist"]
+    assert {"gslm", "twist"} <= {entry["name"] for entry in verb(run, "systems")}
     assert verb(run, "doctor")
 
 

@@ -9,8 +9,9 @@ from slm_jax.core.errors import UserError
 from slm_jax.nn.attention import Attention
 from slm_jax.nn.caches import empty_cache, empty_context
 from slm_jax.nn.linear import Linear
-from slm_jax.nn.stack import Stack, resolve_unroll, unstack
+from slm_jax.nn.stack import Stack, resolve_unroll, unstack, unstack_on_cpu
 from slm_jax.nn.visibility import Visibility
+from slm_jax.parallel.mesh import MeshConfig
 from tests.contracts.checks import random_params
 
 
@@ -129,3 +130,9 @@ def test_auto_unrolls_shallow_stacks_and_a_wrong_setting_is_refused():
     assert not resolve_unroll("auto", 96)
     with pytest.raises(UserError, match="unroll"):
         resolve_unroll("sometimes", 2)
+
+
+def test_one_cpu_device_cuts_what_nobody_trains(params):
+    one = MeshConfig().make(jax.devices()[:1])
+    assert set(unstack_on_cpu(params, one)["layers"]) == {"0", "1", "2"}
+    assert unstack_on_cpu(None, one) is None
