@@ -21,6 +21,7 @@ Metrics           what each metric needs, and which way is better           (`ev
 Scoring           how likely a language model finds given sequences             (`evaluation.scoring`)
 Pairs             a right clip above a wrong one, scores that are kept          (`evaluation.pairs`)
 Codes             the same of codes, by book                                    (`evaluation.codes`)
+Cascade           the same of models in a row                                   (`evaluation.cascade`)
 Sections          Section, JudgeConfig: what a judge gives a report             (`evaluation.section`)
 Phone classifier  softmax classifier from log-mel to phones, its posterior      (`evaluation.phone_classifier`)
 """

@@ -24,6 +24,7 @@ Mode = Literal["continuation", "acoustic", "unconditional"]
 AUDIOLM_SAMPLING = tuple(SamplingConfig(temperature=t, min_new=1) for t in (0.6, 0.8, 0.6))
 """The paper's temperatures; `max_new` of the first is how many units may come, the others know how many codes do."""
 Written = dict[str, np.ndarray]
+NOTHING = np.zeros(0, np.int32)
 
 
 class Model(NamedTuple):
@@ -34,11 +35,11 @@ class Model(NamedTuple):
 
 
 class _Row(NamedTuple):
-    """One row of a pass: a clip or a chunk of it, `frames` frames long (None: units, until they end)."""
+    """One row of a pass: a clip or a chunk of it, to which `needed` ids are still to be written, at most."""
 
     clip: int
     books: Written
-    frames: int | None
+    needed: int
     key: Key[Array, ""]
 
 
@@ -50,14 +51,16 @@ def write_cascade(
     configs: Sequence[SamplingConfig] = AUDIOLM_SAMPLING,
     *,
     mode: Mode = "continuation",
-    frames: int | None = None,
+    frames: int | Sequence[int] | None = None,
 ) -> list[Written]:
-    """The books of every clip: units without repetitions `[S]`, and `frames` codes of each book `[T]`.
+    """The books of every clip: units without repetitions `[S]`, and codes of each book `[T]`.
 
     `given` of each clip, units frame by frame `[T]` and codes `[T]` by the names of their books:
     "continuation": the units of a prompt and its codes of the books that the second model writes (those of other books
-    where they are known); all go on. "acoustic": all units; new codes are written for them, and `frames` follows from
-    them unless it is said. "unconditional": nothing.
+    where they are known); all go on. "acoustic": all units; new codes are written for them. "unconditional": nothing.
+    `frames` of codes, for all clips or each: what was given counted. So many there are in the acoustic mode, where they
+    follow from the units unless they are said; in the others no more than these, and fewer where the model that reads
+    the units says that they are over.
     One model and one sampling config for each pass; `max_new` counts for units alone, `end` and its kin not at all.
     Chunks of a pass are rows of one batch. A clip gets what it gets alone with its key. Raises `UserError` when
     something is missing, or does not fit.
@@ -65,21 +68,25 @@ def write_cascade(
     passes = len(cascade.passes)
     require(len(models) == passes, "models", len(models), f"the cascade has {passes} passes")
     require(len(configs) == passes, "configs", len(configs), f"the cascade has {passes} passes")
-    wanted = [_frames(cascade, one, mode, frames) for one in given]
-    clips = [_begun(cascade, one, mode, most) for one, most in zip(given, wanted, strict=True)]
+    most = [frames] * len(given) if frames is None or isinstance(frames, int) else list(frames)
+    require(len(most) == len(given), "frames", len(most), f"{len(given)} clips are given")
+    wanted = [_frames(cascade, one, mode, count) for one, count in zip(given, most, strict=True)]
+    clips = [_begun(cascade, one, mode, count) for one, count in zip(given, wanted, strict=True)]
     keys: Any = row_keys(key, len(clips)) if clips else []
     for number, one in enumerate(cascade.passes):
         if mode == "acoustic" and one.writes == (cascade.units,):
             continue
         rows = [
             row
-            for clip, (books, most) in enumerate(zip(clips, wanted, strict=True))
-            for row in _rows(cascade, number, clip, books, most, jax.random.fold_in(keys[clip], number))
+            for clip, (books, count) in enumerate(zip(clips, wanted, strict=True))
+            for row in _rows(cascade, number, clip, books, count, jax.random.fold_in(keys[clip], number))
         ]
-        parts = _written(cascade, number, models[number], rows, configs[number])
+        ends = mode != "acoustic" and cascade.is_closed(number)
+        parts = _written(cascade, number, models[number], rows, configs[number], ends)
         for clip, books in enumerate(clips):
             mine = [part for row, part in zip(rows, parts, strict=True) if row.clip == clip]
-            books |= {name: np.concatenate([part[name] for part in mine]) for name in one.writes}
+            books |= {name: np.concatenate([NOTHING, *(part[name] for part in mine)]) for name in one.writes}
+            wanted[clip] = wanted[clip] if cascade.units in one.writes else len(books[one.writes[0]])
     return clips
 
 
@@ -118,29 +125,32 @@ def _need(cascade: Cascade, given: Mapping[str, np.ndarray], names: Sequence[str
 def _rows(cascade: Cascade, number: int, clip: int, books: Written, frames: int, key: Key[Array, ""]) -> list[_Row]:
     """The rows of a pass that belong to a clip."""
     one = cascade.passes[number]
-    if one.writes == (cascade.units,):
-        return [_Row(clip, cascade.chunks(number, books)[0], None, key)]
-    size = frames if one.chunk is None else one.chunk
     parts = cascade.chunks(number, books, frames)
-    each = [min(size, frames - place * size) for place in range(len(parts))]
-    return [_Row(clip, part, each[place], jax.random.fold_in(key, place)) for place, part in enumerate(parts)]
+    if one.writes == (cascade.units,):
+        known = max((len(values) for name, values in books.items() if name != cascade.units), default=0)
+        return [_Row(clip, parts[0], (frames - known) // cascade.frames_per_unit, key)]
+    size = frames if one.chunk is None else one.chunk
+    each = [min(size, frames - place * size) - len(part.get(one.writes[0], ())) for place, part in enumerate(parts)]
+    keys = [jax.random.fold_in(key, place) for place in range(len(parts))]
+    return [_Row(clip, *row) for row in zip(parts, [count * len(one.writes) for count in each], keys, strict=True)]
 
 
 def _written(
-    cascade: Cascade, number: int, model: Model, rows: Sequence[_Row], config: SamplingConfig
+    cascade: Cascade, number: int, model: Model, rows: Sequence[_Row], config: SamplingConfig, ends: bool
 ) -> list[Written]:
-    """The books that a pass writes of each row, those that were given first."""
+    """The books that a pass writes of each row, those that were given first; with `ends` it may end them itself."""
     one = cascade.passes[number]
     prompts = [cascade.prompt(number, row.books) for row in rows]
-    needed = [_needed(one.writes, row, config) for row in rows]
+    of_units = cascade.units in one.writes
+    needed = [min(row.needed, config.max_new) if of_units else row.needed for row in rows]
     open_rows = [place for place, count in enumerate(needed) if count > 0]
     ids = list(prompts)
     if open_rows:
         config = config.replace(max_new=max(needed), end=None, ends=(), forbidden=())
-        config = config if cascade.units in one.writes else config.replace(min_new=0)
+        config = config if ends else config.replace(min_new=0)
         packed, mask = _packed([prompts[place] for place in open_rows])
         keys = jnp.stack([rows[place].key for place in open_rows])
-        rules = rules_of_pass(cascade, number, model.model.config.vocabulary)
+        rules = rules_of_pass(cascade, number, model.model.config.vocabulary, ends)
         made = generate(model.model, model.params, packed, mask, keys, config, rules=rules)
         new, real = np.asarray(made.ids), np.asarray(made.mask)
         for place, row, kept in zip(open_rows, new, real, strict=True):
@@ -149,21 +159,16 @@ def _written(
     return [{name: books[name] for name in one.writes} for books in found]
 
 
-def rules_of_pass(cascade: Cascade, number: int, vocabulary: int) -> Rules:
-    """What a pass may write, step by step from where it begins; raises `UserError` for a model of too few ids."""
-    legal, ids = cascade.legal(number), cascade.vocabulary(number)
+def rules_of_pass(cascade: Cascade, number: int, vocabulary: int, ends: bool = True) -> Rules:
+    """What a pass may write, step by step from where it begins; raises `UserError` for a model of too few ids.
+
+    `ends`: whether it may say that it is done, where it has learnt to.
+    """
+    legal, ids = cascade.legal(number, ends and cascade.is_closed(number)), cascade.vocabulary(number)
     require(vocabulary >= ids.size, f"vocabulary of model {number}", vocabulary, f"this pass has {ids.describe()}")
     legal = np.pad(legal, ((0, 0), (0, vocabulary - ids.size)))
-    ends = [ids.eos_id] if cascade.units in cascade.passes[number].writes else []
-    return Rules(legal[:, None], np.array(ends, np.int32), cycle=len(legal), of_drawn=True)
-
-
-def _needed(writes: Sequence[str], row: _Row, config: SamplingConfig) -> int:
-    """Ids that are still to be written."""
-    if row.frames is None:
-        return config.max_new
-    known = len(row.books.get(writes[0], ()))
-    return (row.frames - known) * len(writes)
+    may_end = [ids.eos_id] if legal[:, ids.eos_id].any() else []
+    return Rules(legal[:, None], np.array(may_end, np.int32), cycle=len(legal), of_drawn=True)
 
 
 def _packed(rows: Sequence[Int[np.ndarray, "_"]]) -> tuple[Int[np.ndarray, "B S"], np.ndarray]:

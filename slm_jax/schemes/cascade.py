@@ -43,7 +43,8 @@ class Cascade(Config):
     """`semantic` units, the codes of an `acoustic` tokenizer, and the models that write them, in their order.
 
     A row is `<s>`, what is read and what is written: units without repetitions closed by `</s>`, for nothing else tells
-    how many there are; codes flattened frame by frame. Raises `UserError` when the rates do not fit, when a book is
+    how many there are; codes flattened frame by frame, closed too where they are written of units, which without
+    repetitions do not tell how long they last. Raises `UserError` when the rates do not fit, when a book is
     read that no pass before writes, and when one is written twice.
     """
 
@@ -90,6 +91,11 @@ class Cascade(Config):
         """Frames of codes in the time of one frame of units."""
         return round(self.acoustic.frames_per_second / self.semantic.frames_per_second)
 
+    def is_closed(self, number: int) -> bool:
+        """Whether what a pass writes ends with `</s>`: units do, and codes that are written of them."""
+        one = self.passes[number]
+        return self.units in (*one.reads, *one.writes)
+
     def vocabulary(self, number: int) -> Vocabulary:
         """Ids of the model of a pass: every book that it reads or writes has a range."""
         one, sizes = self.passes[number], {self.units: self.semantic.units, **self.sizes_of_codes}
@@ -124,6 +130,8 @@ class Cascade(Config):
         """Ids of a whole row, int32, and which of them the pass writes: the targets of its loss."""
         prompt = self.prompt(number, {name: books[name] for name in self.passes[number].reads if name in books})
         written = self._segment(number, self.passes[number].writes, books)
+        if self.is_closed(number) and self.units not in self.passes[number].writes:
+            written = np.append(written, self.vocabulary(number).eos_id).astype(np.int32)
         return np.concatenate([prompt, written]), np.arange(len(prompt) + len(written)) >= len(prompt)
 
     def prompt(self, number: int, books: Books) -> Int[np.ndarray, "S"]:
@@ -139,9 +147,11 @@ class Cascade(Config):
         return np.concatenate(parts).astype(np.int32)
 
     def books_of(self, number: int, ids: Int[np.ndarray, "S"]) -> dict[str, np.ndarray]:
-        """The inverse of `row`, int32. Units that were never closed end with the row."""
+        """The inverse of `row`, int32. What was never closed ends with the row."""
         one, vocabulary, books = self.passes[number], self.vocabulary(number), {}
         rest = np.asarray(ids)[1:]
+        if self.units not in one.writes and len(rest) and rest[-1] == vocabulary.eos_id:
+            rest = rest[:-1]
         segments = [*self._read_segments(one), one.writes]
         codes = sum(len(names) for names in segments if names != (self.units,))
         for names in segments:
@@ -157,8 +167,11 @@ class Cascade(Config):
         require(len(rest) == 0, "ids of a row", len(ids), f"{len(rest)} are left behind its whole frames")
         return books
 
-    def legal(self, number: int) -> Bool[np.ndarray, "P V"]:
-        """Which ids may be written, in a circle: one phase of units and their end, or one for each book of codes."""
+    def legal(self, number: int, ends: bool = False) -> Bool[np.ndarray, "P V"]:
+        """Which ids may be written, in a circle: one phase of units and their end, or one for each book of codes.
+
+        With `ends` the end may stand where a frame of codes begins.
+        """
         one, vocabulary = self.passes[number], self.vocabulary(number)
         if one.writes == (self.units,):
             return vocabulary.range_mask(self.units, "</s>")[None]
@@ -166,6 +179,7 @@ class Cascade(Config):
         legal = np.zeros((len(of_codes), vocabulary.size), bool)
         first = vocabulary.bounds(one.writes[0])[0]
         legal[:, first : first + of_codes.shape[1]] = of_codes
+        legal[0, vocabulary.eos_id] = ends
         return legal
 
     def _segment(self, number: int, names: Sequence[str], books: Books) -> Int[np.ndarray, "S"]:

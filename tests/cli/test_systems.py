@@ -19,12 +19,12 @@ def found():
 
 
 def test_every_size_is_a_config_with_stages_and_counts(found):
-    assert [entry["name"] for entry in found][:3] == ["gslm", "pgslm", "twist"]
+    assert [entry["name"] for entry in found][:4] == ["audiolm", "gslm", "pgslm", "twist"]
     for entry in found:
         assert entry["sizes"] and "tiny" in entry["sizes"]
         for about in entry["sizes"].values():
             assert set(about["parameters"]) <= set(about["stages"])
-    sizes = {size: about["parameters"]["lm"] for size, about in found[2]["sizes"].items()}
+    sizes = {size: about["parameters"]["lm"] for size, about in found[3]["sizes"].items()}
     assert sizes["7b"] == 6_480_400_384
 
 
@@ -62,7 +62,8 @@ def test_a_file_without_marks_is_refused():
 
 def test_json_is_one_value(capfd):
     assert main(["systems", "--json"]) == 0
-    assert [entry["system"] for entry in json.loads(capfd.readouterr().out)][:3] == ["GSLM", "pGSLM", "TWIST"]
+    listed = [entry["system"] for entry in json.loads(capfd.readouterr().out)]
+    assert listed[:4] == ["AudioLM", "GSLM", "pGSLM", "TWIST"]
 
 
 def test_a_system_is_a_config_by_name():

@@ -53,7 +53,7 @@ def test_a_continuation_keeps_its_prompt_and_all_that_is_new_is_legal(continued)
         np.testing.assert_array_equal(made["units"][: len(runs)], runs)
         assert made["units"].max() < UNITS
         for name in NAMES:
-            assert made[name].shape == (FRAMES,) and ((made[name] >= 0) & (made[name] < N)).all()
+            assert len(prompt["q0"]) < len(made[name]) <= FRAMES and ((made[name] >= 0) & (made[name] < N)).all()
         for name in NAMES[:COARSE]:
             np.testing.assert_array_equal(made[name][: len(prompt[name])], prompt[name])
     drawn = np.concatenate([made[name] for made in continued for name in NAMES])
@@ -83,16 +83,28 @@ def test_fine_codes_that_are_known_are_kept_within_their_chunks():
     np.testing.assert_array_equal(made[0]["q0"], PROMPTS[0]["q0"])
 
 
+def test_each_clip_has_a_number_of_frames_of_its_own():
+    longest = [len(one["q2"]) for one in written(PROMPTS, frames=[6, 8])]
+    assert longest[0] == 6 and 2 < longest[1] <= 8
+    with pytest.raises(UserError, match="frames is 1: 2 clips are given"):
+        written(PROMPTS, frames=[6])
+
+
 def test_from_nothing_everything_is_written():
     made = written([{}, {}], mode="unconditional", frames=4)
-    assert all(len(one["units"]) >= 1 and len(one["q2"]) == 4 for one in made)
+    assert all(len(one["units"]) >= 1 and 1 <= len(one["q2"]) <= 4 for one in made)
+    assert all(len({len(one[name]) for name in NAMES}) == 1 for one in made)
     assert any(not np.array_equal(made[0][name], made[1][name]) for name in made[0])
 
 
 def test_rules_go_round_through_the_books_that_a_pass_writes():
     rules = rules_of_pass(CASCADE, 1, V)
     assert rules.legal.shape == (COARSE, 1, V) and rules.cycle == COARSE and rules.of_drawn
-    assert rules_of_pass(CASCADE, 0, V).ends.tolist() == [CASCADE.vocabulary(0).eos_id]
+    end = CASCADE.vocabulary(1).eos_id
+    assert rules_of_pass(CASCADE, 0, V).ends.tolist() == rules.ends.tolist() == [end]
+    assert rules.legal[:, 0, end].tolist() == [True, False]
+    for exact in (rules_of_pass(CASCADE, 1, V, ends=False), rules_of_pass(CASCADE, 2, V)):
+        assert exact.ends.tolist() == [] and not exact.legal[:, 0, end].any()
     with pytest.raises(UserError, match="vocabulary of model 1 is 8: this pass has 22 ids"):
         rules_of_pass(CASCADE, 1, 8)
 

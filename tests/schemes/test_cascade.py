@@ -36,7 +36,7 @@ def oracle(number: int, books: dict) -> tuple[list[int], list[bool]]:
     if number == 0:
         read, written = [], closed
     elif number == 1:
-        read, written = closed, flat(books, NAMES[:COARSE], FIRST + UNITS)
+        read, written = closed, [*flat(books, NAMES[:COARSE], FIRST + UNITS), END]
     else:
         read, written = flat(books, NAMES[:COARSE], FIRST), flat(books, NAMES[COARSE:], FIRST + COARSE * N)
     return [START, *read, *written], [False] * (1 + len(read)) + [True] * len(written)
@@ -70,9 +70,14 @@ def test_chunks_are_rows_without_overlap_that_join_again(size):
 @pytest.mark.parametrize("number", [0, 1, 2])
 def test_what_is_legal_is_what_rows_hold(number):
     ids, written = CASCADE.row(number, clip(7, 10))
-    legal = CASCADE.legal(number)
+    legal, with_end = CASCADE.legal(number), CASCADE.legal(number, ends=True)
     assert legal.shape == ((1, COARSE, BOOKS - COARSE)[number], CASCADE.vocabulary(number).size)
     targets = ids[written]
+    if number == 1:
+        targets, end = targets[:-1], targets[-1]
+        assert with_end[len(targets) % COARSE, end] and with_end[1:, end].sum() == 0
+        with_end[:, end] = False
+        np.testing.assert_array_equal(with_end, legal)
     assert legal[np.arange(len(targets)) % len(legal), targets].all()
     assert legal.sum(1).tolist() == ([UNITS + 1] if number == 0 else [N] * len(legal))
 
@@ -138,6 +143,7 @@ FAST, SLOW = SEMANTIC.replace(hop=320), ACOUSTIC.replace(rate_hz=24_000)
         (lambda: CASCADE.row(1, {"units": np.array([UNITS])}), "ids of range 'units' is"),
         (lambda: CASCADE.row(2, clip(1, 4) | {"codes_0": np.zeros(3, int)}), r"frames of codes_0, codes_1 is \[3, 4\]"),
         (lambda: CASCADE.books_of(1, np.array([START, END, FIRST + UNITS])), "1 are left behind"),
+        (lambda: CASCADE.books_of(1, np.array([START, END, FIRST + UNITS, END])), "1 are left behind"),
         (lambda: CASCADE.books_of(0, np.array([START, START])), r"ids of units is \[1\]"),
     ],
 )

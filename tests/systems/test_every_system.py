@@ -25,6 +25,7 @@ from slm_jax.training.pre.durations import DurationStageConfig
 from slm_jax.training.pre.texts import TextStageConfig
 from slm_jax.training.step import check_players, trained_leaves
 from tests.serving.drawn import drawn_unit_speech_lm, noise
+from tests.serving.drawn_cascade import drawn_cascade
 from tests.serving.drawn_prosodic import drawn_prosodic_speech_lm
 from tests.serving.drawn_slm import drawn_slm
 from tests.serving.drawn_units import drawn_discrete_slu
@@ -36,6 +37,7 @@ DRAWN = {
     "gslm": drawn_unit_speech_lm,
     "twist": drawn_unit_speech_lm,
     "pgslm": drawn_prosodic_speech_lm,
+    "audiolm": drawn_cascade,
     "qwen_audio": drawn_qwen_audio,
     "discrete_slu": drawn_discrete_slu,
     "slm": drawn_slm,

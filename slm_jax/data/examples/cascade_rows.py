@@ -38,7 +38,8 @@ class CascadeRowsConfig(Config):
         one, units = self.cascade.passes[self.number], self.cascade.units
         books = (*one.reads, *one.writes)
         most_units = self.frames // self.cascade.frames_per_unit + 1 if units in books else 0
-        return 1 + most_units + self.frames * sum(name != units for name in books)
+        end = self.cascade.is_closed(self.number) and units not in one.writes
+        return 1 + most_units + self.frames * sum(name != units for name in books) + end
 
     def make(self) -> Callable[[dict[str, Any], np.random.Generator], dict[str, np.ndarray]]:
         """A function of an item to `ids` `[S]` int32, `mask` and `target_mask` `[S]`, all of the longest row's length.
@@ -54,8 +55,8 @@ class CascadeRowsConfig(Config):
 
         return example
 
-    def stretch(self, item: dict[str, Any], rng: np.random.Generator) -> dict[str, np.ndarray]:
-        """The books of a stretch."""
+    def stretch(self, item: dict[str, Any], rng: np.random.Generator | None = None) -> dict[str, np.ndarray]:
+        """The books of a stretch at random, or of the first one without `rng`."""
         cascade, each = self.cascade, self.cascade.frames_per_unit
         columns = self._columns()
         values = {name: np.asarray(item[column]) for name, column in columns.items()}
@@ -64,7 +65,8 @@ class CascadeRowsConfig(Config):
         require(len(counts) <= 1, "frames of the books", sorted(counts), "must be as many in each")
         frames = counts.pop() if counts else (units or 0) * each
         frames = frames if units is None else cascade.common_frames(units, frames)
-        start = int(rng.integers(max(0, frames - self.frames) // each + 1)) * each
+        last = max(0, frames - self.frames) // each
+        start = 0 if rng is None else int(rng.integers(last + 1)) * each
         end = min(frames, start + self.frames)
         cut = {name: found[start:end].astype(np.int32) for name, found in values.items() if name != cascade.units}
         if units is not None:

@@ -18,6 +18,7 @@ Codec tokens         codes of the corpus, for language models             (`trai
 Code LM              codes of several books in any order                   (`training.pre.code_lm`)
 Streams learner      what both stages over several streams share           (`training.pre.streams_learner`)
 Prosodic LM          units, durations and pitch, in one step              (`training.pre.prosodic_lm`)
+Cascade LM           units, coarse codes or fine ones: a model of a cascade (`training.pre.cascade_lm`)
 Durations            how long each unit lasts                             (`training.pre.durations`)
 Text LM              next token of the corpus' texts                      (`training.pre.text_lm`)
 Span corruption      hidden spans of the texts, as T5 learns              (`training.pre.span_corruption`)

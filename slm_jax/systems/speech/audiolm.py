@@ -1,0 +1,218 @@
+"""AudioLM, language modelling in three stages (Borsos et al. 2022): what is said, how it sounds, and all its detail.
+
+    waveform -> semantic units ---------> model of units -> model of coarse codes -> model of fine codes -> codec
+             -> codes of a codec, which the last two learn
+
+What differs from the paper. Its w2v-BERT was never released: the published recipe takes w2v-BERT 2.0 at 50 Hz (the
+paper's units come at 25), the tiny twin a HuBERT of its own. The coarse model ends what it writes with a token of its
+own, since units without repetitions do not tell how long they last; the paper writes a fixed length. Learning rates
+were never told. The paper's stages have 0.3 B parameters each, which the widths that it gives do not add up to
+(`sequence_models.presets.audiolm_stage`).
+
+Sizes: "published" and "tiny".
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from slm_jax.assemblies.codec import CodecConfig
+from slm_jax.assemblies.codec_presets import soundstream
+from slm_jax.core.errors import nearest, require
+from slm_jax.core.part_source import PartSource
+from slm_jax.data.corpus import CorpusConfig, WorldConfig
+from slm_jax.data.pipeline import PipelineConfig
+from slm_jax.decoders.discriminators import DiscriminatorsConfig
+from slm_jax.decoders.spectral import SpectralDecoderConfig
+from slm_jax.decoders.spectral_discriminators import JudgesConfig, STFTDiscriminatorsConfig
+from slm_jax.encoders.spectral import SpectralEncoderConfig
+from slm_jax.encoders.w2v_bert import w2v_bert_2
+from slm_jax.evaluation.section import JudgeConfig
+from slm_jax.generation.by_cascade import Model
+from slm_jax.judges.cascade import CascadeJudge
+from slm_jax.judges.losses import LossesJudge
+from slm_jax.judges.pairs import PairsJudge
+from slm_jax.nn.relative_bias import RelativeBiasConfig
+from slm_jax.quantizers.codebooks import CodebookConfig
+from slm_jax.quantizers.kmeans import KMeansConfig
+from slm_jax.quantizers.postprocess import PostprocessConfig
+from slm_jax.quantizers.residual import ResidualVQConfig
+from slm_jax.sequence_models.presets import audiolm_stage
+from slm_jax.serving.cascade_speech_lm import CascadeDecoding, CascadeSpeechLM, TokenStages
+from slm_jax.systems.card import SystemCard
+from slm_jax.systems.recipes.small_parts import units_encoder
+from slm_jax.training.gradient_stage import trained
+from slm_jax.training.loop import TrainConfig
+from slm_jax.training.optimizer import GroupConfig, OptimizerConfig
+from slm_jax.training.pre.cascade_lm import CascadeLMConfig, CascadeTokensConfig
+from slm_jax.training.pre.codec import CodecStageConfig
+from slm_jax.training.pre.codec_tokens import CodecTokensConfig
+from slm_jax.training.pre.frame_units import FrameUnitsConfig, LayerOfPartConfig, LayerOfStageConfig
+from slm_jax.training.stages import RunConfig, StageContext
+from slm_jax.training.token_stage import token_stage
+
+PASSES = ("semantic", "coarse", "fine")
+"""Names of the stages that train the three models."""
+WRITES = OptimizerConfig(
+    learning_rate=1e-3,
+    warmup_steps=50,
+    betas=(0.9, 0.98),
+    weight_decay=0.01,
+    groups=(
+        GroupConfig(name="distances", match=".*relative_bias", learning_rate=0.05, weight_decay=0.0),
+        GroupConfig(name="queries", match=".*attention/query/", learning_rate=1.5e-4),
+    ),
+)
+"""Of small models of T5's form, as SLM's twin found them: a bias of distances has to grow to several units, and queries
+hold the scale of the scores."""
+CARD = SystemCard(
+    name="AudioLM",
+    paper="Borsos et al. 2022",
+    sizes=("tiny", "published"),
+    reads=("speech",),
+    writes=("speech",),
+    plans=(),
+    figures=(),
+)
+
+
+class AudioLMConfig(RunConfig):
+    """The stages of a run that make up the system, by name, and how it speaks and is judged by default.
+
+    `prompt_s`: seconds of speech that are continued.
+    """
+
+    passes: tuple[str, ...] = PASSES
+    prompt_s: float = 3.0
+    decoding: CascadeDecoding = CascadeDecoding()
+    judges: tuple[JudgeConfig, ...] = (CascadeJudge(), PairsJudge(), LossesJudge())
+
+    def load(self, context: StageContext) -> CascadeSpeechLM:
+        """The trained system."""
+        folders = [context.finished(name) for name in self.passes]
+        stages = [CascadeLMConfig.of(folder) for folder in folders]
+        tokens = stages[0].tokens
+        codes = CodecTokensConfig.of(context.finished(tokens.codes))
+        return CascadeSpeechLM(
+            tokenizer=token_stage(context, tokens.units).tokenizer(context),
+            codec=codes.tokenizer(context),
+            cascade=tokens.found(context),
+            models=tuple(
+                Model(stage.model.make(), trained(folder)[1]["params"])
+                for stage, folder in zip(stages, folders, strict=True)
+            ),
+            decoding=self.decoding,
+            prompt_s=self.prompt_s,
+            origin=TokenStages(*tokens.stages),
+        )
+
+    def prompts(self, context: StageContext, count: int, seconds: float | int | None = None) -> Any:
+        return super().prompts(context, count, self.prompt_s if seconds is None else seconds)
+
+
+def config(size: str = "tiny", **changes: object) -> AudioLMConfig:
+    """A size of AudioLM with some fields changed; raises `UserError` for an unknown size."""
+    sizes: dict[str, Callable[[], AudioLMConfig]] = {"tiny": tiny, "published": published}
+    require(size in sizes, "AudioLM size", size, f"must be one of {', '.join(sizes)}{nearest(size, sizes)}")
+    return sizes[size]().replace(**changes)
+
+
+def tiny(corpus: CorpusConfig = WorldConfig(hours=0.8, speakers=4), clusters: int = 100) -> AudioLMConfig:
+    """A HuBERT and a streaming codec of its own, and three models of 2 M parameters over four voices."""
+    mfcc, hubert = units_encoder(clusters=clusters)
+    hubert = hubert.replace(name="hubert")
+    units = FrameUnitsConfig(
+        name="units",
+        features=LayerOfStageConfig(stage="hubert", layer=4),
+        kmeans=KMeansConfig(clusters=clusters, iterations=30),
+        postprocess=PostprocessConfig(normalise="standardise"),
+    )
+    stages = (mfcc, hubert, units, *small_codec(), *small_models(clusters))
+    return AudioLMConfig(name="audiolm_tiny", corpus=corpus, stages=stages, prompt_s=1.2)
+
+
+def small_codec(books: int = 6, codes: int = 256, steps: int = 3000) -> tuple[CodecStageConfig, CodecTokensConfig]:
+    """A codec of 50 frames a second that two cores train in a quarter of an hour, and its codes: 2.4 kb/s."""
+    quantizer = ResidualVQConfig(width=64, books=books, codebook=CodebookConfig(size=codes, width=64), dropout=0.2)
+    codec = CodecStageConfig(
+        name="codec",
+        model=CodecConfig(
+            encoder=SpectralEncoderConfig(),
+            decoder=SpectralDecoderConfig(),
+            quantizer=quantizer,
+            whole=True,
+            rate_hz=16_000,
+        ),
+        segment_s=0.8,
+        train=TrainConfig(steps=steps, evaluate_every=500),
+        batches=PipelineConfig(batch=12),
+        optimizer=OptimizerConfig(
+            learning_rate=2e-3, betas=(0.8, 0.99), warmup_steps=100, weight_decay=0.01, final_fraction=0.1
+        ),
+    )
+    return codec, CodecTokensConfig(name="codes", source="stage:codec")
+
+
+def small_models(clusters: int, codes: int = 256, books: int = 6, coarse: int = 3) -> tuple[CascadeLMConfig, ...]:
+    """Four layers of 192 for each pass. Distances reach as far as a row is long, so that codes find their units."""
+    tokens = CascadeTokensConfig(coarse=coarse, chunk_s=1.0)
+    shape: dict[str, Any] = {"layers": 4, "width": 192, "heads": 4, "hidden": 768}
+    shape |= {"attention_dropout": 0.0, "activation_dropout": 0.0}
+    shape["relative_bias"] = RelativeBiasConfig(buckets=64, max_distance=512, bidirectional=False)
+    sizes = (clusters, clusters + coarse * codes, books * codes)
+    return tuple(
+        CascadeLMConfig(
+            name=name,
+            tokens=tokens,
+            number=number,
+            model=audiolm_stage(3 + size, **shape),
+            longest_s=longest_s,
+            train=TrainConfig(steps=steps, evaluate_every=100),
+            batches=PipelineConfig(batch=batch),
+            optimizer=WRITES,
+        )
+        for number, (name, size, longest_s, steps, batch) in enumerate(
+            zip(PASSES, sizes, (4.0, 3.0, 1.0), (300, 1500, 400), (16, 8, 16), strict=True)
+        )
+    )
+
+
+def published(corpus: CorpusConfig | None = None) -> AudioLMConfig:
+    """The paper's sizes: 1,024 units, SoundStream with 12 books of 1,024, stretches of 30, 10 and 3 s in rows of 256.
+
+    Units are of layer 7 of w2v-BERT 2.0; the paper trains each model for a million steps on 60,000 hours.
+    """
+    encoder = PartSource(path="frozen/encoder", source="hub:facebook/w2v-bert-2.0", expect=w2v_bert_2())
+    units = FrameUnitsConfig(
+        name="units",
+        features=LayerOfPartConfig(part=encoder, layer=7),
+        kmeans=KMeansConfig(clusters=1024, batch=10_000, starts=20),
+        postprocess=PostprocessConfig(normalise="standardise"),
+        fit_frames=5_000_000,
+    )
+    waves = DiscriminatorsConfig(periods=(), period_widths=())
+    judges = JudgesConfig(parts=(STFTDiscriminatorsConfig(n_ffts=(1024,)), waves))
+    codec = CodecStageConfig(
+        name="codec",
+        model=soundstream(),
+        judges=judges,
+        train=TrainConfig(steps=1_000_000),
+        batches=PipelineConfig(batch=64),
+        optimizer=OptimizerConfig(learning_rate=1e-4, schedule="constant", betas=(0.5, 0.9)),
+    )
+    models = tuple(
+        CascadeLMConfig(
+            name=name,
+            tokens=CascadeTokensConfig(),
+            number=number,
+            model=audiolm_stage(size),
+            longest_s=longest_s,
+            train=TrainConfig(steps=1_000_000),
+            batches=PipelineConfig(batch=256),
+            optimizer=OptimizerConfig(learning_rate=5e-4, schedule="inverse_sqrt", warmup_steps=10_000),
+        )
+        for number, (name, size, longest_s) in enumerate(
+            zip(PASSES, (1032, 5128, 12_296), (30.0, 10.0, 3.0), strict=True)
+        )
+    )
+    stages = (units, codec, CodecTokensConfig(name="codes", source="stage:codec"), *models)
+    return AudioLMConfig(name="audiolm_published", corpus=corpus or WorldConfig(hours=100.0), stages=stages)
