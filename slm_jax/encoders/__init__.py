@@ -8,6 +8,7 @@ Speech      SSLEncoderConfig, SSLEncoder                                       (
             w2v_bert_tiny                                                      (`encoders.w2v_bert`)
             WhisperEncoderConfig, WhisperEncoder                               (`encoders.whisper`)
 Audio       BEATsConfig, BEATs, beats_base, beats_tiny                         (`encoders.beats`)
+Voices      SpeakerEncoderConfig, SpeakerEncoder, SpeakerEmbedder              (`encoders.speaker`)
 Codecs      SEANetEncoderConfig: EnCodec, Mimi, SoundStream                    (`encoders.seanet`)
             DACEncoderConfig: DAC, SNAC                                        (`encoders.dac`)
             SpectralEncoderConfig: log-mel frames, the fast one                (`encoders.spectral`)

@@ -62,6 +62,8 @@ METRICS: dict[str, Metric] = {
     "f0_error_cents": Metric("F0 error, cents", False, True, False, "median difference of F0"),
     "gross_f0_error": Metric("gross F0 error", False, True, False, "voiced frames that are off by over 20 %"),
     "voiced_share": Metric("voiced share", None, False, False, "frames with a pitch"),
+    "speaker_accuracy": Metric("right speaker", True, True, False, "of some speakers the right one is nearest"),
+    "speaker_similarity": Metric("speaker similarity", True, True, False, "cosine of two speakers' vectors, up to 1"),
     "real_time_factor": Metric("real time factor", False, False, False, "seconds of work per second of sound"),
 }
 

@@ -17,7 +17,7 @@ Families     what a config.json means and which table belongs to it  (`interop.f
              Qwen and Qwen-Audio, Qwen2-Audio                        (`interop.family_qwen`,
                                                                       `interop.family_qwen2_audio`)
              the Q-Former of BLIP-2 and SALMONN                      (`interop.family_qformer`)
-             BEATs                                                   (`interop.family_beats`)
+             BEATs; GE2E, whose voice speaks                         (`interop.family_beats`, `interop.family_ge2e`)
              HiFi-GAN on mels and on units                           (`interop.family_hifigan`,
                                                                       `interop.family_unit_hifigan`)
              EnCodec; Mimi; DAC and SNAC                             (`interop.family_encodec`,

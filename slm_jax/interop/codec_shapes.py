@@ -17,8 +17,8 @@ from slm_jax.encoders.dac import DACEncoderConfig
 from slm_jax.encoders.seanet import SEANetEncoderConfig
 from slm_jax.interop.generator_shapes import conv_rules
 from slm_jax.interop.hub_config import HubConfig
-from slm_jax.interop.table import Rule, rule
-from slm_jax.interop.transforms import SAME, Arrays, Conv, Dense, Shape
+from slm_jax.interop.table import Rule, lstm
+from slm_jax.interop.transforms import Arrays, Conv, Dense, Shape
 from slm_jax.nn.seanet import SEANetShape
 from slm_jax.quantizers.residual import ResidualVQConfig
 
@@ -85,7 +85,7 @@ def seanet_rules(shape: SEANetShape, source: str, target: str, conv: str = "conv
         elif kind == "up":
             yield from conv_rules(f"{theirs}.{up}", ours, Conv(transposed=True), normed, normed)
         elif kind == "lstm":
-            yield from _lstm_rules(shape.lstm, f"{theirs}.lstm", ours)
+            yield from lstm(f"{theirs}.lstm", ours, shape.lstm, Dense())
         elif kind == "unit":
             names = {"block.1": "block_1", "block.3": "block_3", **({"shortcut": "shortcut"} if shape.shortcut else {})}
             for their_part, our_part in names.items():
@@ -99,13 +99,6 @@ def _layers(shape: SEANetShape) -> list[str]:
         stages = [*units, "activation", "conv"] * len(shape.strides)
         return ["conv", *stages, *lstm, "activation", "conv"]
     return ["conv", *lstm, *(["activation", "up", *units] * len(shape.strides)), "activation", "conv"]
-
-
-def _lstm_rules(layers: int, source: str, target: str) -> Iterator[Rule]:
-    for layer in range(layers):
-        for theirs, ours in (("ih", "in"), ("hh", "back")):
-            yield rule(f"{source}.weight_{theirs}_l{layer}", f"{target}/kernel_{ours}_{layer}", Dense())
-            yield rule(f"{source}.bias_{theirs}_l{layer}", f"{target}/bias_{ours}_{layer}", SAME)
 
 
 def read_seanet(fields: HubConfig, filters: int, shortcut: bool, padding: str, last: int) -> dict[str, Any]:

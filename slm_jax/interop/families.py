@@ -9,6 +9,7 @@ from slm_jax.interop.family import Family
 from slm_jax.interop.family_beats import BEATS
 from slm_jax.interop.family_dac import DAC, SNAC
 from slm_jax.interop.family_encodec import ENCODEC
+from slm_jax.interop.family_ge2e import GE2E
 from slm_jax.interop.family_gpt2 import GPT2
 from slm_jax.interop.family_hifigan import HIFIGAN, SPEECHT5_HIFIGAN
 from slm_jax.interop.family_llama import LLAMA, MISTRAL, QWEN2
@@ -28,7 +29,7 @@ from slm_jax.interop.family_whisper import WHISPER
 DECODERS = (GPT2, OPT, LLAMA, QWEN2, MISTRAL, QWEN)
 OF_STREAMS = (MUSICGEN, PGSLM)
 ENCODER_DECODERS = (T5, MT5)
-ENCODERS = (HUBERT, WAV2VEC2, WAVLM, W2V_BERT, BEATS)
+ENCODERS = (HUBERT, WAV2VEC2, WAVLM, W2V_BERT, BEATS, GE2E)
 ADAPTERS = (QFORMER,)
 VOCODERS = (HIFIGAN, SPEECHT5_HIFIGAN, UNIT_HIFIGAN, CODE_HIFIGAN)
 CODECS = (ENCODEC, MIMI, DAC, SNAC)

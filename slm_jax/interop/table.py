@@ -57,6 +57,19 @@ def weights(source: str, target: str, kernel: Transform, bias: Transform | None 
     return (first,) if bias is None else (first, rule(f"{source}.bias", f"{target}/bias", bias))
 
 
+def lstm(source: str, target: str, layers: int, kernel: Transform) -> tuple[Rule, ...]:
+    """The rules of PyTorch's `nn.LSTM` of one direction against ours."""
+    return tuple(
+        one
+        for layer in range(layers)
+        for theirs, ours in (("ih", "in"), ("hh", "back"))
+        for one in (
+            rule(f"{source}.weight_{theirs}_l{layer}", f"{target}/kernel_{ours}_{layer}", kernel),
+            rule(f"{source}.bias_{theirs}_l{layer}", f"{target}/bias_{ours}_{layer}"),
+        )
+    )
+
+
 def below(rules: tuple[Rule, ...], source: str, target: str) -> tuple[Rule, ...]:
     """The rules of a part that is one of several: its names begin with `source`, its paths with `target`."""
     return tuple(

@@ -15,7 +15,7 @@ Memory = tuple[Float[Array, "L B D"], Float[Array, "L B D"]]
 
 
 class LSTM(nn.Module):
-    """`layers` of `width` channels over frames as wide, their result added to what came in where `residual`.
+    """`layers` of `width` channels, their result added to what came in, then as wide, where `residual`.
 
     Kernels hold input, forget, cell and output gate side by side; two biases, as PyTorch has them.
     """
@@ -43,7 +43,8 @@ class LSTM(nn.Module):
         """The next frames, any number of them; what is not real changes nothing."""
         x, said, cells = zero_padded(frames.values, frames.mask).astype(self.dtype), [], []
         for layer in range(self.layers):
-            into, back = (self._drawn(f"{name}_{layer}", (self.width,)) for name in ("kernel_in", "kernel_back"))
+            wide = {"kernel_in": x.shape[-1], "kernel_back": self.width}
+            into, back = (self._drawn(f"{name}_{layer}", (inputs,)) for name, inputs in wide.items())
             biases = [self._drawn(f"{name}_{layer}", ()) for name in ("bias_in", "bias_back")]
             gates = x @ into + (biases[0] + biases[1])
             x, last = _run(gates, back, frames.mask, (state[0][layer], state[1][layer]))
