@@ -1,6 +1,6 @@
 """AudioLM on two cores: units of a real encoder, a codec of its own, and three small models in a row.
 
-    python experiments/fetch/real_weights.py weights --models whisper-base
+    python experiments/fetch/real_weights.py weights --models whisper-base ge2e-speaker
     python -m slm_jax train experiments/audiolm/config.py --workdir runs/audiolm
     python -m slm_jax evaluate runs/audiolm
     python -m slm_jax generate runs/audiolm --prompts a.wav --decoding.mode acoustic --out out
@@ -19,6 +19,7 @@ from slm_jax.encoders.whisper import WhisperEncoderConfig
 from slm_jax.judges.cascade import CascadeJudge
 from slm_jax.judges.losses import LossesJudge
 from slm_jax.judges.pairs import PairsJudge
+from slm_jax.judges.voices import VoicesJudge
 from slm_jax.quantizers.kmeans import KMeansConfig
 from slm_jax.quantizers.postprocess import PostprocessConfig
 from slm_jax.systems.speech import audiolm
@@ -44,5 +45,10 @@ config = audiolm.AudioLMConfig(
     corpus=WorldConfig(hours=1.5, speakers=4),
     stages=(codec, units, codes, *audiolm.small_models(CLUSTERS)),
     prompt_s=1.2,
-    judges=(CascadeJudge(whisper=str(WEIGHTS / "whisper-base")), PairsJudge(), LossesJudge()),
+    judges=(
+        CascadeJudge(whisper=str(WEIGHTS / "whisper-base")),
+        VoicesJudge(speaker=str(WEIGHTS / "ge2e-speaker")),
+        PairsJudge(),
+        LossesJudge(),
+    ),
 )

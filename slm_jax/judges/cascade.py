@@ -1,6 +1,6 @@
 """Three models in a row: each on held-out speech, and what they say together: the words, and whose voice it is."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -51,17 +51,19 @@ class CascadeJudge(JudgeConfig):
         clips = said_again(system, [waveform(item, context, system.rate_hz) for item in items])
         sounds = [Sound(f"cascade_{name}", some[0], system.rate_hz, name) for name, some in clips.items()]
         shown = [rows_of(figures["nats"])]
-        figures["words"] = self.words(clips, [item["text"] for item in items], system.rate_hz, context)
+        figures["words"] = self.words(clips, [item["text"] for item in items], system.rate_hz, context.say)
         if figures["words"]:
             shown.append(_told(figures["words"]))
         return Section("Cascade", WORDS, {self.name: figures}, tuple(shown), tuple(sounds))
 
-    def words(self, clips: Clips, texts: Sequence[str], rate_hz: int, context: StageContext) -> dict[str, Any] | None:
+    def words(
+        self, clips: Clips, texts: Sequence[str], rate_hz: int, say: Callable[[str], None]
+    ) -> dict[str, Any] | None:
         """Word errors of what is heard, by how it was made; None without somebody who writes it down."""
         try:
             transcriber = load_transcriber(self.whisper, Transcription(language=self.language))
         except UserError as error:
-            context.say(f"words are not counted: {error}")
+            say(f"words are not counted: {error}")
             return None
         asked = {name: [spoken(one, rate_hz) for one in some] for name, some in clips.items()}
         said = {name: [text_of(reply) for reply in replies_to(transcriber, some)] for name, some in asked.items()}

@@ -31,6 +31,7 @@ from slm_jax.generation.by_cascade import Model
 from slm_jax.judges.cascade import CascadeJudge
 from slm_jax.judges.losses import LossesJudge
 from slm_jax.judges.pairs import PairsJudge
+from slm_jax.judges.voices import VoicesJudge
 from slm_jax.nn.relative_bias import RelativeBiasConfig
 from slm_jax.quantizers.codebooks import CodebookConfig
 from slm_jax.quantizers.kmeans import KMeansConfig
@@ -84,7 +85,7 @@ class AudioLMConfig(RunConfig):
     passes: tuple[str, ...] = PASSES
     prompt_s: float = 3.0
     decoding: CascadeDecoding = CascadeDecoding()
-    judges: tuple[JudgeConfig, ...] = (CascadeJudge(), PairsJudge(), LossesJudge())
+    judges: tuple[JudgeConfig, ...] = (CascadeJudge(), VoicesJudge(), PairsJudge(), LossesJudge())
 
     def load(self, context: StageContext) -> CascadeSpeechLM:
         """The trained system."""
