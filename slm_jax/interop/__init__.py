@@ -10,7 +10,8 @@ Families     what a config.json means and which table belongs to it  (`interop.f
                                                                       `interop.family_llama`)
              MusicGen's decoder; pGSLM's language model              (`interop.family_musicgen`,
                                                                       `interop.family_pgslm`)
-             T5 and mT5                                              (`interop.family_t5`)
+             T5 and mT5; T5's decoder alone, as in AudioLM           (`interop.family_t5`,
+                                                                      `interop.family_t5_stack`)
              wav2vec 2.0, HuBERT, WavLM                              (`interop.family_ssl`, `interop.ssl_names`)
              w2v-BERT 2.0                                            (`interop.family_w2v_bert`)
              Whisper                                                 (`interop.family_whisper`)
@@ -34,9 +35,10 @@ Tables       names of a checkpoint <-> paths of our tree             (`interop.t
 Engine       a table against shapes: checked, then done              (`interop.engine`)
 Files        safetensors, npz and PyTorch files                      (`interop.readers`, `interop.safetensors`)
 References   the PyTorch models that ours are held to                (`interop.references`, `interop.reference`)
-             decoders, MusicGen's; encoders                          (`interop.reference_decoders`,
+             decoders, MusicGen's, T5's; encoders                    (`interop.reference_decoders`,
                                                                       `interop.reference_musicgen`,
                                                                       `interop.reference_pgslm`,
+                                                                      `interop.reference_t5_stack`,
                                                                       `interop.reference_encoders`)
              vocoders                                                (`interop.reference_vocoders`,
                                                                       `interop.reference_hifigan`)

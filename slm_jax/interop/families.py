@@ -22,11 +22,12 @@ from slm_jax.interop.family_qwen import QWEN, QWEN_AUDIO
 from slm_jax.interop.family_qwen2_audio import QWEN2_AUDIO
 from slm_jax.interop.family_ssl import HUBERT, WAV2VEC2, WAVLM
 from slm_jax.interop.family_t5 import MT5, T5
+from slm_jax.interop.family_t5_stack import T5_STACK
 from slm_jax.interop.family_unit_hifigan import CODE_HIFIGAN, UNIT_HIFIGAN
 from slm_jax.interop.family_w2v_bert import W2V_BERT
 from slm_jax.interop.family_whisper import WHISPER
 
-DECODERS = (GPT2, OPT, LLAMA, QWEN2, MISTRAL, QWEN)
+DECODERS = (GPT2, OPT, LLAMA, QWEN2, MISTRAL, QWEN, T5_STACK)
 OF_STREAMS = (MUSICGEN, PGSLM)
 ENCODER_DECODERS = (T5, MT5)
 ENCODERS = (HUBERT, WAV2VEC2, WAVLM, W2V_BERT, BEATS, GE2E)

@@ -16,9 +16,10 @@ from flax.core import meta
 from slm_jax.interop.decoder_shapes import plain
 from slm_jax.interop.family import Family
 from slm_jax.interop.hub_config import Hub, HubConfig, is_type, require_said
-from slm_jax.interop.table import Rule, Table, norm, rule, weights
+from slm_jax.interop.table import Rule, Table, below, norm, rule, weights
 from slm_jax.interop.transforms import Dense
 from slm_jax.nn.relative_bias import RelativeBiasConfig
+from slm_jax.sequence_models.decoder_config import DecoderConfig
 from slm_jax.sequence_models.encoder_decoder import EncoderDecoderConfig
 from slm_jax.sequence_models.t5 import t5_form
 
@@ -43,19 +44,33 @@ TOKENS, HEAD = "shared.weight", "lm_head.weight"
 def read_config(kind: str, hub: Hub) -> EncoderDecoderConfig:
     """Our config of a `config.json` whose `model_type` is `kind`."""
     fields = HubConfig(kind, hub, FIXED)
+    form = read_form(fields, kind)
+    tied = fields.flag("tie_word_embeddings", True)
+    scaled = fields.flag("scale_decoder_outputs", tied) if kind == "t5" else False
+    decoder = form.decoder.replace(
+        layers=fields.number("num_decoder_layers", form.encoder.layers),
+        tied_head=tied,
+        head_scale=form.width**-0.5 if scaled else 1.0,
+    )
+    return fields.make(EncoderDecoderConfig, encoder=form.encoder, decoder=decoder)
+
+
+def read_form(fields: HubConfig, kind: str) -> EncoderDecoderConfig:
+    """Both stacks by the fields that they share, each with `num_layers`; the head is one of its own.
+
+    `kind`: whose defaults stand in where a field is absent.
+    """
     fields.read |= set(ANY_VALUE)
     vocabulary, hidden, layers, heads, block = DEFAULTS[kind]
     width, layers = fields.number("d_model", 512), fields.number("num_layers", layers)
     activation, gated = _block(fields, block)
-    tied = fields.flag("tie_word_embeddings", True)
-    scaled = fields.flag("scale_decoder_outputs", tied) if kind == "t5" else False
     rate = fields.number("dropout_rate", 0.1)
     bias = RelativeBiasConfig(
         buckets=fields.number("relative_attention_num_buckets", 32),
         max_distance=fields.number("relative_attention_max_distance", 128),
     )
     heads, head_width = fields.number("num_heads", heads), fields.number("d_kv", 64)
-    form = t5_form(
+    return t5_form(
         (layers, width, heads, head_width, fields.number("d_ff", hidden)),
         fields.number("vocab_size", vocabulary),
         norm_epsilon=fields.number("layer_norm_epsilon", 1e-6),
@@ -66,16 +81,11 @@ def read_config(kind: str, hub: Hub) -> EncoderDecoderConfig:
         attention_dropout=rate,
         activation_dropout=rate,
     )
-    decoder = form.decoder.replace(
-        layers=fields.number("num_decoder_layers", layers), tied_head=tied, head_scale=width**-0.5 if scaled else 1.0
-    )
-    return fields.make(EncoderDecoderConfig, encoder=form.encoder, decoder=decoder)
 
 
 def write_config(kind: str, config: EncoderDecoderConfig) -> dict[str, Any]:
     """The `config.json` of our config."""
     encoder, decoder = config.encoder, config.decoder
-    kinds = [name for name, block in BLOCKS.items() if block == (decoder.activation, decoder.gated)]
     hub = {
         "model_type": kind,
         "architectures": [CLASSES[kind]],
@@ -83,25 +93,35 @@ def write_config(kind: str, config: EncoderDecoderConfig) -> dict[str, Any]:
         "decoder_start_token_id": 0,
         "pad_token_id": 0,
         "eos_token_id": 1,
+        **write_form(decoder),
+        "num_layers": encoder.layers,
+        "num_decoder_layers": decoder.layers,
+    }
+    if kind == "t5":
+        hub["scale_decoder_outputs"] = decoder.head_scale != 1.0
+    unsaid = (r"(en|de)coder\.(unroll|remat|dtype|dropout|attention_dropout|activation_dropout|init_scale)",)
+    require_said(kind, _plain(config), _plain(read_config(kind, hub)), unsaid)
+    return hub
+
+
+def write_form(decoder: DecoderConfig) -> dict[str, Any]:
+    """The fields of `read_form` and the head, by the stack that has one."""
+    kinds = [name for name, block in BLOCKS.items() if block == (decoder.activation, decoder.gated)]
+    hub = {
         "vocab_size": decoder.vocabulary,
         "d_model": decoder.width,
         "d_kv": decoder.channels,
         "d_ff": decoder.hidden,
         "num_heads": decoder.heads,
-        "num_layers": encoder.layers,
-        "num_decoder_layers": decoder.layers,
+        "num_layers": decoder.layers,
         "feed_forward_proj": kinds[0] if kinds else "relu",
         "layer_norm_epsilon": decoder.norm_epsilon,
         "dropout_rate": decoder.dropout,
         "tie_word_embeddings": decoder.tied_head,
     }
-    if kind == "t5":
-        hub["scale_decoder_outputs"] = decoder.head_scale != 1.0
     if decoder.relative_bias is not None:
         hub["relative_attention_num_buckets"] = decoder.relative_bias.buckets
         hub["relative_attention_max_distance"] = decoder.relative_bias.max_distance
-    unsaid = (r"(en|de)coder\.(unroll|remat|dtype|dropout|attention_dropout|activation_dropout|init_scale)",)
-    require_said(kind, _plain(config), _plain(read_config(kind, hub)), unsaid)
     return hub
 
 
@@ -118,8 +138,8 @@ def table(config: EncoderDecoderConfig, spelling: str = "transformers") -> Table
     return Table(
         rules=(
             rule(TOKENS, "decoder/tokens/embedding"),
-            *_stack("encoder", gated),
-            *_stack("decoder", gated),
+            *below(stack_rules(gated, last=1), "encoder.", "encoder/"),
+            *below(stack_rules(gated, last=2, crossed=True), "decoder.", "decoder/"),
             *(() if tied else (rule(HEAD, "decoder/head_kernel", Dense()),)),
         ),
         # left in old files by a mistake of their writer: attention to a context has no distances
@@ -128,22 +148,23 @@ def table(config: EncoderDecoderConfig, spelling: str = "transformers") -> Table
     )
 
 
-def _stack(side: str, gated: bool) -> tuple[Rule, ...]:
-    """The rules of one side; feed-forward blocks come last in a layer."""
-    at, ours, crossed = f"{side}.block.{{i}}.layer", f"{side}/blocks/layers", side == "decoder"
-    first = f"{side}.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
-    last = f"{at}.{2 if crossed else 1}"
+def stack_rules(gated: bool, last: int, crossed: bool = False) -> tuple[Rule, ...]:
+    """The rules of one stack's layers, distances and final norm.
+
+    `last`: which part of a layer, counted from 0, is its feed-forward block. `crossed`: part 1 listens to a context.
+    """
+    at, ours = "block.{i}.layer", "blocks/layers"
     maps = {"gate": "wi_0", "up": "wi_1", "down": "wo"} if gated else {"up": "wi", "down": "wo"}
-    block = (weights(f"{last}.DenseReluDense.{name}", f"{ours}/mlp/{own}", Dense()) for own, name in maps.items())
+    block = (weights(f"{at}.{last}.DenseReluDense.{name}", f"{ours}/mlp/{own}", Dense()) for own, name in maps.items())
     return (
-        rule(first, f"{side}/relative_bias/embedding"),
+        rule("block.0.layer.0.SelfAttention.relative_attention_bias.weight", "relative_bias/embedding"),
         *_attention(f"{at}.0.SelfAttention", f"{ours}/attention"),
         *norm(f"{at}.0.layer_norm", f"{ours}/attention_norm", bias=False),
         *(_attention(f"{at}.1.EncDecAttention", f"{ours}/cross_attention") if crossed else ()),
         *(norm(f"{at}.1.layer_norm", f"{ours}/cross_norm", bias=False) if crossed else ()),
         *chain.from_iterable(block),
-        *norm(f"{last}.layer_norm", f"{ours}/mlp_norm", bias=False),
-        *norm(f"{side}.final_layer_norm", f"{side}/final_norm", bias=False),
+        *norm(f"{at}.{last}.layer_norm", f"{ours}/mlp_norm", bias=False),
+        *norm("final_layer_norm", "final_norm", bias=False),
     )
 
 

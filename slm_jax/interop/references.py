@@ -10,6 +10,7 @@ from slm_jax.interop.reference_decoders import DECODERS, decoder_from_folder, ti
 from slm_jax.interop.reference_encoders import ENCODERS, encoder_from_folder, tiny_encoder
 from slm_jax.interop.reference_musicgen import MUSICGENS, musicgen_from_folder, tiny_musicgen
 from slm_jax.interop.reference_pgslm import PGSLMS, pgslm_from_folder, tiny_pgslm
+from slm_jax.interop.reference_t5_stack import T5_STACKS, t5_stack_from_folder, tiny_t5_stack
 from slm_jax.interop.reference_vocoders import VOCODERS, tiny_vocoder, vocoder_from_folder
 from slm_jax.interop.reference_w2v_bert import W2V_BERTS, tiny_w2v_bert, w2v_bert_from_folder
 from slm_jax.interop.reference_whisper import WHISPERS, tiny_whisper, whisper_from_folder
@@ -18,6 +19,7 @@ KINDS: tuple[tuple[tuple[tuple[str, str], ...], Callable[..., Reference], Callab
     (DECODERS, tiny_decoder, decoder_from_folder),
     (MUSICGENS, tiny_musicgen, musicgen_from_folder),
     (PGSLMS, tiny_pgslm, pgslm_from_folder),
+    (T5_STACKS, tiny_t5_stack, t5_stack_from_folder),
     (ENCODERS, tiny_encoder, encoder_from_folder),
     (W2V_BERTS, tiny_w2v_bert, w2v_bert_from_folder),
     (VOCODERS, tiny_vocoder, vocoder_from_folder),

@@ -20,7 +20,7 @@ Bench     ours and PyTorch taking turns                (`workbench.bench`, `work
                                                         `workbench.bench_machine`)
           a text LM that hears; our side of a case      (`workbench.bench_speech_aware`,
                                                         `workbench.bench_ours`)
-          models of several streams                     (`workbench.bench_streams`)
+          codes of several books                        (`workbench.bench_streams`)
           codecs, and a step of training one            (`workbench.bench_codecs`,
                                                         `workbench.bench_codec_training`)
           shapes                                        (`workbench.bench_shapes`)

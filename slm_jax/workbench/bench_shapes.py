@@ -86,6 +86,18 @@ MIMI: dict[str, Any] = {
     "upsample_groups": 512,
 }
 """24 kHz, with the 8 books that Moshi uses."""
+AUDIOLM_COARSE: dict[str, Any] = {
+    "model_type": "t5_stack",
+    "is_decoder": True,
+    "vocab_size": 5_128,
+    "d_model": 1024,
+    "d_kv": 64,
+    "d_ff": 4096,
+    "num_heads": 16,
+    "num_layers": 12,
+    "tie_word_embeddings": False,
+}
+"""The coarse stage as `sequence_models.presets.audiolm_stage` has it: 1,024 units, four books of 1,024, signs."""
 QUICK: dict[str, dict[str, Any]] = {
     "gpt2": {"n_layer": 2, "n_embd": 48, "n_head": 3, "vocab_size": 101, "n_positions": 64},
     "llama": {"num_hidden_layers": 2, "hidden_size": 48, "intermediate_size": 80, "num_attention_heads": 3}
@@ -105,6 +117,7 @@ QUICK: dict[str, dict[str, Any]] = {
     | {"codebook_dim": 4, "n_codebooks": 3},
     "musicgen_decoder": {"vocab_size": 41, "num_codebooks": 3, "hidden_size": 36, "ffn_dim": 50}
     | {"num_hidden_layers": 2, "num_attention_heads": 3, "pad_token_id": 41, "bos_token_id": 41},
+    "t5_stack": {"vocab_size": 101, "d_model": 48, "d_kv": 16, "d_ff": 80, "num_heads": 3, "num_layers": 2},
     "mimi": {"num_filters": 4, "hidden_size": 16, "upsample_groups": 16, "codebook_dim": 6, "codebook_size": 32}
     | {"vector_quantization_hidden_dimension": 6, "num_quantizers": 4, "num_hidden_layers": 2, "head_dim": 8}
     | {"num_attention_heads": 2, "num_key_value_heads": 2, "intermediate_size": 24, "upsampling_ratios": [3, 2]}

@@ -1,4 +1,4 @@
-"""Cases of `bench`: models of several streams."""
+"""Cases of `bench`: codes of several books, side by side or in one line."""
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from slm_jax.interop import reference_bench_streams
 from slm_jax.schemes.delay import Delay
 from slm_jax.workbench.bench import Arrays, BenchSettings, Job
 from slm_jax.workbench.bench_ours import carried, normal
-from slm_jax.workbench.bench_shapes import MUSICGEN_12, QUICK
+from slm_jax.workbench.bench_shapes import AUDIOLM_COARSE, MUSICGEN_12, QUICK
 
 HEARD = 16
 """Vectors of text that are listened to."""
@@ -38,3 +38,20 @@ def delayed(settings: BenchSettings) -> Job:
         return {"codes": codes.astype(np.int64)}
 
     return Job(ours, torch_job.ways, torch_job.flops, steps * count_bytes(params))
+
+
+def coarse(settings: BenchSettings) -> Job:
+    """AudioLM's coarse stage: the 400 likeliest ids after 250 units, one row. Four books at 50 Hz make that 2 s."""
+    shape = AUDIOLM_COARSE | (QUICK["t5_stack"] if settings.quick else {})
+    heard, new = (8, 12) if settings.quick else (250, 400)
+    prompt = np.random.default_rng(0).integers(0, shape["vocab_size"], (1, heard))
+    torch_job = reference_bench_streams.in_line(shape, prompt, new, settings.compile, settings.dtype)
+    model, params = carried(torch_job, settings.dtype)
+    params = jax.tree.map(jnp.asarray, params)
+    mask, key, sampling = np.ones(prompt.shape, bool), jax.random.key(0), SamplingConfig(max_new=new, temperature=0.0)
+
+    def ours() -> Arrays:
+        made = generate(model, params, prompt.astype(np.int32), mask, key, sampling)
+        return {"ids": np.asarray(made.ids).astype(np.int64)}
+
+    return Job(ours, torch_job.ways, torch_job.flops, new * count_bytes(params))

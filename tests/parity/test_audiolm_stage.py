@@ -1,4 +1,4 @@
-"""A stage of AudioLM against the decoder of T5 with nothing to listen to: padded, whole and step by step."""
+"""A stage of AudioLM against the decoder of T5 with nothing to listen to: padded, whole, step by step, as a folder."""
 
 from functools import partial
 
@@ -7,10 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from slm_jax.interop.reference import draw_weights
+from slm_jax.interop.engine import import_params, resolve
+from slm_jax.interop.family_t5_stack import T5_STACK
+from slm_jax.interop.model import export, load
+from slm_jax.interop.reference import draw_weights, state_arrays
+from slm_jax.interop.reference_t5_stack import stack_with_head, t5_config
 from slm_jax.nn.relative_bias import RelativeBiasConfig
 from slm_jax.nn.stack import unstack
 from slm_jax.sequence_models.presets import audiolm_stage
+from slm_jax.workbench.parity import compare_folder
 
 torch = pytest.importorskip("torch")
 t5 = pytest.importorskip("transformers.models.t5.modeling_t5")
@@ -27,46 +32,21 @@ BLOCKS = {"relu": ("relu", False), "gated-gelu": ("gelu_tanh", True)}
 def pair(request):
     """The reference, our model with its weights, and our whole rows jitted."""
     activation, gated = BLOCKS[request.param]
-    shape = {"vocab_size": V, "d_model": WIDTH, "d_kv": HEAD, "d_ff": HIDDEN, "num_heads": HEADS, "num_layers": LAYERS}
-    distances = {"relative_attention_num_buckets": 8, "relative_attention_max_distance": 12}
-    config = t5.T5Config(**shape, **distances, feed_forward_proj=request.param, is_decoder=True, use_cache=False)
-    theirs = t5.T5Stack(config)
-    draw_weights(theirs, 0)
     bias = RelativeBiasConfig(buckets=8, max_distance=12, bidirectional=False)
-    ours = audiolm_stage(V, **FIELDS, activation=activation, gated=gated, relative_bias=bias).make()
-    params = taken({name: value.detach().numpy() for name, value in theirs.state_dict().items()}, gated)
-    run = jax.jit(lambda params, ids, mask: ours.apply({"params": params}, ids, mask=mask, method="hidden"))
+    config = audiolm_stage(V, **FIELDS, activation=activation, gated=gated, relative_bias=bias)
+    theirs = draw_weights(stack_with_head()(t5_config(T5_STACK.write_config(config))), 0)
+    weights = state_arrays(theirs)
+    shapes = {name: value.shape for name, value in weights.items()}
+    assert any(".layer.1.EncDecAttention." in name for name in shapes)
+    plan = resolve(T5_STACK.table(config, "transformers"), shapes, T5_STACK.abstract(config))
+    ours, params = config.make(), import_params(plan, weights.__getitem__)
+    run = jax.jit(lambda params, ids, mask: ours.apply({"params": params}, ids, mask=mask))
     return theirs, ours, params, partial(run, params)
-
-
-def taken(weights: dict, gated: bool) -> dict:
-    """Our parameters from the reference's, written out without the table of T5."""
-
-    def stacked(name, *shape):
-        each = [weights[f"block.{i}.layer.{name}.weight"] for i in range(LAYERS)]
-        return np.stack([one.T.reshape(shape) if shape else one for one in each])
-
-    into, maps = (WIDTH, HEADS, HEAD), {"gate": "wi_0", "up": "wi_1"} if gated else {"up": "wi"}
-    attention = {name: {"kernel": stacked(f"0.SelfAttention.{name[0]}", *into)} for name in ("query", "key", "value")}
-    attention["out"] = {"kernel": stacked("0.SelfAttention.o", HEADS, HEAD, WIDTH)}
-    mlp = {ours: {"kernel": stacked(f"2.DenseReluDense.{theirs}", WIDTH, HIDDEN)} for ours, theirs in maps.items()}
-    mlp["down"] = {"kernel": stacked("2.DenseReluDense.wo", HIDDEN, WIDTH)}
-    layers = {"attention": attention, "mlp": mlp}
-    layers |= {"attention_norm": {"scale": stacked("0.layer_norm")}, "mlp_norm": {"scale": stacked("2.layer_norm")}}
-    tokens = weights["embed_tokens.weight"]
-    return {
-        "tokens": {"embedding": tokens},
-        "relative_bias": {"embedding": weights["block.0.layer.0.SelfAttention.relative_attention_bias.weight"]},
-        "blocks": {"layers": layers},
-        "final_norm": {"scale": weights["final_layer_norm.weight"]},
-        "head_kernel": tokens.T,
-    }
 
 
 def expected(theirs, mask: np.ndarray) -> np.ndarray:
     with torch.no_grad():
-        out = theirs(input_ids=torch.tensor(IDS), attention_mask=torch.tensor(mask.astype(np.int64)))
-    return out.last_hidden_state.numpy()
+        return theirs(torch.tensor(IDS), attention_mask=torch.tensor(mask.astype(np.int64)), use_cache=False).numpy()
 
 
 @pytest.mark.parametrize("side", MASKS)
@@ -94,6 +74,39 @@ def test_step_by_step_from_a_cache_equals_the_reference(pair):
     for start in range(S):
         logits, state = step(IDS[:, start : start + 1], state, MASKS["right"][:, start : start + 1])
         found.append(logits)
-    wanted = expected(theirs, MASKS["right"]) @ params["head_kernel"]
-    real = MASKS["right"]
+    wanted, real = expected(theirs, MASKS["right"]), MASKS["right"]
     np.testing.assert_allclose(np.concatenate(found, 1)[real], wanted[real], atol=1e-4 * np.abs(wanted[real]).max())
+
+
+def test_what_we_write_the_plain_stack_of_transformers_reads_with_equal_logits(pair, tmp_path):
+    """Into a `T5Stack` without our head around it; only what would listen to a context is not in the file."""
+    from safetensors.torch import load_file
+
+    _, ours, params, run = pair
+    folder = export(ours.config, params, tmp_path / "hub")
+    weights = load_file(folder / "model.safetensors")
+    head = weights.pop("lm_head.weight")
+    plain = t5.T5Stack(t5_config(T5_STACK.write_config(ours.config))).eval()
+    missing, unknown = plain.load_state_dict(weights, strict=False)
+    assert not unknown and len(missing) == 5 * LAYERS and all(".layer.1." in name for name in missing)
+    mask = MASKS["left"]
+    with torch.no_grad():
+        out = plain(input_ids=torch.tensor(IDS), attention_mask=torch.tensor(mask.astype(np.int64)), use_cache=False)
+    wanted = (out.last_hidden_state @ head.T).numpy()
+    np.testing.assert_allclose(np.asarray(run(IDS, mask))[mask], wanted[mask], atol=1e-4)
+    assert load(folder)[0].replace(dropout=0.1) == ours.config
+
+
+def test_parity_reads_the_folder_and_agrees_place_by_place(pair, tmp_path):
+    _, ours, params, _ = pair
+    found = list(compare_folder(export(ours.config, params, tmp_path / "hub"), 0, "float32"))
+    assert [item.case for item in found][-1] == "hub, negative control" and len(found) == 5
+    assert [row.layer for row in found[2].rows] == [
+        "embeddings",
+        "layer_1",
+        "layer_2",
+        "layer_3",
+        "final_norm",
+        "logits",
+    ]
+    assert all(row.ok for item in found for row in item.rows)
