@@ -94,7 +94,7 @@ def test_what_we_write_the_plain_stack_of_transformers_reads_with_equal_logits(p
         out = plain(input_ids=torch.tensor(IDS), attention_mask=torch.tensor(mask.astype(np.int64)), use_cache=False)
     wanted = (out.last_hidden_state @ head.T).numpy()
     np.testing.assert_allclose(np.asarray(run(IDS, mask))[mask], wanted[mask], atol=1e-4)
-    assert load(folder)[0].replace(dropout=0.1) == ours.config
+    assert load(folder)[0] == ours.config
 
 
 def test_parity_reads_the_folder_and_agrees_place_by_place(pair, tmp_path):
