@@ -115,8 +115,9 @@ def train(
     variables, boxed or not: `params` and, if any, other collections. `start_from` replaces leaves of a new run by path
     (a pre-trained part), a tree without collections those of `params`; a function that returns them is called only when
     there is no checkpoint to go on from. `frozen` is handed to the objectives and not trained; its leaves may be lazy,
-    and lie under the mesh's rules where they are boxed. `evaluate(state, frozen)` must not keep the state, whose arrays
-    the next step takes over. `meta` (JSON) must be the same when a run goes on: the token layout's hash belongs there.
+    and lie under the mesh's rules where they are boxed; on one CPU device its stacks come `unstack`ed. `evaluate(state,
+    frozen)` must not keep the state, whose arrays the next step takes over. `meta` (JSON) must be the same when a run
+    goes on: the token layout's hash belongs there.
     `speech_s` tells the seconds of speech of a batch, for the log. `progress` shows a bar on stderr, `say` takes the
     account of time at the end. Closing `batches` is the caller's.
 

@@ -12,6 +12,7 @@ from slm_jax.core.part_source import PartSource, stages_of
 from slm_jax.data.corpus import WorldConfig
 from slm_jax.data.pipeline import PipelineConfig
 from slm_jax.interop.families import family_for
+from slm_jax.nn.stack import unstack
 from slm_jax.objectives.next_token import NextTokenConfig
 from slm_jax.parallel.mesh import MeshConfig
 from slm_jax.sequence_models.decoder_config import DecoderConfig
@@ -83,7 +84,7 @@ class DeltaConfig(GradientStageConfig):
                 return inner(first, *rest)
             bare = "params" not in first
             text = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), rest[-1]["frozen"]["lm"])
-            whole = jax.tree.map(jnp.add, first if bare else first["params"], text)
+            whole = jax.tree.map(jnp.add, unstack(first if bare else first["params"]), unstack(text))
             return inner(whole if bare else {"params": whole}, *rest[:-1], None)
 
         def initialise(key: jax.Array) -> Any:

@@ -169,10 +169,10 @@ def small_models(clusters: int, codes: int = 256, books: int = 6, coarse: int = 
             longest_s=longest_s,
             train=TrainConfig(steps=steps, evaluate_every=100),
             batches=PipelineConfig(batch=batch),
-            optimizer=WRITES,
+            optimizer=WRITES.replace(learning_rate=rate),
         )
-        for number, (name, size, longest_s, steps, batch) in enumerate(
-            zip(PASSES, sizes, (4.0, 3.0, 1.0), (300, 1500, 400), (16, 8, 16), strict=True)
+        for number, (name, size, longest_s, steps, batch, rate) in enumerate(
+            zip(PASSES, sizes, (4.0, 3.0, 1.0), (300, 1500, 1000), (16, 8, 8), (1e-3, 1e-3, 2e-3), strict=True)
         )
     )
 
