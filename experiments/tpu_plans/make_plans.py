@@ -71,8 +71,12 @@ def jobs() -> list[Job]:
         Job(f"pgslm_{size}_v5e", f"speech/pgslm_{size}", "lm", "v5e:4x8", ("--fit", *half("lm.model.body")))
         for size in ("published", "continuous")
     ]
+    cascaded = [
+        Job(f"audiolm_{stage}_v5e", "speech/audiolm_published", stage, V5E, ("--fit", *half(f"{stage}.model")))
+        for stage in ("semantic", "coarse", "fine")
+    ]
     scaling = [scaled(size, chips) for size in ("1_3b", "7b") for chips in SCALING]
-    return [*made[:-2], *prosodic, *scaling, *made[-2:], *hearing(), *coding()]
+    return [*made[:-2], *prosodic, *cascaded, *scaling, *made[-2:], *hearing(), *coding()]
 
 
 def hearing() -> list[Job]:

@@ -39,7 +39,7 @@ from slm_jax.quantizers.postprocess import PostprocessConfig
 from slm_jax.quantizers.residual import ResidualVQConfig
 from slm_jax.sequence_models.presets import audiolm_stage
 from slm_jax.serving.cascade_speech_lm import CascadeDecoding, CascadeSpeechLM, TokenStages
-from slm_jax.systems.card import SystemCard
+from slm_jax.systems.card import KeptFigure, SystemCard
 from slm_jax.systems.recipes.small_parts import units_encoder
 from slm_jax.training.gradient_stage import trained
 from slm_jax.training.loop import TrainConfig
@@ -65,14 +65,22 @@ WRITES = OptimizerConfig(
 )
 """Of small models of T5's form, as SLM's twin found them: a bias of distances has to grow to several units, and queries
 hold the scale of the scores."""
+WORLD = "experiments/audiolm/figures.json"
 CARD = SystemCard(
     name="AudioLM",
     paper="Borsos et al. 2022",
     sizes=("tiny", "published"),
     reads=("speech",),
     writes=("speech",),
-    plans=(),
-    figures=(),
+    plans=("audiolm_semantic_v5e", "audiolm_coarse_v5e", "audiolm_fine_v5e"),
+    figures=(
+        KeptFigure(words="right voice goes on", file=WORLD, place=("voices", "continuation", "accuracy")),
+        KeptFigure(words="held to another prompt", file=WORLD, place=("voices", "other openings", "accuracy")),
+        KeptFigure(words="nats of coarse codes 0", file=WORLD, place=("cascade", "nats", "codes_0", "model")),
+        KeptFigure(words="bigram", file=WORLD, place=("cascade", "nats", "codes_0", "bigram")),
+        KeptFigure(words="WER of acoustic generation", file=WORLD, place=("cascade", "words", "acoustic", "wer")),
+    ),
+    counted="coarse",
 )
 
 
