@@ -99,6 +99,7 @@ CARD = SystemCard(
     sizes=("tiny", "13b"),
     reads=("speech", "text"),
     writes=("text",),
+    plans=("slm_13b_v5e",),
     counted="answers",
     figures=(
         KeptFigure(words="WER, speakers nobody heard", file=REAL, place=("tasks", "transcription", "wer")),
