@@ -27,6 +27,7 @@ def tiny_musicgen(family: str, variant: str, seed: int = 0, dtype: str = "float3
     import transformers
 
     model = transformers.MusicgenForCausalLM(transformers.MusicgenDecoderConfig(**SHAPE))
+    _in_full(model, dtype)
     return reference_of(family, variant, draw_weights(model, seed), config_json(model), dtype, True, _activations)
 
 
@@ -36,7 +37,20 @@ def musicgen_from_folder(folder: Path, family: str, hub_config: dict[str, Any], 
     import transformers
 
     model = transformers.MusicgenForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+    _in_full(model, dtype)
     return reference_of(family, folder.name, model.eval(), hub_config, dtype, False, _activations)
+
+
+def _in_full(model: Any, dtype: str) -> None:
+    """Sinusoids in float64 where everything is: the class rounds them to float32, whatever its weights are."""
+    import torch
+
+    if dtype == "float64":
+        table = model.model.decoder.embed_positions
+        half, places = table.embedding_dim // 2, np.arange(table.num_positions)[:, None]
+        angles = places * 10_000.0 ** (-np.arange(half) / (half - 1))
+        exact = torch.tensor(np.concatenate([np.cos(angles), np.sin(angles)], 1))
+        table.weights = torch.nn.Buffer(exact, persistent=False)
 
 
 def _activations(model: Any, inputs: Mapping[str, np.ndarray | None]) -> Arrays:

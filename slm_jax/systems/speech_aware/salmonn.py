@@ -89,6 +89,7 @@ CARD = SystemCard(
     sizes=("tiny", *VICUNAS),
     reads=("speech", "text"),
     writes=("text",),
+    plans=("salmonn_13b_v5e",),
     counted="activation",
     figures=(
         KeptFigure(words="WER, speakers nobody heard", file=REAL, place=("tasks", "transcription", "wer")),
