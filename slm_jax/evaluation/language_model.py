@@ -1,7 +1,7 @@
 """Baselines and statistics for unit language models: smoothed n-grams, entropy, repetition, variety."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -72,6 +72,19 @@ def fit_ngram(
         losses = [-np.log(model._levels(held_out)[-1]).mean() for model in tried]
         strengths.append(STRENGTHS[int(np.argmin(losses))])
     return NGram(units, count_end, tuple(strengths), tables)
+
+
+def ngram_nats(splits: Mapping[str, Sequence[Ids]], units: int, *, count_end: bool = False) -> dict[str, float]:
+    """Nats per entry of the test split under the `unigram` and the `bigram` of the training split.
+
+    Smoothing is tuned on the dev split, or on the training split where that is empty.
+    """
+    tuned = splits["dev"] or splits["train"]
+    fits = {
+        word: fit_ngram(splits["train"], units, order, tune_on=tuned, count_end=count_end)
+        for order, word in ((1, "unigram"), (2, "bigram"))
+    }
+    return {word: fit.nats_per_unit(splits["test"]) for word, fit in fits.items()}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

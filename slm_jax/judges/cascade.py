@@ -10,7 +10,7 @@ from slm_jax.core.messages import spoken
 from slm_jax.data.joined import Joined
 from slm_jax.data.records import RecordSource
 from slm_jax.evaluation.cascade import nats_by_book
-from slm_jax.evaluation.language_model import fit_ngram
+from slm_jax.evaluation.language_model import ngram_nats
 from slm_jax.evaluation.section import JudgeConfig, JudgeSettings, Lacking, Section, Sound, Table, rows_of
 from slm_jax.generation.by_cascade import Written
 from slm_jax.judges.asking import replies_to, text_of
@@ -27,8 +27,8 @@ SHOWN = 8
 """Transcripts that are kept."""
 WORDS = (
     "Nats per entry of each book on held-out speech, the model given all that stands before it, n-grams of that book "
-    "alone beside it. Then what is heard: recordings, the same through the codec, and said again of nothing but their "
-    "units (acoustic generation)."
+    "alone beside it; other units: codes given the units of another utterance. Then what is heard: recordings, the "
+    "same through the codec, and said again of nothing but their units (acoustic generation)."
 )
 
 
@@ -92,7 +92,16 @@ def nats_of_passes(system: CascadeSpeechLM, tables: dict[str, list[Written]]) ->
         chunks = [chunk for books in tables["test"] for chunk in system.cascade.chunks(number, books)]
         nats = nats_by_book(system.cascade, number, *system.models[number], chunks)
         found |= {name: {"model": value, **ngrams(system, name, tables)} for name, value in nats.items()}
+        if system.cascade.units in system.cascade.passes[number].reads:
+            told = nats_by_book(system.cascade, number, *system.models[number], misled(system, tables["test"]))
+            found |= {name: found[name] | {"other_units": value} for name, value in told.items()}
     return found
+
+
+def misled(system: CascadeSpeechLM, clips: Sequence[Written]) -> list[Written]:
+    """The codes of every clip under the units of the next: a model that reads them finds these codes less likely."""
+    units = [books[system.cascade.units] for books in clips]
+    return [{**books, system.cascade.units: units[i - len(clips) + 1]} for i, books in enumerate(clips)]
 
 
 def ngrams(system: CascadeSpeechLM, name: str, tables: dict[str, list[Written]]) -> dict[str, float]:
@@ -100,10 +109,7 @@ def ngrams(system: CascadeSpeechLM, name: str, tables: dict[str, list[Written]])
     alone = {split: [books[name] for books in some] for split, some in tables.items()}
     is_unit = name == system.cascade.units
     size = system.cascade.semantic.units if is_unit else system.cascade.sizes_of_codes[name]
-    tuned = alone["dev"] or alone["train"]
-    orders = ((1, "unigram"), (2, "bigram"))
-    fits = {word: fit_ngram(alone["train"], size, order, tune_on=tuned, count_end=is_unit) for order, word in orders}
-    return {word: fit.nats_per_unit(alone["test"]) for word, fit in fits.items()}
+    return ngram_nats(alone, size, count_end=is_unit)
 
 
 def said_again(system: CascadeSpeechLM, originals: Sequence[np.ndarray]) -> Clips:

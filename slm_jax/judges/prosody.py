@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from slm_jax.data.records import RecordSource
-from slm_jax.evaluation.language_model import fit_ngram
+from slm_jax.evaluation.language_model import ngram_nats
 from slm_jax.evaluation.prosody import Correlation, Runs, correlation, least_error, style_of
 from slm_jax.evaluation.section import JudgeConfig, JudgeSettings, Lacking, Section, Sound, Table, rows_of
 from slm_jax.serving.prosodic_speech_lm import Entries, ProsodicSpeechLM
@@ -81,13 +81,8 @@ def stream_nats(
     for stream, name in enumerate(names):
         alone = {split: [one[:, stream] for one in rows] for split, rows in tables.items()}
         size = system.lm.config.streams[stream]
-        tuned = alone["dev"] or alone["train"]
-        grams = {
-            word: fit_ngram(alone["train"], size, order, tune_on=tuned).nats_per_unit(alone["test"])
-            for order, word in ((1, "unigram"), (2, "bigram"))
-        }
         model = float(-scores[:, stream][filled[:, stream]].mean())
-        found[name] = {"model": model, **grams}
+        found[name] = {"model": model, **ngram_nats(alone, size)}
     return found
 
 

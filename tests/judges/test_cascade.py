@@ -15,6 +15,12 @@ def test_nats_are_means_of_log_probs_and_a_unigram_is_what_is_counted():
     books = [SYSTEM.deduplicated(one) for one in SYSTEM.encode(CLIPS)]
     found = nats_of_passes(SYSTEM, {"train": books, "dev": [], "test": books})
     assert list(found) == ["units", "codes_0", "codes_1", "codes_2"]
+    assert [name for name, row in found.items() if "other_units" in row] == ["codes_0", "codes_1"]
+    turned = [{**one, "units": other["units"]} for one, other in zip(books, books[::-1], strict=True)]
+    scores = written_log_probs(SYSTEM.cascade, 1, *SYSTEM.models[1], turned)
+    by_hand = -np.concatenate([one[:-1][1::2] for one in scores]).mean()
+    np.testing.assert_allclose(found["codes_1"]["other_units"], by_hand, rtol=1e-5)
+    assert found["codes_1"]["other_units"] != found["codes_1"]["model"]
     scores = written_log_probs(SYSTEM.cascade, 1, *SYSTEM.models[1], books)
     by_hand = -np.concatenate([one[:-1][1::2] for one in scores]).mean()
     np.testing.assert_allclose(found["codes_1"]["model"], by_hand, rtol=1e-5)

@@ -16,7 +16,7 @@ from slm_jax.quantizers.postprocess import PostprocessConfig
 from slm_jax.sequence_models.decoder_config import DecoderConfig
 from slm_jax.text.marked_tokens import SpecialsConfig
 from slm_jax.training.loop import TrainConfig
-from slm_jax.training.optimizer import OptimizerConfig
+from slm_jax.training.optimizer import GroupConfig, OptimizerConfig
 from slm_jax.training.pre.ctc import CTCStageConfig
 from slm_jax.training.pre.frame_units import FrameUnitsConfig
 from slm_jax.training.pre.masked_prediction import MaskedPredictionStageConfig
@@ -27,6 +27,25 @@ UNKNOWN_SPEAKERS = WorldConfig(speakers=48, split_by="speaker", test_share=0.1, 
 """A world whose speakers are heard in one split only; how many hours of what is for the run to say."""
 LETTERS, UNITS, LM = "letters", "units", "lm"
 """Names of the stages."""
+
+
+def t5_rates(learning_rate: float, queries: float, warmup_steps: int) -> OptimizerConfig:
+    """The optimizer of a small LM of T5's form that is born here, with rates of their own for distances and `queries`.
+
+    Adam moves a weight by its rate at most in each step. Where a word stands T5 knows by a bias alone, which has to
+    grow to several units. Its scores have no 1/sqrt(channels of a head): what would be divided there, the queries have
+    in them, so that a seventh of the rate moves the scores as much.
+    """
+    return OptimizerConfig(
+        learning_rate=learning_rate,
+        warmup_steps=warmup_steps,
+        betas=(0.9, 0.98),
+        weight_decay=0.01,
+        groups=(
+            GroupConfig(name="distances", match=".*relative_bias", learning_rate=0.05, weight_decay=0.0),
+            GroupConfig(name="queries", match=".*attention/query/", learning_rate=queries),
+        ),
+    )
 
 
 def letters_encoder(encoder: SSLEncoderConfig = log_mel_tiny(), steps: int = 1500) -> CTCStageConfig:

@@ -40,10 +40,10 @@ from slm_jax.quantizers.residual import ResidualVQConfig
 from slm_jax.sequence_models.presets import audiolm_stage
 from slm_jax.serving.cascade_speech_lm import CascadeDecoding, CascadeSpeechLM, TokenStages
 from slm_jax.systems.card import KeptFigure, SystemCard
-from slm_jax.systems.recipes.small_parts import units_encoder
+from slm_jax.systems.recipes.small_parts import t5_rates, units_encoder
 from slm_jax.training.gradient_stage import trained
 from slm_jax.training.loop import TrainConfig
-from slm_jax.training.optimizer import GroupConfig, OptimizerConfig
+from slm_jax.training.optimizer import OptimizerConfig
 from slm_jax.training.pre.cascade_lm import CascadeLMConfig, CascadeTokensConfig
 from slm_jax.training.pre.codec import CodecStageConfig
 from slm_jax.training.pre.codec_tokens import CodecTokensConfig
@@ -53,18 +53,8 @@ from slm_jax.training.token_stage import token_stage
 
 PASSES = ("semantic", "coarse", "fine")
 """Names of the stages that train the three models."""
-WRITES = OptimizerConfig(
-    learning_rate=1e-3,
-    warmup_steps=50,
-    betas=(0.9, 0.98),
-    weight_decay=0.01,
-    groups=(
-        GroupConfig(name="distances", match=".*relative_bias", learning_rate=0.05, weight_decay=0.0),
-        GroupConfig(name="queries", match=".*attention/query/", learning_rate=1.5e-4),
-    ),
-)
-"""Of small models of T5's form, as SLM's twin found them: a bias of distances has to grow to several units, and queries
-hold the scale of the scores."""
+WRITES = t5_rates(1e-3, queries=1.5e-4, warmup_steps=50)
+"""Of the small models."""
 WORLD = "experiments/audiolm/figures.json"
 CARD = SystemCard(
     name="AudioLM",
