@@ -77,7 +77,7 @@ def test_a_system_of_units_is_read_beside_the_recorded_and_the_shuffled(judge, s
     assert [one.seconds for one in said if one.group == "recorded"] == pytest.approx([1.1] * COUNT)
     assert all(0 < one.seconds <= 1.1 for one in said)
     assert {one.id for one in said} == {"1", "2", "3"}  # the first has no rest to speak of
-    again = score_transcripts(said, load_text_scorer(judge.text_lm), judge.language)
+    again = score_transcripts(said, load_text_scorer(judge.text_lm, judge.start), judge.language)
     assert json.loads(json.dumps(again)) == json.loads(json.dumps(figures))
     words = {one.group: one.text for one in said if one.id == "1" and one.text}
     assert sorted(words["shuffled words"].split()) == sorted(words["recorded"].split())

@@ -23,8 +23,12 @@ STEPS, ROWS = 2, 8
 JUDGES = DiscriminatorsConfig(
     periods=(2, 3), period_widths=(8, 16), scales=2, scale_layers=((8, 15, 1, 1), (16, 11, 2, 4)), spectral_first=False
 )
-CODEC = STAGE.replace(model=STAGE.model.replace(quantizer=STAGE.model.quantizer.replace(dropout=0.0)))
-"""Nothing is drawn while it trains, so that micro-batches see what the whole batch sees."""
+CODEC = STAGE.replace(
+    model=STAGE.model.replace(quantizer=STAGE.model.quantizer.replace(dropout=0.0)),
+    losses=STAGE.losses.replace(resolutions=((64, 16, 4), (128, 32, 8))),
+)
+"""Nothing is drawn while it trains, so that micro-batches see what the whole batch sees. Spectra in mels: the
+logarithm of an empty bin has a gradient without bound, which enlarges rounding a thousandfold."""
 MESHES = {
     "fsdp": MeshConfig(data=1, fsdp=8, rules="fsdp"),
     "fsdp+tensor": MeshConfig(data=1, fsdp=4, tensor=2, rules="fsdp+tensor"),
