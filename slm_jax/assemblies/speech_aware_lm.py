@@ -95,6 +95,11 @@ class SpeechAwareLMConfig(Config):
         return self.lm.vocabulary
 
     @property
+    def tied_head(self) -> bool:
+        """Whether the head is the table of embeddings."""
+        return self.lm.tied_head
+
+    @property
     def width(self) -> int:
         """Channels of what the language model reads."""
         return self.lm.width

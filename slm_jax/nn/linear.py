@@ -79,12 +79,18 @@ class Embed(nn.Module):
 
     def attend(self, x: Float[Array, "*B D"]) -> Float[Array, "*B V"]:
         """Float32 scores of `x` against every row."""
-        return logits_float32(x.astype(self.dtype), self.embedding.astype(self.dtype).T)
+        return scores_float32(x.astype(self.dtype), self.embedding.astype(self.dtype))
 
 
 def logits_float32(x: Float[Array, "*B D"], kernel: Float[Array, "D V"]) -> Float[Array, "*B V"]:
     """`x @ kernel` with the sums kept in float32, whatever the inputs' dtype."""
     return product(x, kernel, 1, preferred_element_type=at_least_float32(x.dtype))
+
+
+def scores_float32(x: Float[Array, "*B D"], table: Float[Array, "V D"]) -> Float[Array, "*B V"]:
+    """`logits_float32(x, table.T)`, which in a loop XLA on CPU would write down transposed before it."""
+    over = (((x.ndim - 1,), (1,)), ((), ()))
+    return jax.lax.dot_general(x, table, over, preferred_element_type=at_least_float32(x.dtype))
 
 
 def product(

@@ -9,6 +9,7 @@ from jaxtyping import Array, Bool, Float, Int
 from slm_jax.core.config import Config
 from slm_jax.core.errors import require
 from slm_jax.nn.dtypes import at_least_float32
+from slm_jax.nn.recompute import made_once
 
 
 class RopeScaling(Config):
@@ -80,7 +81,7 @@ def rotation(
     """Rotary angles of `positions` for heads of `head_width` channels (Su et al. 2021), in float32 or wider."""
     rates = base ** -(jnp.arange(0, head_width, 2, dtype=dtype) / head_width)
     angles = positions[..., None].astype(dtype) * _scaled(rates, scaling)
-    return Rotation(jnp.cos(angles), jnp.sin(angles))
+    return Rotation(*made_once(lambda angles: (jnp.cos(angles), jnp.sin(angles)), angles))
 
 
 def rotate(x: Float[Array, "B T H C"], by: Rotation) -> Float[Array, "B T H C"]:

@@ -47,7 +47,8 @@ class HeardText:
 
     def _sums(self, variables: Variables, features: jax.Array, targets: jax.Array, counted: jax.Array) -> TokenSums:
         terms = Terms(self.config.label_smoothing, self.config.z_loss)
-        if self.model.config.whisper.decoder.vocabulary < LARGE_VOCABULARY:
+        decoder = self.model.config.whisper.decoder
+        if decoder.vocabulary < LARGE_VOCABULARY:
             return token_sums(self.model.apply(variables, features, method="head"), targets, counted, terms)
         matrix = self.model.apply(variables, method="head_matrix")
-        return chunked_token_sums(terms, CHUNK, features, matrix, targets, counted)
+        return chunked_token_sums(terms, CHUNK, features, matrix, targets, counted, decoder.tied_head)

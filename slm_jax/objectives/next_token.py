@@ -94,7 +94,7 @@ def summed(
     if chunk is None:
         return token_sums(model.apply(variables, features, method="head"), targets, counted, terms)
     matrix = model.apply(variables, method="head_matrix")
-    return chunked_token_sums(terms, chunk, features, matrix, targets, counted)
+    return chunked_token_sums(terms, chunk, features, matrix, targets, counted, model.config.tied_head)
 
 
 def counted_targets(

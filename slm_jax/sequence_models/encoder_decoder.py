@@ -39,6 +39,11 @@ class EncoderDecoderConfig(Config):
         return self.decoder.vocabulary
 
     @property
+    def tied_head(self) -> bool:
+        """Whether the head is the table of embeddings."""
+        return self.decoder.tied_head
+
+    @property
     def width(self) -> int:
         """Channels of the vectors that may stand for ids."""
         return self.encoder.width

@@ -1,3 +1,5 @@
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +14,7 @@ from slm_jax.nn.positions import (
     rotation,
     sinusoidal,
 )
+from tests.optimised import XLAS_OWN
 
 
 def test_positions_count_real_entries_on_either_side_of_padding():
@@ -58,3 +61,16 @@ def test_linear_scaling_is_slower_by_its_factor():
 def test_unknown_scaling_is_refused():
     with pytest.raises(UserError, match="linear or llama3"):
         RopeScaling(kind="stretched")
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="about XLA on CPU")
+def test_sines_are_made_once_and_not_in_everything_that_is_rotated():
+    def rotated(x, positions):
+        by = rotation(positions, 8, 10_000.0)
+        return rotate(rotate(x, by) @ jnp.ones((8, 8)), by).sum()
+
+    x, positions = jnp.ones((1, 6, 2, 8)), jnp.arange(6)[None]
+    lowered = jax.jit(jax.grad(rotated)).lower(x, positions)
+    text = lowered.compile(compiler_options=XLAS_OWN).as_text()
+    (made,) = [part for part in re.split(r"\n\n", text) if " sine(" in part and " parameter(" in part]
+    assert " multiply(" not in made and " concatenate(" not in made

@@ -136,6 +136,19 @@ def test_chunks_also_run_without_a_gradient():
     jax.tree.map(lambda a, b: assert_close(a, b, 1e-5), sums, token_sums(features @ matrix, targets, counted, Terms()))
 
 
+def test_a_tied_table_read_as_it_lies_gives_the_same_sums_and_gradients():
+    key = jax.random.key(0)
+    features, table = jax.random.normal(key, (2, 5, 4)), jax.random.normal(key, (7, 4))
+    targets, counted = jnp.arange(10).reshape(2, 5) % 7, jnp.arange(10).reshape(2, 5) % 3 > 0
+
+    def loss(features, table, tied):
+        return chunked_token_sums(Terms(), 2, features, table.T, targets, counted, tied).loss
+
+    pairs = [jax.value_and_grad(loss, argnums=(0, 1))(features, table, tied) for tied in (True, False)]
+    jax.tree.map(lambda a, b: assert_close(a, b, 1e-5), *pairs)
+    assert float(jnp.abs(pairs[0][1][1]).max()) > 0
+
+
 def test_smoothing_and_the_normaliser_term_equal_pytorch():
     torch = pytest.importorskip("torch")
     logits = np.random.default_rng(0).normal(size=(1, 6, 9)).astype(np.float32) * 3

@@ -99,6 +99,12 @@ def test_each_pass_is_learnt_and_given_units_get_their_codes(context):
     assert 0.5 < figures[0]["evaluate/units_nats"] < np.log(UNITS) - 0.3  # two may follow, and where it ends is chance
     assert all(figures[1][f"evaluate/{name}_nats"] < 0.35 for name in NAMES[:2])
     assert figures[2]["evaluate/codes_2_nats"] < 0.35
+    again = STAGES[1].replace(
+        name="again", start_from="coarse", train=TrainConfig(steps=1, evaluate_every=1), optimizer=WRITES
+    )
+    run_stage(again, context)
+    (line,) = [line for line in read_metrics(context.run.stage("again").path) if "evaluate/" in str(line)]
+    assert line["evaluate/codes_0_nats"] == pytest.approx(figures[1]["evaluate/codes_0_nats"], abs=0.1)
     models = [Model(s.model.make(), trained(context.run.stage(s.name))[1]["params"]) for s in STAGES]
     cascade, rng = TOKENS.found(context), np.random.default_rng(9)
     likeliest, said = [SamplingConfig(max_new=20, temperature=0.0, min_new=1)] * 3, [utterance(rng) for _ in range(12)]
@@ -112,6 +118,7 @@ def test_each_pass_is_learnt_and_given_units_get_their_codes(context):
 
 def test_configs_come_back_and_what_does_not_fit_is_refused(context):
     assert from_json(STAGE.to_json()) == STAGE and STAGE.needs == ("units", "codes")
+    assert STAGE.replace(start_from="first").needs == ("units", "codes", "first")
     small = STAGE.replace(name="small", model=MODEL.replace(vocabulary=8))
     with pytest.raises(UserError, match=r"small.model.vocabulary is 8: stages units and codes need 9 ids"):
         run_stage(small, context)

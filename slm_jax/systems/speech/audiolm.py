@@ -13,7 +13,7 @@ Sizes: "published" and "tiny".
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from slm_jax.assemblies.codec import CodecConfig
 from slm_jax.assemblies.codec_presets import soundstream
@@ -72,6 +72,17 @@ CARD = SystemCard(
     ),
     counted="coarse",
 )
+
+
+class SmallTraining(NamedTuple):
+    """How a small model of pass `number` is trained."""
+
+    number: int
+    longest_s: float
+    steps: int
+    batch: int
+    rate: float
+    start_from: str | None = None
 
 
 class AudioLMConfig(RunConfig):
@@ -152,8 +163,17 @@ def small_codec(books: int = 6, codes: int = 256, steps: int = 3000) -> tuple[Co
 
 
 def small_models(clusters: int, codes: int = 256, books: int = 6, coarse: int = 3) -> tuple[CascadeLMConfig, ...]:
-    """Four layers of 192 for each pass. Distances reach as far as a row is long, so that codes find their units."""
+    """Four layers of 192 for each pass. Distances reach as far as a row is long, so that codes find their units.
+
+    The coarse model begins with short stretches: in rows of three seconds it does not find its units in this time.
+    """
     tokens = CascadeTokensConfig(coarse=coarse, chunk_s=1.0)
+    plans = {
+        "semantic": SmallTraining(0, 4.0, 300, 16, 1e-3),
+        "coarse_short": SmallTraining(1, 1.0, 2500, 24, 1e-3),
+        "coarse": SmallTraining(1, 3.0, 700, 8, 5e-4, "coarse_short"),
+        "fine": SmallTraining(2, 1.0, 1000, 8, 2e-3),
+    }
     shape: dict[str, Any] = {"layers": 4, "width": 192, "heads": 4, "hidden": 768}
     shape |= {"attention_dropout": 0.0, "activation_dropout": 0.0}
     shape["relative_bias"] = RelativeBiasConfig(buckets=64, max_distance=512, bidirectional=False)
@@ -162,16 +182,15 @@ def small_models(clusters: int, codes: int = 256, books: int = 6, coarse: int = 
         CascadeLMConfig(
             name=name,
             tokens=tokens,
-            number=number,
-            model=audiolm_stage(3 + size, **shape),
-            longest_s=longest_s,
-            train=TrainConfig(steps=steps, evaluate_every=100),
-            batches=PipelineConfig(batch=batch),
-            optimizer=WRITES.replace(learning_rate=rate),
+            number=plan.number,
+            model=audiolm_stage(3 + sizes[plan.number], **shape),
+            longest_s=plan.longest_s,
+            train=TrainConfig(steps=plan.steps, evaluate_every=100),
+            batches=PipelineConfig(batch=plan.batch),
+            optimizer=WRITES.replace(learning_rate=plan.rate),
+            start_from=plan.start_from,
         )
-        for number, (name, size, longest_s, steps, batch, rate) in enumerate(
-            zip(PASSES, sizes, (4.0, 3.0, 1.0), (300, 1500, 1000), (16, 8, 8), (1e-3, 1e-3, 2e-3), strict=True)
-        )
+        for name, plan in plans.items()
     )
 
 

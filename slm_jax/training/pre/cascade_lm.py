@@ -16,7 +16,7 @@ from slm_jax.evaluation.cascade import nats_by_book
 from slm_jax.objectives.next_token import NextTokenConfig
 from slm_jax.schemes.cascade import Cascade, audiolm
 from slm_jax.sequence_models.decoder_config import DecoderConfig
-from slm_jax.training.gradient_stage import GradientStageConfig, Learner, Outline, Plan, host_share
+from slm_jax.training.gradient_stage import GradientStageConfig, Learner, Outline, Plan, host_share, trained
 from slm_jax.training.loop import Evaluate
 from slm_jax.training.run_folder import StageFolder
 from slm_jax.training.stages import RunConfig, StageContext
@@ -62,8 +62,9 @@ class CascadeTokensConfig(Config):
 class CascadeLMConfig(GradientStageConfig):
     """Trains `model` as pass `number` of a cascade (0 units, 1 coarse codes, 2 fine ones) on stretches of `longest_s`.
 
-    Targets are what the pass writes. Figures on the dev split, of stretches from the beginning: nats by book,
-    `NAME_nats`, each given all that stands before it.
+    Targets are what the pass writes. `start_from`: an earlier stage with the same model, such as one on shorter
+    stretches, where codes find their units far sooner. Figures on the dev split, of stretches from the beginning: nats
+    by book, `NAME_nats`, each given all that stands before it.
     """
 
     tokens: CascadeTokensConfig
@@ -71,10 +72,11 @@ class CascadeLMConfig(GradientStageConfig):
     model: DecoderConfig
     longest_s: float = 3.0
     objective: NextTokenConfig = NextTokenConfig()
+    start_from: str | None = None
 
     @property
     def needs(self) -> tuple[str, ...]:
-        return self.tokens.stages
+        return (*self.tokens.stages, *(() if self.start_from is None else (self.start_from,)))
 
     def plan(self, folder: StageFolder, context: StageContext) -> Plan:
         cascade = self.tokens.found(context)
@@ -90,6 +92,7 @@ class CascadeLMConfig(GradientStageConfig):
             *self._learner(cascade),
             batches=make_batches(source, rows.make(), self.batches, **host_share(self.train.mesh)),
             evaluate=self._evaluation(rows, context),
+            start_from=None if self.start_from is None else trained(context.finished(self.start_from))[1],
             speech_s=lambda batch: float(batch["mask"].sum()) * each_s,
             meta=meta,
         )
