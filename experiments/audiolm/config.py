@@ -44,6 +44,7 @@ config = audiolm.AudioLMConfig(
     name="audiolm",
     corpus=WorldConfig(hours=1.5, speakers=4),
     stages=(codec, units, codes, *audiolm.small_models(CLUSTERS)),
+    passes=audiolm.SMALL_PASSES,
     prompt_s=1.2,
     judges=(
         CascadeJudge(whisper=str(WEIGHTS / "whisper-base")),

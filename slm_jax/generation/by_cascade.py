@@ -57,7 +57,8 @@ def write_cascade(
 
     `given` of each clip, units frame by frame `[T]` and codes `[T]` by the names of their books:
     "continuation": the units of a prompt and its codes of the books that the second model writes (those of other books
-    where they are known); all go on. "acoustic": all units; new codes are written for them. "unconditional": nothing.
+    where they are known); all go on. "acoustic": all units, and the codes that are known; the others are written.
+    "unconditional": nothing.
     `frames` of codes, for all clips or each: what was given counted. So many there are in the acoustic mode, where they
     follow from the units unless they are said; in the others no more than these, and fewer where the model that reads
     the units says that they are over.
@@ -102,7 +103,7 @@ def _frames(cascade: Cascade, given: Mapping[str, np.ndarray], mode: Mode, frame
 
 def _begun(cascade: Cascade, given: Mapping[str, np.ndarray], mode: Mode, frames: int) -> Written:
     """What is there of a clip before the first model writes."""
-    known = {"continuation": (cascade.units, *cascade.sizes_of_codes), "acoustic": (cascade.units,)}.get(mode, ())
+    known = () if mode == "unconditional" else (cascade.units, *cascade.sizes_of_codes)
     for name in given:
         require(name in known, "given book", name, f"the {mode} mode takes {', '.join(known) or 'none'}")
     if mode == "unconditional":

@@ -28,7 +28,7 @@ SHOWN = 8
 WORDS = (
     "Nats per entry of each book on held-out speech, the model given all that stands before it, n-grams of that book "
     "alone beside it; other units: codes given the units of another utterance. Then what is heard: recordings, the "
-    "same through the codec, and said again of nothing but their units (acoustic generation)."
+    "same through the codec, with fine codes written anew (detail), and said again of units alone (acoustic)."
 )
 
 
@@ -113,12 +113,14 @@ def ngrams(system: CascadeSpeechLM, name: str, tables: dict[str, list[Written]])
 
 
 def said_again(system: CascadeSpeechLM, originals: Sequence[np.ndarray]) -> Clips:
-    """Recordings, the same through the codec, and said again of their units."""
+    """Recordings, the same through the codec, with fine codes written anew, and said again of their units."""
     acoustic = system.decoding.replace(mode="acoustic")
     replies = replies_to(system, [spoken(one, system.rate_hz) for one in originals], decoding=acoustic)
     coded = [system.codec.decode(system.codec.encode(one), len(one)) for one in originals]
-    made = [reply.messages[0].speech[0].samples for reply in replies]
-    return {"recorded": list(originals), "codec": coded, "acoustic": made}
+    detail, made = (
+        [one.messages[0].speech[0].samples for one in some] for some in (system.detailed(originals), replies)
+    )
+    return {"recorded": list(originals), "codec": coded, "detail": detail, "acoustic": made}
 
 
 def _told(words: dict[str, Any]) -> Table:

@@ -7,7 +7,7 @@ from typing import ClassVar, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float, Key
 
 from slm_jax.assemblies.codec_tokenizer import CodecTokenizer
 from slm_jax.assemblies.phonetic_tokenizer import RATE_HZ
@@ -120,6 +120,16 @@ class CascadeSpeechLM:
             codes = dict(zip(self.cascade.sizes_of_codes, ids[:frames].T, strict=True))
             found.append({self.cascade.units: units[: frames // self.cascade.frames_per_unit], **codes})
         return found
+
+    def detailed(
+        self, samples: Sequence[np.ndarray], decoding: CascadeDecoding | None = None, key: Key[Array, ""] | None = None
+    ) -> list[Reply]:
+        """Waveforms `[N]` said again with the codes of the last pass written anew, given all others."""
+        how, known = self.decoding if decoding is None else decoding, self.cascade.passes[-1].reads
+        given = [{name: books[name] for name in (self.cascade.units, *known)} for books in self.encode(samples)]
+        key = jax.random.key(0) if key is None else key
+        made = write_cascade(self.cascade, self.models, given, key, how.sampling(1), mode="acoustic")
+        return [self._reply(one, 0, how) for one in made]
 
     def deduplicated(self, books: Books) -> Written:
         """The same, its units without repetitions: what the passes read and write."""

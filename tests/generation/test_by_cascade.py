@@ -75,6 +75,13 @@ def test_given_units_are_kept_and_say_how_long_it_lasts():
     assert [[len(one[name]) for name in NAMES] for one in made] == [[6] * 3, [2] * 3]
 
 
+def test_codes_that_are_known_beside_all_units_are_kept():
+    made = write_cascade(CASCADE, MODELS, PROMPTS[:1], jax.random.key(0), CONFIGS, mode="acoustic")
+    for name in ("q0", "q1"):
+        np.testing.assert_array_equal(made[0][name], PROMPTS[0][name])
+    assert len(made[0]["q2"]) == len(PROMPTS[0]["q0"])
+
+
 def test_fine_codes_that_are_known_are_kept_within_their_chunks():
     known = RNG.integers(0, N, 6)  # one chunk and a half
     given = [PROMPTS[0] | {"q2": known}]
@@ -116,7 +123,7 @@ def test_rules_go_round_through_the_books_that_a_pass_writes():
         ([{"units": np.array([1])}], {"frames": 4}, "given books is 'units': the continuation mode needs q0"),
         ([PROMPTS[0]], {}, "frames is None: the continuation mode needs a number"),
         ([PROMPTS[0]], {"frames": 5}, "frames of q0 that are given is 6: 5 are to be written"),
-        ([PROMPTS[0]], {"mode": "acoustic"}, "given book is 'q0': the acoustic mode takes units"),
+        ([{"units": np.ones(1), "q9": np.ones(1)}], {"mode": "acoustic"}, "given book is 'q9': the acoustic mode"),
         ([PROMPTS[0]], {"mode": "unconditional", "frames": 4}, "the unconditional mode takes none"),
         ([PROMPTS[0] | {"units": np.arange(9)}], {"frames": 9}, "units of a clip is 9: the 6 frames of codes are 2"),
     ],

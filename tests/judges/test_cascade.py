@@ -33,10 +33,10 @@ def test_nats_are_means_of_log_probs_and_a_unigram_is_what_is_counted():
 
 def test_what_is_heard_is_the_recording_its_codes_and_what_its_units_say():
     clips = said_again(SYSTEM, CLIPS)
-    assert list(clips) == ["recorded", "codec", "acoustic"]
+    assert list(clips) == ["recorded", "codec", "detail", "acoustic"]
     hop = SYSTEM.codec.config.hop
-    for original, coded, acoustic, books in zip(*clips.values(), SYSTEM.encode(CLIPS), strict=True):
-        assert len(coded) == len(original) and len(acoustic) == len(books["units"]) * hop
+    for original, coded, detail, acoustic, books in zip(*clips.values(), SYSTEM.encode(CLIPS), strict=True):
+        assert len(coded) == len(original) and len(detail) == len(acoustic) == len(books["units"]) * hop
         assert np.abs(acoustic[: len(coded)] - coded[: len(acoustic)]).max() > 0
 
 

@@ -60,6 +60,16 @@ def test_acoustic_generation_knows_the_units_alone():
     assert any((a.trace["codes"] != b.trace["codes"]).any() for a, b in zip(drawn, replies("acoustic"), strict=True))
 
 
+def test_detail_alone_is_written_anew():
+    reads, writes = (list(names) for names in (SYSTEM.cascade.passes[-1].reads, SYSTEM.cascade.passes[-1].writes))
+    books = list(SYSTEM.cascade.sizes_of_codes)
+    anew = [books.index(name) for name in writes]
+    for reply, known in zip(SYSTEM.detailed(CLIPS), SYSTEM.encode(CLIPS), strict=True):
+        codes, recorded = reply.trace["codes"], np.stack([known[name] for name in books], axis=1)
+        np.testing.assert_array_equal(codes[:, : len(reads)], recorded[:, : len(reads)])
+        assert (codes[:, anew] != recorded[:, anew]).any()
+
+
 def test_from_nothing_the_clip_does_not_matter():
     first, second = replies("unconditional"), replies("unconditional", ASKED[::-1])
     for one, other in zip(first, second, strict=True):

@@ -53,6 +53,8 @@ from slm_jax.training.token_stage import token_stage
 
 PASSES = ("semantic", "coarse", "fine")
 """Names of the stages that train the three models."""
+SMALL_PASSES = ("semantic", "coarse_long", "fine")
+"""Those of the small models, whose coarse one is trained in three stages."""
 WRITES = t5_rates(1e-3, queries=1.5e-4, warmup_steps=50)
 """Of the small models."""
 WORLD = "experiments/audiolm/figures.json"
@@ -137,7 +139,7 @@ def tiny(corpus: CorpusConfig = WorldConfig(hours=0.8, speakers=4), clusters: in
         postprocess=PostprocessConfig(normalise="standardise"),
     )
     stages = (mfcc, hubert, units, *small_codec(), *small_models(clusters))
-    return AudioLMConfig(name="audiolm_tiny", corpus=corpus, stages=stages, prompt_s=1.2)
+    return AudioLMConfig(name="audiolm_tiny", corpus=corpus, stages=stages, passes=SMALL_PASSES, prompt_s=1.2)
 
 
 def small_codec(books: int = 6, codes: int = 256, steps: int = 3000) -> tuple[CodecStageConfig, CodecTokensConfig]:
@@ -165,13 +167,15 @@ def small_codec(books: int = 6, codes: int = 256, steps: int = 3000) -> tuple[Co
 def small_models(clusters: int, codes: int = 256, books: int = 6, coarse: int = 3) -> tuple[CascadeLMConfig, ...]:
     """Four layers of 192 for each pass. Distances reach as far as a row is long, so that codes find their units.
 
-    The coarse model begins with short stretches: in rows of three seconds it does not find its units in this time.
+    The coarse model begins with short stretches: in rows of three seconds it does not find its units in this time
+    (`experiments/audiolm`).
     """
     tokens = CascadeTokensConfig(coarse=coarse, chunk_s=1.0)
     plans = {
         "semantic": SmallTraining(0, 4.0, 300, 16, 1e-3),
         "coarse_short": SmallTraining(1, 1.0, 2500, 24, 1e-3),
         "coarse": SmallTraining(1, 3.0, 700, 8, 5e-4, "coarse_short"),
+        "coarse_long": SmallTraining(1, 4.0, 1000, 6, 5e-4, "coarse"),
         "fine": SmallTraining(2, 1.0, 1000, 8, 2e-3),
     }
     shape: dict[str, Any] = {"layers": 4, "width": 192, "heads": 4, "hidden": 768}
