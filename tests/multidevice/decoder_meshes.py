@@ -55,12 +55,12 @@ def batches() -> list[dict[str, np.ndarray]]:
     return made
 
 
-def trained(config: MeshConfig, devices: list, chunk: int | None) -> tuple[dict[str, Any], Any]:
-    objective = NextTokenConfig(chunk=chunk).make(MODEL)
+def trained(config: MeshConfig, devices: list, chunk: int | None, model: Any = MODEL) -> tuple[dict[str, Any], Any]:
+    objective = NextTokenConfig(chunk=chunk).make(model)
     players = [Player(name="lm", objective=objective, optimizer=OptimizerConfig(learning_rate=1e-2))]
 
     def initialise(key: jax.Array) -> Any:
-        return MODEL.init(key, jnp.zeros((1, 2), jnp.int32))
+        return model.init(key, jnp.zeros((1, 2), jnp.int32))
 
     state, outputs = take_steps(initialise, players, batches(), config, devices)
     losses = [float(out.sums["loss"][0]) for out in outputs]
@@ -148,6 +148,13 @@ def main(*cases: str) -> dict[str, Any]:
         lies = shards(state)
         results["shards"][case] = {path: lies[path] for path in SHOWN}
     return results
+
+
+def tied(*meshes: str) -> dict[str, Any]:
+    """The same of a model whose head is its table of embeddings, with logits in chunks on every mesh."""
+    model, devices = MODEL.config.replace(tied_head=True).make(), jax.devices()
+    one = {"one": trained(MeshConfig(), devices[:1], None, model)[0]}
+    return one | {name: trained(MESHES[name], devices, 3, model)[0] for name in meshes}
 
 
 def attention() -> dict[str, Any]:

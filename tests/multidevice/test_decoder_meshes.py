@@ -59,6 +59,14 @@ def test_every_arrangement_equals_one_device(slow, name):
     assert_equal_to_one_device(slow, name)
 
 
+@pytest.mark.slow(seconds=10)
+def test_a_tied_head_in_chunks_equals_one_device(eight):
+    results = eight("decoder_meshes:tied", "fsdp", "all")
+    assert list(results) == ["one", "fsdp", "all"] and "head_kernel" not in results["one"]
+    for name in ("fsdp", "all"):
+        assert_equal_to_one_device(results, name)
+
+
 @pytest.mark.slow(seconds=1)
 def test_weights_lie_as_the_rules_say(slow):
     up = {name: shards["blocks/layers/mlp/up/kernel"] for name, shards in slow["shards"].items()}
