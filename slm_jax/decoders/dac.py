@@ -1,7 +1,8 @@
 """DAC's and SNAC's decoder: latents to a waveform by transposed convolutions before residual units."""
 
-from slm_jax.nn.dac import DACShape, NoiseBlock, Snake, WindowAttention, tanh
+from slm_jax.nn.dac import DACShape, NoiseBlock, WindowAttention, tanh
 from slm_jax.nn.dtypes import compute_dtype
+from slm_jax.nn.snake import Snake
 from slm_jax.nn.steps import Layers
 
 

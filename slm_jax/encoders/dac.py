@@ -1,7 +1,8 @@
 """DAC's and SNAC's encoder: a waveform to latents by strided convolutions between residual units."""
 
-from slm_jax.nn.dac import DACShape, Snake, WindowAttention
+from slm_jax.nn.dac import DACShape, WindowAttention
 from slm_jax.nn.dtypes import compute_dtype
+from slm_jax.nn.snake import Snake
 from slm_jax.nn.steps import Layers
 
 

@@ -6,11 +6,11 @@ Kernels are stored as `[K, L, I, O]`, tap order as in PyTorch.
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from slm_jax.nn.conv import weight_normed
+from slm_jax.nn.conv_forms import conv_2d
 
 
 class Conv2d(nn.Module):
@@ -33,14 +33,8 @@ class Conv2d(nn.Module):
         kernel = weight_normed(self.param("weight_g", length), direction)
         zeros = nn.with_logical_partitioning(nn.initializers.zeros, ("conv_out",))
         bias = self.param("bias", zeros, (self.features,), self.param_dtype)
-        y = jax.lax.conv_general_dilated(
-            x.astype(self.dtype),
-            kernel.astype(self.dtype),
-            window_strides=self.stride,
-            padding=[(pad, pad) for pad in self.padding],
-            rhs_dilation=self.dilation,
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        )
+        x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
+        y = conv_2d(x, kernel, self.padding, self.stride, self.dilation)
         return y + bias.astype(self.dtype)
 
 

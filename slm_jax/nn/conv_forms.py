@@ -1,7 +1,8 @@
 """The forms in which convolutions are written for XLA: what they compute is the same, how fast they are is not.
 
-On XLA's CPU back end a plain convolution is fastest as a one-dimensional one, its gradient by the kernel twice so, and
-a transposed one as a plain one that makes all outputs of a frame at once.
+On XLA's CPU back end a plain convolution is fastest as a one-dimensional one, its gradient by the kernel twice so, a
+transposed one as a plain one that makes all outputs of a frame at once, and a strided one, whose gradients otherwise go
+through zeros between the outputs, as a plain one over neighbours side by side.
 """
 
 from collections.abc import Callable
@@ -23,6 +24,8 @@ def conv_lax(
     groups: int,
 ) -> Float[Array, "B T2 O"]:
     """Convolution as one XLA operation."""
+    if stride > 1 and groups == dilation == 1 and kernel.shape[0] % stride == 0:
+        (x, kernel), stride, pads = side_by_side(x, kernel, stride, pads), 1, (0, 0)
     convolve = partial(
         jax.lax.conv_general_dilated,
         window_strides=(stride,),
@@ -32,6 +35,44 @@ def conv_lax(
         feature_group_count=groups,
     )
     return _applied(convolve, x, kernel, groups)
+
+
+def conv_2d(
+    x: Float[Array, "B T F D"],
+    kernel: Float[Array, "K L I O"],
+    padding: tuple[int, int],
+    stride: tuple[int, int],
+    dilation: tuple[int, int],
+) -> Float[Array, "B T2 F2 O"]:
+    """Convolution over two axes; `padding` zeros on both sides of each.
+
+    With a stride of 2 over the second its gradient by the input is four times as fast so (17 against 78 ms for
+    93 x 513 of 32 channels, on one core), the others as they were.
+    """
+    pads = [(pad, pad) for pad in padding]
+    if stride[1] > 1 and dilation[1] == 1:
+        (x, kernel), stride, pads[1] = side_by_side(x, kernel, stride[1], pads[1]), (stride[0], 1), (0, 0)
+    numbers = ("NHWC", "HWIO", "NHWC")
+    return jax.lax.conv_general_dilated(x, kernel, stride, pads, rhs_dilation=dilation, dimension_numbers=numbers)
+
+
+def side_by_side(
+    x: Float[Array, "*B T D"], kernel: Float[Array, "*K L I O"], stride: int, pads: tuple[int, int]
+) -> tuple[Float[Array, "*B T2 sD"], Float[Array, "*K L2 sI O"]]:
+    """The input with `stride` neighbours as channels, and the kernel that finds the same with a stride of 1.
+
+    Nothing is moved but at the ends, where both are padded; of a kernel whose length is no multiple of the stride some
+    taps are zero.
+    """
+    taps, inputs, outputs = kernel.shape[-3:]
+    reach = -(-taps // stride)
+    frames = max(0, (x.shape[-2] + sum(pads) - taps) // stride + 1)
+    count = max(0, frames - 1 + reach)
+    behind = max(0, count * stride - x.shape[-2] - pads[0])
+    x = jnp.pad(x, [*[(0, 0)] * (x.ndim - 2), (pads[0], behind), (0, 0)])[..., : count * stride, :]
+    kernel = jnp.pad(kernel, [*[(0, 0)] * (kernel.ndim - 3), (0, reach * stride - taps), (0, 0), (0, 0)])
+    x = x.reshape(*x.shape[:-2], count, stride * x.shape[-1])
+    return x, kernel.reshape(*kernel.shape[:-3], reach, stride * inputs, outputs)
 
 
 def _applied(convolve: Callable[[Array, Array], Array], x: Array, kernel: Array, groups: int) -> Array:

@@ -1,4 +1,4 @@
-"""What the encoders and decoders of DAC and SNAC share: snakes, residual units, attention within windows.
+"""What the encoders and decoders of DAC and SNAC share: residual units, attention within windows.
 
 Source: Kumar et al. 2023; Siuzdak et al. 2024, whose convolutions over time each see one channel. Neither is causal.
 """
@@ -19,6 +19,7 @@ from slm_jax.nn.conv import Conv1d, ConvTranspose1d, length_mask, zero_padded
 from slm_jax.nn.dtypes import compute_dtype
 from slm_jax.nn.norm import LayerNorm
 from slm_jax.nn.positions import rotation
+from slm_jax.nn.snake import Snake
 
 DILATIONS = (1, 3, 9)
 HEAD = 64
@@ -80,17 +81,6 @@ class MaskedConv(nn.Module):
         values = self.conv(frames.values, frames.mask)
         mask = length_mask(jnp.maximum(lengths, 0), values.shape[1])
         return Frames(zero_padded(values, mask), mask)
-
-
-class Snake(nn.Module):
-    """x + sin(a x)^2 / a, a learnt for every channel (Liu et al. 2020)."""
-
-    @nn.compact
-    def __call__(self, frames: Frames) -> Frames:
-        init = nn.with_logical_partitioning(nn.initializers.ones, ("norm",))
-        alpha = self.param("alpha", init, (frames.values.shape[-1],), jnp.float32).astype(frames.values.dtype)
-        values = frames.values + jnp.square(jnp.sin(alpha * frames.values)) / (alpha + 1e-9)
-        return Frames(values, frames.mask)
 
 
 class DACUnit(nn.Module):

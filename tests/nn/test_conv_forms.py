@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from slm_jax.nn.conv_forms import conv_lax, conv_transpose, conv_transpose_lax, conv_unfold
+from slm_jax.nn.conv_forms import conv_2d, conv_lax, conv_transpose, conv_transpose_lax, conv_unfold
 
 
 def draw(seed: int, *shape: int) -> jax.Array:
@@ -34,3 +34,30 @@ def test_transposed_equals_xla(taps: int, stride: int, padding: int, added: int,
     edge = taps - 1 - padding
     x, kernel, pads = draw(0, 2, 9, 4), draw(1, taps, 4 // groups, 6), (edge, edge + added)
     close(*(lambda x, k, f=f: f(x, k, stride, pads, groups) for f in (conv_transpose, conv_transpose_lax)), x, kernel)
+
+
+@pytest.mark.parametrize(("taps", "stride", "pads"), [(4, 2, (2, 0)), (10, 5, (5, 0)), (2, 2, (0, 0)), (6, 3, (1, 2))])
+@pytest.mark.parametrize("frames", [12, 17])
+def test_a_stride_equals_xla(taps: int, stride: int, pads: tuple[int, int], frames: int) -> None:
+    def plain(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        return jax.lax.conv_general_dilated(x, kernel, (stride,), [pads], dimension_numbers=("NWC", "WIO", "NWC"))
+
+    x, kernel = draw(0, 2, frames, 3), draw(1, taps, 3, 4)
+    close(lambda x, k: conv_lax(x, k, pads, stride, 1, 1), plain, x, kernel)
+
+
+def test_what_is_shorter_than_a_strided_kernel_has_no_frames() -> None:
+    assert conv_lax(draw(0, 2, 3, 3), draw(1, 4, 3, 4), (0, 0), 2, 1, 1).shape == (2, 0, 4)
+
+
+@pytest.mark.parametrize("stride", [(1, 2), (1, 3), (2, 2), (1, 1)])
+@pytest.mark.parametrize("dilation", [(1, 1), (2, 1)])
+def test_two_axes_equal_xla(stride: tuple[int, int], dilation: tuple[int, int]) -> None:
+    pads = (dilation[0], 4)
+
+    def plain(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        spread = {"rhs_dilation": dilation, "dimension_numbers": ("NHWC", "HWIO", "NHWC")}
+        return jax.lax.conv_general_dilated(x, kernel, stride, [(pad, pad) for pad in pads], **spread)
+
+    x, kernel = draw(0, 2, 7, 13, 3), draw(1, 3, 9, 3, 4)
+    close(lambda x, k: conv_2d(x, k, pads, stride, dilation), plain, x, kernel)

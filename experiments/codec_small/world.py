@@ -1,0 +1,51 @@
+"""A codec for a world that it knows: four voices, eight books for 4 kb/s; then with judges, and as long without them.
+
+    python -m slm_jax train experiments/codec_small/world.py --workdir runs/codec_world
+    python -m slm_jax evaluate runs/codec_world --utterances 16
+    python -m slm_jax evaluate runs/codec_world --utterances 16 --codec judged
+
+The form of `config.py`, and nothing changes what it hears: sentences alone are held out. `judged` and `unjudged` go on
+from `known` for as many steps with the same rate, so that the judges alone tell them apart.
+"""
+
+from slm_jax.assemblies.codec import CodecConfig
+from slm_jax.data.corpus import WorldConfig
+from slm_jax.data.pipeline import PipelineConfig
+from slm_jax.decoders.spectral import SpectralDecoderConfig
+from slm_jax.decoders.spectral_discriminators import JudgesConfig, STFTDiscriminatorsConfig
+from slm_jax.encoders.spectral import SpectralEncoderConfig
+from slm_jax.quantizers.codebooks import CodebookConfig
+from slm_jax.quantizers.residual import ResidualVQConfig
+from slm_jax.systems.recipes.codec_run import CodecRunConfig
+from slm_jax.training.loop import TrainConfig
+from slm_jax.training.optimizer import OptimizerConfig
+from slm_jax.training.pre.codec import CodecStageConfig
+
+known = CodecStageConfig(
+    name="known",
+    model=CodecConfig(
+        encoder=SpectralEncoderConfig(),
+        decoder=SpectralDecoderConfig(),
+        quantizer=ResidualVQConfig(width=64, books=8, codebook=CodebookConfig(size=1024, width=64), dropout=0.4),
+        whole=True,
+        rate_hz=16_000,
+    ),
+    segment_s=0.8,
+    train=TrainConfig(steps=6250, evaluate_every=500),
+    batches=PipelineConfig(batch=12),
+    optimizer=OptimizerConfig(
+        learning_rate=2e-3, betas=(0.8, 0.99), warmup_steps=100, weight_decay=0.01, final_fraction=0.1
+    ),
+)
+unjudged = known.replace(
+    name="unjudged",
+    start_from="known",
+    train=TrainConfig(steps=1000, evaluate_every=250),
+    optimizer=known.optimizer.replace(learning_rate=3e-4),
+)
+judged = unjudged.replace(
+    name="judged", judges=JudgesConfig(parts=(STFTDiscriminatorsConfig(n_ffts=(1024, 512, 256), filters=16),))
+)
+config = CodecRunConfig(
+    name="codec_world", codec="known", corpus=WorldConfig(hours=1.5, speakers=4), stages=(known, unjudged, judged)
+)
