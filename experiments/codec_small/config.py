@@ -83,7 +83,7 @@ taught = spectral.replace(
 longer = spectral.replace(
     name="longer",
     start_from="spectral",
-    train=TrainConfig(steps=3000, evaluate_every=1000),
+    train=TrainConfig(steps=6000, evaluate_every=1000),
     optimizer=spectral.optimizer.replace(learning_rate=1e-3, final_fraction=0.0),
 )
 judged = longer.replace(

@@ -5,7 +5,7 @@
     python -m slm_jax evaluate runs/codec_world --utterances 16 --codec judged
 
 The form of `config.py`, and nothing changes what it hears: sentences alone are held out. `judged` and `unjudged` go on
-from `known` for as many steps with the same rate, so that the judges alone tell them apart.
+from `longer` for as many steps with the same rate, so that the judges alone tell them apart.
 """
 
 from slm_jax.assemblies.codec import CodecConfig
@@ -37,15 +37,27 @@ known = CodecStageConfig(
         learning_rate=2e-3, betas=(0.8, 0.99), warmup_steps=100, weight_decay=0.01, final_fraction=0.1
     ),
 )
-unjudged = known.replace(
-    name="unjudged",
+longer = known.replace(
+    name="longer",
     start_from="known",
-    train=TrainConfig(steps=1000, evaluate_every=250),
-    optimizer=known.optimizer.replace(learning_rate=3e-4),
+    train=TrainConfig(steps=4000, evaluate_every=500),
+    optimizer=known.optimizer.replace(learning_rate=1e-3, final_fraction=0.0),
+)
+unjudged = longer.replace(
+    name="unjudged",
+    start_from="longer",
+    train=TrainConfig(steps=1200, evaluate_every=300),
+    batches=PipelineConfig(batch=6),
+    optimizer=longer.optimizer.replace(learning_rate=3e-4, warmup_steps=300),
 )
 judged = unjudged.replace(
-    name="judged", judges=JudgesConfig(parts=(STFTDiscriminatorsConfig(n_ffts=(1024, 512, 256), filters=16),))
+    name="judged",
+    judges=JudgesConfig(parts=(STFTDiscriminatorsConfig(n_ffts=(1024, 512, 256), filters=16),)),
+    judge_optimizer=OptimizerConfig(learning_rate=2e-3, betas=(0.5, 0.9), schedule="constant"),
 )
 config = CodecRunConfig(
-    name="codec_world", codec="known", corpus=WorldConfig(hours=1.5, speakers=4), stages=(known, unjudged, judged)
+    name="codec_world",
+    codec="longer",
+    corpus=WorldConfig(hours=1.5, speakers=4),
+    stages=(known, longer, unjudged, judged),
 )

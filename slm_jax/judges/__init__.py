@@ -5,6 +5,7 @@ ABX              a phone nearer to its like than to another, in units    (`judge
 Language model   nats per unit beside smoothed n-grams                   (`judges.language_model`)
 Prosody          durations and pitch, and whether a manner is kept        (`judges.prosody`)
 Cascade          models in a row: each of them, words and voices        (`judges.cascade`)
+Codes            a model of codes under its scheme: nats, agreement     (`judges.codes`)
 Voices           whose voice goes on behind an opening                   (`judges.voices`)
 Resynthesis      speech rebuilt from units beside Griffin-Lim            (`judges.resynthesis`)
 Continuations    openings that are spoken on, beside real and shuffled   (`judges.continuations`)

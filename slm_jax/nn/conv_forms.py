@@ -1,15 +1,16 @@
 """The forms in which convolutions are written for XLA: what they compute is the same, how fast they are is not.
 
 On XLA's CPU back end a plain convolution is fastest as a one-dimensional one, its gradient by the kernel twice so, a
-transposed one as a plain one that makes all outputs of a frame at once, and a strided one, whose gradients otherwise go
-through zeros between the outputs, as a plain one over neighbours side by side.
+transposed one as a plain one that makes all outputs of a frame at once, a strided one, whose gradients otherwise go
+through zeros between the outputs, as a plain one over neighbours side by side, one to a single channel as a product.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial, reduce
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from slm_jax.parallel.placement import by_rows
@@ -23,7 +24,9 @@ def conv_lax(
     dilation: int,
     groups: int,
 ) -> Float[Array, "B T2 O"]:
-    """Convolution as one XLA operation."""
+    """Convolution as one XLA operation, or as a product where a single channel comes out."""
+    if stride == groups == kernel.shape[2] == 1:
+        return to_one_channel(x, kernel, [pads], (dilation,))
     if stride > 1 and groups == dilation == 1 and kernel.shape[0] % stride == 0:
         (x, kernel), stride, pads = side_by_side(x, kernel, stride, pads), 1, (0, 0)
     convolve = partial(
@@ -50,10 +53,36 @@ def conv_2d(
     93 x 513 of 32 channels, on one core), the others as they were.
     """
     pads = [(pad, pad) for pad in padding]
+    if stride == (1, 1) and kernel.shape[3] == 1:
+        return to_one_channel(x, kernel, pads, dilation)
     if stride[1] > 1 and dilation[1] == 1:
         (x, kernel), stride, pads[1] = side_by_side(x, kernel, stride[1], pads[1]), (stride[0], 1), (0, 0)
     numbers = ("NHWC", "HWIO", "NHWC")
     return jax.lax.conv_general_dilated(x, kernel, stride, pads, rhs_dilation=dilation, dimension_numbers=numbers)
+
+
+def to_one_channel(
+    x: Float[Array, "B *T D"],
+    kernel: Float[Array, "*K D 1"],
+    pads: Sequence[tuple[int, int]],
+    dilation: tuple[int, ...],
+) -> Float[Array, "B *T2 1"]:
+    """A convolution to a single channel: what every tap makes of every frame, in one product, added where it belongs.
+
+    For 160,000 frames of 96 channels and 7 taps 7 ms on one core, where XLA's convolution takes 26; the gradient by the
+    kernel 7 and 64.
+    """
+    taps = kernel.shape[:-2]
+    by_tap = jnp.matmul(x, kernel.reshape(-1, kernel.shape[-2]).T, preferred_element_type=jnp.float32)
+    by_tap = jnp.pad(by_tap, [(0, 0), *pads, (0, 0)])
+    reach = [spread * (count - 1) for spread, count in zip(dilation, taps, strict=True)]
+    lengths = [have - lost for have, lost in zip(by_tap.shape[1:-1], reach, strict=True)]
+    moved = []
+    for tap, place in enumerate(np.ndindex(*taps)):
+        firsts = [spread * at for spread, at in zip(dilation, place, strict=True)]
+        window = tuple(slice(first, first + length) for first, length in zip(firsts, lengths, strict=True))
+        moved.append(by_tap[(slice(None), *window, tap)])
+    return reduce(jnp.add, moved)[..., None].astype(x.dtype)
 
 
 def side_by_side(

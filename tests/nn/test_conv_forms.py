@@ -61,3 +61,30 @@ def test_two_axes_equal_xla(stride: tuple[int, int], dilation: tuple[int, int]) 
 
     x, kernel = draw(0, 2, 7, 13, 3), draw(1, 3, 9, 3, 4)
     close(lambda x, k: conv_2d(x, k, pads, stride, dilation), plain, x, kernel)
+
+
+@pytest.mark.parametrize(("taps", "dilation", "pads"), [(7, 1, (6, 0)), (3, 4, (4, 4)), (1, 1, (0, 0)), (5, 2, (0, 3))])
+def test_a_single_channel_equals_xla(taps: int, dilation: int, pads: tuple[int, int]) -> None:
+    def plain(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        spread = {"rhs_dilation": (dilation,), "dimension_numbers": ("NWC", "WIO", "NWC")}
+        return jax.lax.conv_general_dilated(x, kernel, (1,), [pads], **spread)
+
+    x, kernel = draw(0, 2, 17, 6), draw(1, taps, 6, 1)
+    close(lambda x, k: conv_lax(x, k, pads, 1, dilation, 1), plain, x, kernel)
+
+
+def test_a_single_channel_in_bfloat16_is_added_up_in_float32() -> None:
+    x, kernel = draw(0, 1, 64, 32).astype(jnp.bfloat16), draw(1, 7, 32, 1).astype(jnp.bfloat16)
+    wide = conv_lax(x.astype(jnp.float32), kernel.astype(jnp.float32), (3, 3), 1, 1, 1)
+    found = conv_lax(x, kernel, (3, 3), 1, 1, 1)
+    assert found.dtype == jnp.bfloat16
+    np.testing.assert_allclose(found.astype(jnp.float32), wide, rtol=8e-3, atol=1e-5)
+
+
+def test_two_axes_to_a_single_channel_equal_xla() -> None:
+    def plain(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        spread = {"rhs_dilation": (2, 1), "dimension_numbers": ("NHWC", "HWIO", "NHWC")}
+        return jax.lax.conv_general_dilated(x, kernel, (1, 1), [(2, 2), (1, 1)], **spread)
+
+    x, kernel = draw(0, 2, 7, 13, 3), draw(1, 3, 3, 3, 1)
+    close(lambda x, k: conv_2d(x, k, (2, 1), (1, 1), (2, 1)), plain, x, kernel)

@@ -1,0 +1,35 @@
+"""A language model of codes on drawn weights: all its parts are real, and nobody trained them."""
+
+import jax
+import jax.numpy as jnp
+
+from slm_jax.assemblies.codec_tokenizer import CodecTokenizer
+from slm_jax.schemes.table import Scheme
+from slm_jax.sequence_models.depth import DepthConfig
+from slm_jax.sequence_models.multi_stream import MultiStreamConfig
+from slm_jax.sequence_models.presets import llama
+from slm_jax.sequence_models.temporal_depth import TemporalDepthConfig
+from slm_jax.serving.code_speech_lm import CodeDecoding, CodeSpeechLM
+from tests.contracts.checks import random_params
+from tests.serving.drawn_cascade import BOOKS, CODEC, CODES
+
+BODY = llama("7b", vocabulary=1, layers=1, width=16, heads=2, kv_heads=2, hidden=24, tied_head=True)
+FLAT = MultiStreamConfig(streams=(CODES,) * BOOKS, body=BODY, blanks=True)
+DEEP = TemporalDepthConfig(temporal=FLAT.replace(heads=0), depth=DepthConfig(width=8, layers=1, heads=1, hidden=16))
+
+
+def drawn_code_lm(scheme: Scheme, **changes) -> CodeSpeechLM:
+    """A narrow codec and a model of one layer."""
+    codec = CODEC.make()
+    variables = codec.init(jax.random.key(0), jnp.zeros((1, 3200)))
+    lm = (DEEP if scheme.ordered else FLAT).make()
+    params = random_params(lm, jax.random.key(1), jnp.zeros((1, 2, BOOKS), jnp.int32))
+    parts = {
+        "codec": CodecTokenizer(CODEC, variables),
+        "lm": lm,
+        "lm_params": params,
+        "scheme": scheme,
+        "decoding": CodeDecoding(seconds=0.2),
+        "prompt_s": 0.2,
+    }
+    return CodeSpeechLM(**{**parts, **changes})
