@@ -5,9 +5,8 @@ Source     Zeghidour et al. 2021, "SoundStream", section III (judges, losses and
 Command    python -m slm_jax train configs/codecs/soundstream_16khz.py --workdir W --corpus.path MANIFEST.jsonl
 Hardware   not said; planned for TPUs in experiments/tpu_plans, not yet run at this size
 Differs    optimizer, batch, segments and steps are an interpretation: EnCodec's, which came after it. So are the width
-           of the latents and the silence before the beginning. The judge of spectrograms has EnCodec's layers; of each
-           resolution the absolute differences of the logarithms and their root mean square count alike (there: the
-           differences of the mels themselves, and those of their logarithms the more the longer the window)
+           of the latents and the silence before the beginning. The judge of spectrograms has EnCodec's layers; spectra
+           are added up over resolutions and are means over frames (the paper does not say over what)
 """
 
 from slm_jax.assemblies.codec_presets import soundstream
@@ -41,8 +40,8 @@ codec = CodecStageConfig(
     segment_s=1.0,
     losses=CodecLossConfig(
         resolutions=tuple((2**power, 2 ** (power - 2), 64) for power in range(6, 12)),
-        spectral=1.0,
-        squared=True,
+        spectral=6.0,  # of the mean over six resolutions, which are added up there
+        linear=True,
         waveform=0.0,
         adversarial=1.0,
         features=100.0,

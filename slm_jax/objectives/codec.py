@@ -44,14 +44,17 @@ class CodecLossConfig(Config):
     """Weights of the losses. `resolutions`: (n_fft, hop, mels) of the spectra that are compared; 0 mels: every bin.
 
     `squared`: of each resolution the root mean square of the difference counts beside the mean absolute one, as much as
-    it (EnCodec). `hinge`: judges are trained with hinges (EnCodec) instead of squares (DAC). `relative_features`:
-    feature matching relative to the size of the real ones. `commitment`, `codes`: mean over books. `balance`: None, or
-    the decay of the means by which weights of losses of the waveform say how much each contributes to its gradient.
+    it (EnCodec). `linear`: SoundStream's form instead: absolute differences of the mels themselves, summed over bands,
+    and the length of the difference of their logarithms, which counts sqrt(n_fft / 2). `hinge`: judges are trained with
+    hinges (EnCodec) instead of squares (DAC). `relative_features`: feature matching relative to the size of the real
+    ones. `commitment`, `codes`: mean over books. `balance`: None, or the decay of the means by which weights of losses
+    of the waveform say how much each contributes to its gradient.
     """
 
     resolutions: tuple[tuple[int, int, int], ...] = ((2048, 512, 80), (1024, 256, 80), (512, 128, 64), (256, 64, 32))
     spectral: float = 1.0
     squared: bool = False
+    linear: bool = False
     waveform: float = 0.1
     adversarial: float = 1.0
     features: float = 2.0
@@ -67,6 +70,7 @@ class CodecLossConfig(Config):
             require(0 < hop <= n_fft and (n_fft - hop) % 2 == 0, "resolutions", (n_fft, hop), "hop <= n_fft, both even")
         fits = self.balance is None or 0 <= self.balance < 1
         require(fits, "balance", self.balance, "must be None or in [0, 1)")
+        require(not (self.linear and self.squared), "linear", self.linear, "squared is of the other form")
 
 
 class CodecObjective:
@@ -132,9 +136,13 @@ class CodecObjective:
     ) -> Float[Array, "B"]:
         """Difference of log spectra over the real part of each row, the mean over resolutions."""
         total: Any = 0.0
-        for (_, hop, _), spectrum in zip(self.config.resolutions, self.spectra, strict=True):
-            difference = spectrum(made) - spectrum(target)
-            real = mask[:, : difference.shape[1] * hop : hop]
+        for (n_fft, hop, _), spectrum in zip(self.config.resolutions, self.spectra, strict=True):
+            found, wanted = spectrum(made), spectrum(target)
+            real = mask[:, : found.shape[1] * hop : hop]
+            if self.config.linear:
+                total = total + _row_mean(of_mels_and_logs(found, wanted, n_fft), real)
+                continue
+            difference = found - wanted
             total = total + _row_mean(jnp.abs(difference).mean(-1), real)
             if self.config.squared:
                 total = total + jnp.sqrt(_row_mean(jnp.square(difference).mean(-1), real) + EPSILON)
@@ -222,6 +230,12 @@ def gradient_squares(losses: Callable, made: jax.Array, counted: jax.Array) -> d
         only = {other: jnp.full_like(value, other == name) for other, value in rows.items()}
         found[name] = ((jnp.square(back(only)[0]).sum(-1) * real).sum(), real.sum())
     return found
+
+
+def of_mels_and_logs(found: Float[Array, "B T M"], wanted: Float[Array, "B T M"], n_fft: int) -> Float[Array, "B T"]:
+    """How far two log spectra lie apart, frame by frame, by themselves and by their logarithms (SoundStream)."""
+    logs = jnp.sqrt(jnp.square(found - wanted).sum(-1) + EPSILON)
+    return jnp.abs(jnp.exp(found) - jnp.exp(wanted)).sum(-1) + (n_fft / 2) ** 0.5 * logs
 
 
 def hinged_fooling(of_made: list[Judgement]) -> Float[Array, "B"]:

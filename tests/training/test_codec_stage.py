@@ -11,7 +11,7 @@ from slm_jax.assemblies.codec import settled
 from slm_jax.checkpoints.model_folder import save_model
 from slm_jax.core.errors import UserError
 from slm_jax.core.trees import flatten_by_path
-from slm_jax.data.examples.waveform_segments import ChannelConfig, WaveformSegmentConfig
+from slm_jax.data.examples.waveform_segments import LOUDNESS, ChannelConfig, WaveformSegmentConfig
 from slm_jax.data.records import RecordSource
 from slm_jax.parallel.sharding import unbox
 from slm_jax.quantizers.codebooks import COLLECTION, CodebookConfig
@@ -161,6 +161,17 @@ def test_segments_sound_as_through_other_lines():
     assert short["sample_mask"].sum() == 500 and not short["samples"][500:].any()
     with pytest.raises(UserError, match="share is 2"):
         ChannelConfig(share=2.0)
+
+
+def test_loudness_alone_is_one_factor_within_its_range():
+    item = {"samples": (8000 * np.sin(np.arange(4000) * 0.3)).astype(np.int16)}
+    plain = WaveformSegmentConfig(samples=2000, rate_hz=16_000)
+    example, gains = plain.replace(channel=LOUDNESS).make(), []
+    for seed in range(20):
+        one, other = (make(item, np.random.default_rng(seed))["samples"] for make in (plain.make(), example))
+        gains.append(float((one * other).sum() / np.square(one).sum()))
+        np.testing.assert_allclose(other, gains[-1] * one, atol=1e-5)
+    assert 10 ** (-10 / 20) <= min(gains) < 0.6 and 1.0 < max(gains) <= 10 ** (6 / 20)
 
 
 @pytest.mark.parametrize(("waveform", "judged"), [(0.0, True), (0.0, False), (0.1, False)])

@@ -19,7 +19,8 @@ class ChannelConfig(Config):
     """What happens to a `share` of the segments. Ranges are drawn from evenly; frequencies in Hz on a logarithmic axis.
 
     `gain_db` of the whole; `equaliser_db`: gains of its points up and down; `low_hz` and `high_hz`: edges of the band
-    that is left, each in half of these segments; `noise_db`: white noise this far below the segment's power.
+    that is left, each cut in a share `edges` of these segments; `noise_db`: white noise this far below the segment's
+    power, None for none.
     """
 
     share: float = 0.5
@@ -27,12 +28,14 @@ class ChannelConfig(Config):
     equaliser_db: float = 6.0
     low_hz: tuple[float, float] = (50.0, 400.0)
     high_hz: tuple[float, float] = (3_000.0, 8_000.0)
-    noise_db: tuple[float, float] = (15.0, 50.0)
+    edges: float = 0.5
+    noise_db: tuple[float, float] | None = (15.0, 50.0)
 
     def __post_init__(self) -> None:
-        require(0 <= self.share <= 1, "share", self.share, "must be in [0, 1]")
+        for name in ("share", "edges"):
+            require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "must be in [0, 1]")
         for name in ("gain_db", "low_hz", "high_hz", "noise_db"):
-            low, high = getattr(self, name)
+            low, high = getattr(self, name) or (0.0, 0.0)
             require(low <= high, name, (low, high), "from the lower to the higher")
 
     def make(self, rate_hz: int) -> Callable[[Float[np.ndarray, "N"], np.random.Generator], Float[np.ndarray, "N"]]:
@@ -44,9 +47,8 @@ class ChannelConfig(Config):
             spectrum = np.fft.rfft(samples)
             hz = np.fft.rfftfreq(len(samples), 1 / rate_hz)
             filtered = np.fft.irfft(spectrum * self._response(hz, rate_hz, rng), len(samples))
-            power = np.sqrt(np.square(filtered).mean() + 1e-12)
-            noise = rng.standard_normal(len(samples)) * power * 10 ** (-rng.uniform(*self.noise_db) / 20)
-            made = (filtered + noise) * 10 ** (rng.uniform(*self.gain_db) / 20)
+            heard = filtered if self.noise_db is None else noisy(filtered, self.noise_db, rng)
+            made = heard * 10 ** (rng.uniform(*self.gain_db) / 20)
             return (made / max(1.0, np.abs(made).max())).astype(np.float32)
 
         return change
@@ -58,8 +60,12 @@ class ChannelConfig(Config):
         response = 10 ** (np.interp(np.log(np.maximum(hz, 1.0)), np.log(points), gains) / 20)
         for (low, high), keeps in ((self.low_hz, np.greater), (self.high_hz, np.less)):
             edge = np.exp(rng.uniform(np.log(low), np.log(high)))
-            response = np.where(keeps(hz, edge), response, 0.0) if rng.random() < 0.5 else response
+            response = np.where(keeps(hz, edge), response, 0.0) if rng.random() < self.edges else response
         return response
+
+
+LOUDNESS = ChannelConfig(share=1.0, gain_db=(-10.0, 6.0), equaliser_db=0.0, edges=0.0, noise_db=None)
+"""Nothing but how loud it is, as EnCodec is trained."""
 
 
 class WaveformSegmentConfig(Config):
@@ -96,6 +102,14 @@ class WaveformSegmentConfig(Config):
             return row | {"heard": filled, "heard_mask": mask}
 
         return example
+
+
+def noisy(
+    samples: Float[np.ndarray, "N"], below_db: tuple[float, float], rng: np.random.Generator
+) -> Float[np.ndarray, "N"]:
+    """White noise added, so far below the power of what is there."""
+    power = np.sqrt(np.square(samples).mean() + 1e-12)
+    return samples + rng.standard_normal(len(samples)) * power * 10 ** (-rng.uniform(*below_db) / 20)
 
 
 def filled_up(samples: Float[np.ndarray, "N"], size: int) -> tuple[Float[np.ndarray, "M"], Bool[np.ndarray, "M"]]:
