@@ -13,5 +13,6 @@ Cascade            clips written down first, words to another   (`serving.cascad
 Codec              sound to codes and back, push by push                (`serving.codec`)
                    a clip in, the same from its codes out: a system     (`serving.codec_system`)
 Session            token streams step by step: rows start, rest, stop   (`serving.session`)
+                   codes frame by frame under any scheme                (`serving.code_session`)
 Hearing            what a system asks of conversations and waveforms    (`serving.hearing`)
 """
