@@ -2,6 +2,9 @@
 
     python experiments/codec_small/compare.py runs/codec_small
     python experiments/codec_small/compare.py runs/codec_small --stages spectral transposed --utterances 8
+    python experiments/codec_small/compare.py runs/codec_world --utterances 16 --out runs/codec_world/compared
+
+A run that knows the world alone (`world.py`) is compared on its held-out sentences alone.
 
 Every coder hears the same recordings. Opus is written by soundfile at its two lowest rates, Codec2 by `c2enc` (Debian's
 package codec2; left out where it is missing). Their bitrates are those of one file of all recordings of a set, ours of
@@ -28,13 +31,14 @@ import soundfile
 from slm_jax.assemblies.codec_tokenizer import CodecTokenizer
 from slm_jax.audio.files import read_audio, resample, write_wav
 from slm_jax.audio.plots import plot_lines
-from slm_jax.data.corpus import PHONES
+from slm_jax.data.corpus import PHONES, SeveralCorporaConfig, WorldConfig
 from slm_jax.evaluation.codec import use_of
 from slm_jax.evaluation.transcription import word_errors
 from slm_jax.evaluation.units import count_pairs, frame_labels, score_units
 from slm_jax.judges.codec import METRICS, scores
 from slm_jax.serving.transcriber import Transcriber, load_transcriber
 from slm_jax.training.held_out import waveform
+from slm_jax.training.pre.codec import CodecStageConfig
 from slm_jax.training.run_codec import run_codec
 from slm_jax.training.run_folder import RunFolder
 from slm_jax.training.stages import StageContext, read_run_config
@@ -44,7 +48,6 @@ WHISPER = Path(os.environ.get("SLM_JAX_REAL_WEIGHTS", "weights")) / "whisper-bas
 RATE_HZ, GAP = 16_000, np.zeros(4_000, np.float32)
 SCORED = 200
 """Sentences on which first books are held to phones."""
-STAGES = ("spectral", "transposed", "taught", "longer", "judged")
 OPUS = {"Opus, lowest": 1.0, "Opus, next": 0.99}
 CODEC2 = {"Codec2 700C": "700C", "Codec2 1200": "1200", "Codec2 3200": "3200"}
 
@@ -68,12 +71,14 @@ def options() -> argparse.Namespace:
     parser.add_argument("--data-dir", type=Path, default=Path("data"), help="where prepared corpora are kept")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="where the figures go")
     parser.add_argument("--utterances", type=int, default=24, help="recordings of each set")
-    parser.add_argument("--stages", nargs="*", default=list(STAGES), choices=STAGES, help="whose codecs are compared")
+    parser.add_argument("--stages", nargs="*", help="whose codecs are compared; all unless it is said")
     return parser.parse_args()
 
 
 def sets(context: StageContext, count: int) -> dict[str, Recordings]:
-    """Four kinds of recordings that no training has heard."""
+    """Four kinds of recordings that no training has heard; of a run that knows the world alone, its sentences."""
+    if isinstance(context.corpus, WorldConfig):
+        return {"world, held-out sentences": Recordings(*part(context, None, count), "en")}
     own = {name: part(context, name, count) for name in ("world", "czech")}
     read = [item for name in ("librivox", "jfk") for item in listed(name, 1.0, ("train", "dev", "test"))]
     return {
@@ -84,10 +89,10 @@ def sets(context: StageContext, count: int) -> dict[str, Recordings]:
     }
 
 
-def part(context: StageContext, name: str, count: int) -> tuple[list[np.ndarray], list[str]]:
-    """Held-out items of one of the run's corpora, two seconds or longer."""
+def part(context: StageContext, name: str | None, count: int) -> tuple[list[np.ndarray], list[str]]:
+    """Held-out items of one of the run's corpora (None: of its only one), two seconds or longer."""
     source = context.source("test")
-    items = (source[place] for place in context.places("test")[name])
+    items = (source[place] for place in (range(len(source)) if name is None else context.places("test")[name]))
     long = [item for item in items if len(item["samples"]) >= 2 * context.corpus.rate_hz]
     return [waveform(item, context, RATE_HZ) for item in long[:count]], [item["text"] for item in long[:count]]
 
@@ -216,7 +221,8 @@ def codebooks(run: Path, stages: Sequence[str], found: dict[str, Recordings]) ->
 
 def phones(run: Path, stages: Sequence[str], context: StageContext, count: int) -> dict[str, Any]:
     """stage -> how well its first book matches the phones that the world knows."""
-    (world,) = [one.corpus for one in context.corpus.corpora if one.name == "world"]
+    several = isinstance(context.corpus, SeveralCorporaConfig)
+    (world,) = [one.corpus for one in context.corpus.corpora if one.name == "world"] if several else [context.corpus]
     source = StageContext(context.run, world, context.data_dir).source("test")  # joined corpora keep no phones
     items = [source[place] for place in range(min(count, len(source)))]
     heard = [waveform(item, context, RATE_HZ) for item in items]
@@ -261,7 +267,9 @@ def main() -> None:
     """Listen, code, judge, write."""
     asked = options()
     run = RunFolder(asked.run)
-    context = StageContext(run, read_run_config(run).corpus, asked.data_dir)
+    config = read_run_config(run)
+    asked.stages = asked.stages or [stage.name for stage in config.stages if isinstance(stage, CodecStageConfig)]
+    context = StageContext(run, config.corpus, asked.data_dir)
     found = sets(context, asked.utterances)
     figures, samples = compared(asked, found)
     books = codebooks(asked.run, asked.stages, found)

@@ -14,6 +14,7 @@ from slm_jax.data.pipeline import PipelineConfig
 from slm_jax.decoders.spectral import SpectralDecoderConfig
 from slm_jax.decoders.spectral_discriminators import JudgesConfig, STFTDiscriminatorsConfig
 from slm_jax.encoders.spectral import SpectralEncoderConfig
+from slm_jax.objectives.codec import CodecLossConfig
 from slm_jax.quantizers.codebooks import CodebookConfig
 from slm_jax.quantizers.residual import ResidualVQConfig
 from slm_jax.systems.recipes.codec_run import CodecRunConfig
@@ -43,12 +44,19 @@ longer = known.replace(
     train=TrainConfig(steps=4000, evaluate_every=500),
     optimizer=known.optimizer.replace(learning_rate=1e-3, final_fraction=0.0),
 )
+magnitudes = longer.replace(
+    name="magnitudes",
+    start_from="longer",
+    losses=CodecLossConfig(spectral=0.02, linear=True),
+    train=TrainConfig(steps=1500, evaluate_every=500),
+    optimizer=longer.optimizer.replace(learning_rate=5e-4),
+)
 unjudged = longer.replace(
     name="unjudged",
     start_from="longer",
-    train=TrainConfig(steps=1200, evaluate_every=300),
+    train=TrainConfig(steps=600, evaluate_every=200),
     batches=PipelineConfig(batch=6),
-    optimizer=longer.optimizer.replace(learning_rate=3e-4, warmup_steps=300),
+    optimizer=longer.optimizer.replace(learning_rate=3e-4, warmup_steps=150),
 )
 judged = unjudged.replace(
     name="judged",
@@ -59,5 +67,5 @@ config = CodecRunConfig(
     name="codec_world",
     codec="longer",
     corpus=WorldConfig(hours=1.5, speakers=4),
-    stages=(known, longer, unjudged, judged),
+    stages=(known, longer, magnitudes, unjudged, judged),
 )
