@@ -54,9 +54,10 @@ magnitudes = longer.replace(
 unjudged = longer.replace(
     name="unjudged",
     start_from="longer",
-    train=TrainConfig(steps=600, evaluate_every=200),
+    losses=CodecLossConfig(spectral=15.0, waveform=1.5, commitment=3.75),
+    train=TrainConfig(steps=400, evaluate_every=200),
     batches=PipelineConfig(batch=6),
-    optimizer=longer.optimizer.replace(learning_rate=3e-4, warmup_steps=150),
+    optimizer=longer.optimizer.replace(learning_rate=3e-4, warmup_steps=100),
 )
 judged = unjudged.replace(
     name="judged",
