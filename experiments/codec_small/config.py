@@ -27,6 +27,7 @@ from slm_jax.decoders.spectral import SpectralDecoderConfig
 from slm_jax.decoders.spectral_discriminators import JudgesConfig, STFTDiscriminatorsConfig
 from slm_jax.encoders.spectral import SpectralEncoderConfig
 from slm_jax.encoders.whisper import WhisperEncoderConfig
+from slm_jax.objectives.codec import CodecLossConfig
 from slm_jax.quantizers.codebooks import CodebookConfig
 from slm_jax.quantizers.residual import ResidualVQConfig
 from slm_jax.systems.recipes.codec_run import CodecRunConfig
@@ -89,6 +90,8 @@ longer = spectral.replace(
 judged = longer.replace(
     name="judged",
     judges=JudgesConfig(parts=(STFTDiscriminatorsConfig(n_ffts=(1024, 512, 256), filters=16),)),
+    judge_optimizer=OptimizerConfig(learning_rate=2e-3, betas=(0.5, 0.9), schedule="constant"),
+    losses=CodecLossConfig(spectral=15.0, waveform=1.5, commitment=3.75),
     train=TrainConfig(steps=1000, evaluate_every=500),
     optimizer=longer.optimizer.replace(learning_rate=5e-4),
 )
