@@ -2,10 +2,11 @@
 
     python -m slm_jax train experiments/codec_small/world.py --workdir runs/codec_world
     python -m slm_jax evaluate runs/codec_world --utterances 16
-    python -m slm_jax evaluate runs/codec_world --utterances 16 --codec judged
+    python experiments/codec_small/compare.py runs/codec_world --utterances 16 --out runs/codec_world/compared
 
-The form of `config.py`, and nothing changes what it hears: sentences alone are held out. `judged` and `unjudged` go on
-from `longer` for as many steps with the same rate, so that the judges alone tell them apart.
+`evaluate` judges `longer`, `compare.py` every stage. The form is that of `config.py`; nothing changes what it hears:
+sentences alone are held out. `judged` and `unjudged` go on from `longer` for as many steps with the same rate, so that
+the judges alone tell them apart.
 """
 
 from slm_jax.assemblies.codec import CodecConfig

@@ -48,7 +48,7 @@ RATES = {
     "coarse_first": 1.0,
     "temporal_depth": 2.5,
 }
-"""Steps a second of one core."""
+"""Steps a second of one core: guesses from four steps beside other work, to be measured before the run."""
 BODY = llama("7b", vocabulary=1, layers=4, width=192, heads=4, kv_heads=4, hidden=512, tied_head=True)
 FLAT = MultiStreamConfig(streams=(CODES,) * BOOKS, body=BODY, blanks=True)
 DEEP = TemporalDepthConfig(temporal=FLAT.replace(heads=0), depth=DepthConfig(width=96, layers=2, heads=2, hidden=256))
