@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from slm_jax.nn.dtypes import at_least_float32
 from slm_jax.parallel.placement import by_rows
 
 
@@ -73,7 +74,7 @@ def to_one_channel(
     kernel 7 and 64.
     """
     taps = kernel.shape[:-2]
-    by_tap = jnp.matmul(x, kernel.reshape(-1, kernel.shape[-2]).T, preferred_element_type=jnp.float32)
+    by_tap = jnp.matmul(x, kernel.reshape(-1, kernel.shape[-2]).T, preferred_element_type=at_least_float32(x.dtype))
     by_tap = jnp.pad(by_tap, [(0, 0), *pads, (0, 0)])
     reach = [spread * (count - 1) for spread, count in zip(dilation, taps, strict=True)]
     lengths = [have - lost for have, lost in zip(by_tap.shape[1:-1], reach, strict=True)]

@@ -54,6 +54,18 @@ def test_entries_are_words_and_frames_in_order():
     assert entries.learnt.sum() == 4 and not entries.learnt[:-4].any()
 
 
+def test_the_words_of_a_task_count_as_often_as_it_says():
+    plain, heavy = (
+        dataclasses.replace(EXAMPLE, task=Fixed(counts=counts))(item(said(clip(3))), np.random.default_rng(0))
+        for counts in (1.0, 6.0)
+    )
+    assert plain.pop("target_weight").sum() == 4 and heavy.pop("target_weight").tolist().count(6.0) == 4
+    assert all((plain[name] == heavy[name]).all() for name in plain)
+    for wrong in (0.0, float("nan"), float("inf")):
+        with pytest.raises(UserError, match="counts is"):
+            Fixed(counts=wrong)
+
+
 def test_all_words_may_be_learnt_but_no_speech():
     entries = dataclasses.replace(LAYOUT, targets="all").entries(said("a", clip(3)), answered=True)
     assert (entries.learnt == (entries.clip == TEXT)).all()

@@ -81,6 +81,14 @@ def test_a_single_channel_in_bfloat16_is_added_up_in_float32() -> None:
     np.testing.assert_allclose(found.astype(jnp.float32), wide, rtol=8e-3, atol=1e-5)
 
 
+def test_a_single_channel_in_float64_stays_in_float64() -> None:
+    x, kernel = (np.random.default_rng(seed).standard_normal(shape) for seed, shape in ((0, (1, 9, 4)), (1, (3, 4, 1))))
+    with jax.enable_x64(True):
+        found = np.asarray(conv_lax(jnp.asarray(x), jnp.asarray(kernel), (0, 0), 1, 1, 1))
+    wanted = sum(x[:, tap : tap + 7] @ kernel[tap] for tap in range(3))
+    np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-12)
+
+
 def test_two_axes_to_a_single_channel_equal_xla() -> None:
     def plain(x: jax.Array, kernel: jax.Array) -> jax.Array:
         spread = {"rhs_dilation": (2, 1), "dimension_numbers": ("NHWC", "HWIO", "NHWC")}

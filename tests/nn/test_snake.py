@@ -32,3 +32,9 @@ def test_a_snake_in_bfloat16_takes_its_sine_in_float32():
     wide = x.astype(jnp.float32) + np.square(np.sin(np.asarray(x, np.float64)))
     assert made.dtype == jnp.bfloat16
     np.testing.assert_allclose(made.astype(jnp.float32), wide, rtol=8e-3, atol=8e-3)
+
+
+def test_float64_is_not_narrowed():
+    x = np.linspace(-9.0, 9.0, 64)
+    with jax.enable_x64(True):
+        np.testing.assert_allclose(sine_squared(jnp.asarray(x)), np.square(np.sin(x)), rtol=1e-12, atol=1e-15)

@@ -126,7 +126,8 @@ class SpeechPromptExample:
         said = self._fitting(item, rng)
         clips = read_of(item, said)
         heard = self.features(item) if "features" in item else self.padded(clips)
-        return {**heard, **self.row(self.layout.entries(said, True, [len(clip) for clip in clips]))}
+        row = self.row(self.layout.entries(said, True, [len(clip) for clip in clips]))
+        return {**heard, **row, "target_weight": row["target_weight"] * np.float32(self.task.counts)}
 
     def problem(self, item: Item) -> str | None:
         """Why the item cannot be used, None where it can.

@@ -18,9 +18,18 @@ Item = dict[str, Any]
 
 
 class SpeechTaskConfig(Config):
-    """What all tasks have: the kinds of items that they read (None: those that the corpus gives unasked)."""
+    """What all tasks have.
+
+    `kinds`: of the items that it reads; None: those that the corpus gives unasked. `counts`: how often every word of
+    its answers counts in the loss, so that answers of one word weigh beside those of twenty; of a task that is made of
+    others, its own.
+    """
 
     kinds: tuple[str, ...] | None = None
+    counts: float = 1.0
+
+    def __post_init__(self) -> None:
+        require(0 < self.counts < float("inf"), "counts", self.counts, "must be a finite number above 0")
 
     @property
     def reads(self) -> tuple[str, ...] | None:
@@ -53,6 +62,7 @@ class AskedTaskConfig(SpeechTaskConfig):
     before: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(len(self.answers) > 0, "answers", self.answers, "at least one wording")
 
     def conversation(self, item: Item, rate_hz: int, rng: np.random.Generator) -> Conversation | None:
@@ -117,6 +127,7 @@ class ComposedTaskConfig(SpeechTaskConfig):
     joined: str = " "
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(len(self.tasks) >= 2, "tasks", len(self.tasks), "at least two are composed")
 
     def conversation(self, item: Item, rate_hz: int, rng: np.random.Generator) -> Conversation | None:

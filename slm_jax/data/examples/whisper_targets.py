@@ -65,7 +65,7 @@ class WhisperTargets:
         missing = self.length - len(ids)
         require(missing >= 0, "ids", len(ids), f"a row holds {self.length}; nothing is cut")
         place = np.arange(self.length)
-        weight = ((place >= len(prefix)) & (place < len(ids))).astype(np.float32)
+        weight = ((place >= len(prefix)) & (place < len(ids))) * np.float32(self.task.counts)
         return {"ids": np.pad(ids, (0, missing)), "mask": place < len(ids), "target_weight": weight}
 
     def _entries(self, asked: str, answer: str) -> int:

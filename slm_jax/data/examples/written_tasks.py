@@ -22,6 +22,7 @@ class WrittenTaskConfig(SpeechTaskConfig):
     stutter: int = 1
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(self.stutter >= 1, "stutter", self.stutter, "at least 1 time")
 
     @property

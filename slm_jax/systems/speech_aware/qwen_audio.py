@@ -75,7 +75,7 @@ CARD = SystemCard(
 )
 ENCODERS = {"qwen-audio": "large-v2", "qwen2-audio": "large-v3"}
 END = "<|endoftext|>"
-TAGS = QWEN_AUDIO_TAGS.replace(styles=(*QWEN_AUDIO_TAGS.styles, "energy", "register"))
+TAGS = QWEN_AUDIO_TAGS.replace(styles=(*QWEN_AUDIO_TAGS.styles, "energy", "register", "speaking_rate"))
 """What the world knows of a voice has no tags among the published ones."""
 MASKS = SpanMasksConfig(share=0.05, channel_share=0.05, channel_span=10, least=1)
 """Of the mel frames and bands that pre-training hears."""
