@@ -73,12 +73,12 @@ pretraining = first.replace(
     tasks=by_tags,
     clip_s=6.0,
     length=200,
-    train=TrainConfig(steps=1500, evaluate_every=250),
+    train=TrainConfig(steps=700, evaluate_every=100),
     optimizer=OPTIMIZER,
 )
 learnt = PartSource(path="params/lm", source="stage:pretraining", take="lm", frozen=False)
 chat = qwen_audio.chatting(pretraining, learnt).replace(
-    tasks=in_words, length=240, train=TrainConfig(steps=600, evaluate_every=150)
+    tasks=in_words, length=240, train=TrainConfig(steps=500, evaluate_every=125)
 )
 config = speech_aware_run("qwen_audio_real", corpus, (pretraining, chat), decoding=AnswerDecoding(max_new=40))
 

@@ -60,6 +60,11 @@ class Scheme(Config):
         frames, codebooks = self.content(*ids.shape)
         return ids[places(self.table(frames, codebooks), frames, codebooks)]
 
+    def begins(self, frames: int, codebooks: int) -> Int[np.ndarray, "T"]:
+        """The step at which the first code of each frame stands."""
+        step, _ = places(self.table(frames, codebooks), frames, codebooks)
+        return step.min(1)
+
     def latency(self, frames: int, codebooks: int) -> int:
         """Frames that must have begun, beyond the frame itself, before all its codes are there; the most of so many."""
         table = self.table(frames, codebooks)
