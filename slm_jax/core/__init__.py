@@ -1,6 +1,6 @@
 """Types, configs, contracts and trees: what every other package stands on.
 
-Types      Waveform, Frames, Codes, Streams, Spans             (`core.types`)
+Types      Waveform, Frames, Codes, Streams                    (`core.types`)
            Message, Speech, Text, Turn: what is said           (`core.messages`)
            TokenSpec, Codebook: what a tokenizer makes         (`core.token_spec`)
 Configs    Config, load_config_file, diff, content_hash        (`core.config`)

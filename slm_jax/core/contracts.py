@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool
 
 from slm_jax.core.messages import Conversation, Message
 from slm_jax.core.token_spec import TokenSpec
-from slm_jax.core.types import Codes, Frames, Spans, Streams
+from slm_jax.core.types import Codes, Frames, Streams
 
 Params = Any
 Variables = Any
@@ -64,10 +64,13 @@ class Scheme(Protocol):
 
 @runtime_checkable
 class Layout(Protocol):
-    """Text with codes in one set of streams, and back."""
+    """Text with codes: slots that hold a piece of text, a frame, or both, whatever steps a scheme makes of a frame.
 
-    def arrange(self, text: Any, codes: Codes, spans: Spans | None) -> Streams: ...
-    def restore(self, streams: Streams) -> tuple[Any, Codes]: ...
+    `longest`: steps of the longest row that so many steps of a scheme and so many text ids become.
+    """
+
+    def slots(self, said: Any, frames: int, rng: np.random.Generator) -> Any: ...
+    def longest(self, steps: int, text: int) -> int: ...
 
 
 @runtime_checkable

@@ -85,12 +85,3 @@ class Streams:
     target_weight: Float[Array, "B S K1"]
     names: tuple[str, ...] = static(default=())
     sizes: tuple[int, ...] = static(default=())
-
-
-@pytree_dataclass
-class Spans:
-    """Words in time (seconds) and in the text: `text_slice` holds first and one-past-last token index."""
-
-    start_s: Float[Array, "B W"]
-    end_s: Float[Array, "B W"]
-    text_slice: Int[Array, "B W 2"]

@@ -43,6 +43,17 @@ def nats_per_code(model: Any, params: Any, sequences: Sequence[Int[np.ndarray, "
     return {"nats_per_code": float(-scores.sum() / real.sum()), **by_book}
 
 
+def nats_of_text_and_codes(
+    model: Any, params: Any, rows: Sequence[Int[np.ndarray, "_ K1"]], steps: int, size: int
+) -> dict[str, float]:
+    """`nats_per_text` id, `nats_per_mark` and `nats_per_code`, of rows with text of `size` ids in stream 0."""
+    scores = np.concatenate(code_log_probs(model, params, rows, steps))
+    ids = np.concatenate([row[1:] for row in rows])
+    text, marks, codes = (ids[:, 0] >= 0) & (ids[:, 0] < size), ids[:, 0] >= size, ids[:, 1:] >= 0
+    parts = {"text": scores[text, 0], "mark": scores[marks, 0], "code": scores[:, 1:][codes]}
+    return {f"nats_per_{name}": float(-part.mean()) for name, part in parts.items() if part.size}
+
+
 def books_agreement(
     frames: Int[np.ndarray, "N K"], known: Int[np.ndarray, "M K"], sizes: Sequence[int], prior: float = 20.0
 ) -> float:

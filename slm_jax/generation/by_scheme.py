@@ -29,24 +29,41 @@ def continue_codes(
 
     Every sequence begins with a step whose entries are all empty. Steps that the prompts of all rows fill are read at
     once. `config.max_new` counts for nothing here: the scheme knows how many steps there are. Raises `UserError` for
-    codes outside the model's streams, for prompts that reach beyond `frames`, and for ids that end a row: all rows end
-    with the last frame.
+    codes outside the model's streams, for prompts that reach beyond `frames`, and for ids that end a row.
     """
     sizes = stream_sizes(model)
-    require(not config.all_ends, "ends", config.all_ends, "under a scheme all rows end with the last frame")
     told = told_steps(scheme, prompts, frames)
     require(told.shape[2] == len(sizes), "codebooks", told.shape[2], f"the model has {len(sizes)} streams")
-    given = int(np.argmax(np.append((told == -1).any((0, 2)), True)))  # steps before the first that draws
-    if given < told.shape[1]:
-        read, forced = told[:, :given], told[:, given:]
-        start = np.full((len(told), 1, len(sizes)), EMPTY, np.int32)
-        read = np.concatenate([start, read], 1)
-        config = config.replace(max_new=forced.shape[1])
-        made = generate(model, params, read, np.ones(read.shape[:2], bool), key, config, forced=forced, context=context)
-        told = np.concatenate([told[:, :given], np.asarray(made.ids)], 1)
+    told = filled_in(model, params, told, key, config, context=context)
     ids = jnp.asarray(np.maximum(told, 0))
     filled = jnp.broadcast_to(jnp.asarray(scheme.table(frames, len(sizes))[..., 0] >= 0), ids.shape)
     return scheme.restore(Streams(ids, filled, filled.astype(jnp.float32)))
+
+
+def filled_in(
+    model: Any,
+    params: Any,
+    told: Int[np.ndarray, "B S K1"],
+    key: Key[Array, ""] | Key[Array, "B"],
+    config: SamplingConfig,
+    *,
+    context: Frames | None = None,
+) -> Int[np.ndarray, "B S K1"]:
+    """Steps with an id, or `EMPTY`, wherever they were told -1: drawn step by step, given all that stands before.
+
+    Before them the model reads a step that is empty. Steps that are told in full in all rows are read at once.
+    `config.max_new` counts for nothing. Raises `UserError` for ids that end a row: all rows end with the last step.
+    """
+    require(not config.all_ends, "ends", config.all_ends, "all rows end with their last step")
+    given = int(np.argmax(np.append((told == -1).any((0, 2)), True)))  # steps before the first that draws
+    if given == told.shape[1]:
+        return told
+    read, forced = told[:, :given], told[:, given:]
+    read = np.pad(read, ((0, 0), (1, 0), (0, 0)), constant_values=EMPTY)
+    config = config.replace(max_new=forced.shape[1])
+    made = generate(model, params, read, np.ones(read.shape[:2], bool), key, config, forced=forced, context=context)
+    drawn = np.concatenate([told[:, :given], np.asarray(made.ids)], 1)
+    return np.where(told == -1, drawn, told)
 
 
 def told_steps(scheme: Scheme, prompts: Codes, frames: int) -> Int[np.ndarray, "B S K"]:

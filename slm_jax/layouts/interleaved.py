@@ -55,9 +55,9 @@ def _turns(places: Int[np.ndarray, "_"], each: int | None) -> Int[np.ndarray, "_
 class WordSpans(Interleaved):
     """Some words are read, the others heard, in spans that begin and end with a word (SpiRit-LM, Nguyen et al. 2024).
 
-    Spans are of 1 to `longest` words, drawn at random, and take turns; which comes first is drawn. What is heard of a
-    span reaches from its first word to where the next one begins, pauses included. A row holds the text of some words
-    and the frames of the others.
+    Spans are of 1 to `longest_span` words, drawn at random, and take turns; which comes first is drawn. What is heard
+    of a span reaches from its first word to where the next one begins, pauses included. A row holds the text of some
+    words and the frames of the others.
     """
 
     longest_span: int = 8

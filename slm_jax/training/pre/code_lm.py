@@ -14,7 +14,7 @@ from slm_jax.sequence_models.multi_stream import MultiStreamConfig
 from slm_jax.sequence_models.temporal_depth import TemporalDepthConfig
 from slm_jax.training.gradient_stage import GradientStageConfig, Learner, Outline, Plan, host_share
 from slm_jax.training.loop import Evaluate
-from slm_jax.training.pre.streams_learner import streams_learner
+from slm_jax.training.pre.streams_learner import names_of, require_order, streams_learner
 from slm_jax.training.run_folder import StageFolder
 from slm_jax.training.stages import RunConfig, StageContext
 from slm_jax.training.state import TrainState
@@ -36,9 +36,7 @@ class CodeLMConfig(GradientStageConfig):
     weights: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        fits = isinstance(self.model, TemporalDepthConfig) == self.scheme.ordered
-        rule = "entries of a step in order and a model with a depth transformer go together"
-        require(fits, "scheme", type(self.scheme).__name__, rule)
+        require_order(self.scheme, self.model)
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -83,7 +81,7 @@ class CodeLMConfig(GradientStageConfig):
     def _learner(self, spec: TokenSpec) -> Learner:
         given, wanted = self.model.streams, spec.sizes
         require(given == wanted, f"{self.name}.model.streams", given, f"stage {self.tokens!r} makes books of {wanted}")
-        return streams_learner(self, spec)
+        return streams_learner(self, names_of(spec))
 
     def _evaluation(self, rows: CodeRowsConfig, dev: RecordSource, context: StageContext) -> Evaluate | None:
         if not len(dev):

@@ -101,7 +101,7 @@ class ProsodicLMConfig(GradientStageConfig):
 
     def _learner(self, spec: TokenSpec) -> Learner:
         self._require_streams(spec)
-        return streams_learner(self, spec)
+        return streams_learner(self, names_of(spec))
 
     def _evaluation(self, spec: TokenSpec, dev: RecordSource, context: StageContext) -> Evaluate | None:
         if not len(dev):
