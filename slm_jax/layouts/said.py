@@ -45,7 +45,7 @@ def said_of(words: Sequence[Int[np.ndarray, "_"]], frames: Int[np.ndarray, "W 2"
 
 
 def heard_frames(
-    start_s: Float[np.ndarray, "W"], end_s: Float[np.ndarray, "W"], frames_per_second: float
+    start_s: Float[np.ndarray, "W"], end_s: Float[np.ndarray, "W"], frames_per_second: float | int
 ) -> Int[np.ndarray, "W 2"]:
     """Frames in which words are heard, from seconds: the one in which it begins, one past that in which it ends."""
     first = np.floor(np.asarray(start_s) * frames_per_second + ROUNDING).astype(int)

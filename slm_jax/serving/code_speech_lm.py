@@ -87,25 +87,19 @@ class CodeSpeechLM:
         conversations, or one for each. Raises `UserError` for what cannot be heard.
         """
         how = self.decoding if decoding is None else decoding
-        prompts = self.encode(conversations)
+        prompts = codes_of(self.codec, conversations, self.reads)
         made = self.continued(prompts, how, key)
         return [self._reply(codes, len(prompt), how) for codes, prompt in zip(made, prompts, strict=True)]
 
     def log_prob(self, conversations: Sequence[Conversation]) -> list[Float[np.ndarray, "_"]]:
         """ln p of every code of each conversation's clip, in the order in which they are written."""
-        return self.log_probs(self.encode(conversations))
+        return self.log_probs(codes_of(self.codec, conversations, self.reads))
 
     def log_probs(self, clips: Sequence[Ids]) -> list[Float[np.ndarray, "_"]]:
         """The same of codes."""
         sequences = [self.rows.sequence(codes) for codes in clips]
         scores = code_log_probs(self.lm, self.lm_params, sequences, max(map(len, sequences), default=1))
         return [score[sequence[1:] >= 0] for score, sequence in zip(scores, sequences, strict=True)]
-
-    def encode(self, conversations: Sequence[Conversation]) -> list[Ids]:
-        """Codes of the only clip of each conversation."""
-        require_readable(conversations, self.reads)
-        clips = only_clips(conversations, self.rate_hz)
-        return self.codec.encode_rows(clips) if clips else []
 
     def continued(self, prompts: Sequence[Ids], how: CodeDecoding, key: Key[Array, ""] | Key[Array, "B"]) -> list[Ids]:
         """The codes of each prompt and of what follows it.
@@ -114,11 +108,8 @@ class CodeSpeechLM:
         the whole is, so that a row beside a longer one would not be what it is alone.
         """
         keys = jax.random.split(key, len(prompts)) if key.ndim == 0 else key
-        places = defaultdict(list)
-        for place, prompt in enumerate(prompts):
-            places[len(prompt)].append(place)
         found: dict[int, Ids] = {}
-        for length, chosen in places.items():
+        for length, chosen in by_length(prompts).items():
             ids = jnp.asarray(np.stack([prompts[place] for place in chosen]), jnp.int32)
             frames = length + max(1, round(how.seconds * self.codec.spec.frames_per_second))
             told = Codes(ids, jnp.ones(ids.shape[:2], bool))
@@ -133,3 +124,18 @@ class CodeSpeechLM:
             said = said[known * self.codec.config.hop :]
         message = Message("assistant", (Speech(said, self.rate_hz),))
         return Reply((message,), {"prompt_frames": known, "codes": codes})
+
+
+def codes_of(codec: CodecTokenizer, conversations: Sequence[Conversation], reads: frozenset[str]) -> list[Ids]:
+    """Codes of the only clip of each conversation. Raises `UserError` for what cannot be heard."""
+    require_readable(conversations, reads)
+    clips = only_clips(conversations, codec.config.rate_hz)
+    return codec.encode_rows(clips) if clips else []
+
+
+def by_length(prompts: Sequence[Ids]) -> dict[int, list[int]]:
+    """length -> places of the prompts that are so long."""
+    places = defaultdict(list)
+    for place, prompt in enumerate(prompts):
+        places[len(prompt)].append(place)
+    return dict(places)

@@ -20,8 +20,8 @@ BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FILE = re.compile(r"# (\S+\.(?:py|jsonl))\n")
 RATE = 16_000
 PAGES = ["systems_and_judges", "corpora", "speech_aware", "codecs", "schemes", "prosody", "transcribing"]
-PAGES += ["speech_lm_metrics", "pairs", "cascades"]
-LEAST = {"schemes": 4, "prosody": 3, "cascades": 4}
+PAGES += ["speech_lm_metrics", "pairs", "cascades", "layouts"]
+LEAST = {"schemes": 4, "prosody": 3, "cascades": 4, "layouts": 3}
 """Blocks of a page that has fewer than five."""
 BASE = Path(os.environ.get("SLM_JAX_REAL_WEIGHTS", "absent")) / "whisper-base"
 BOOK = Path(os.environ.get("SLM_JAX_REAL_SPEECH", "absent")) / "librivox"
@@ -73,7 +73,8 @@ def carry_out(page, capsys):
     [
         *("systems_and_judges", "corpora", "pairs"),
         *(pytest.param(page, marks=pytest.mark.slow(seconds=60)) for page in ("speech_aware", "codecs")),
-        *(pytest.param(page, marks=pytest.mark.slow(seconds=40)) for page in ("schemes", "prosody", "cascades")),
+        *(pytest.param(page, marks=pytest.mark.slow(seconds=40)) for page in ("schemes", "layouts")),
+        *(pytest.param(page, marks=pytest.mark.slow(seconds=40)) for page in ("prosody", "cascades")),
     ],
 )
 def test_every_block_runs_as_written(page, desk, capsys):

@@ -7,6 +7,7 @@ from slm_jax.evaluation.codes import books_agreement
 from slm_jax.judges.codes import nats_by_book, scheme_figures, waiting
 from slm_jax.schemes.delay import Delay
 from slm_jax.schemes.flattened import Flattened
+from slm_jax.serving.code_speech_lm import codes_of
 from tests.serving.drawn import noise
 from tests.serving.drawn_cascade import CODES
 from tests.serving.drawn_codes import drawn_code_lm
@@ -27,7 +28,7 @@ def test_books_that_follow_each_other_agree_and_books_drawn_apart_do_not():
 
 def test_nats_are_means_of_log_probs_over_the_stretch_that_is_spoken():
     system = drawn_code_lm(Delay(delays=(0, 1, 2)))
-    codes = system.encode([spoken(clip, system.rate_hz) for clip in CLIPS])
+    codes = codes_of(system.codec, [spoken(clip, system.rate_hz) for clip in CLIPS], system.reads)
     found = nats_by_book(system, {"train": codes, "dev": [], "test": codes})
     assert list(found) == ["all", "codes_0", "codes_1", "codes_2"]
     by_hand = -np.concatenate(system.log_probs([one[:20] for one in codes])).mean()

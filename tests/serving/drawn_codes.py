@@ -1,15 +1,19 @@
-"""A language model of codes on drawn weights: all its parts are real, and nobody trained them."""
+"""Language models of codes, alone and with text, on drawn weights: all parts are real, and nobody trained them."""
 
 import jax
 import jax.numpy as jnp
 
 from slm_jax.assemblies.codec_tokenizer import CodecTokenizer
+from slm_jax.data.examples.text_code_rows import TextCodeRowsConfig
+from slm_jax.layouts.layout import MARKS, Layout
 from slm_jax.schemes.table import Scheme
 from slm_jax.sequence_models.depth import DepthConfig
 from slm_jax.sequence_models.multi_stream import MultiStreamConfig
 from slm_jax.sequence_models.presets import llama
 from slm_jax.sequence_models.temporal_depth import TemporalDepthConfig
 from slm_jax.serving.code_speech_lm import CodeDecoding, CodeSpeechLM
+from slm_jax.serving.text_code_speech_lm import TextCodeDecoding, TextCodeSpeechLM
+from slm_jax.text.tokenizers import CharacterTokenizerConfig
 from tests.contracts.checks import random_params
 from tests.serving.drawn_cascade import BOOKS, CODEC, CODES
 
@@ -33,3 +37,28 @@ def drawn_code_lm(scheme: Scheme, **changes) -> CodeSpeechLM:
         "prompt_s": 0.2,
     }
     return CodeSpeechLM(**{**parts, **changes})
+
+
+def drawn_text_code_lm(scheme: Scheme, layout: Layout, **changes) -> TextCodeSpeechLM:
+    """The same with a text stream of seven letters."""
+    tokens = CharacterTokenizerConfig(characters=" abcdef")
+    alone = drawn_code_lm(scheme)
+    rows = TextCodeRowsConfig(
+        columns=alone.codec.spec.columns,
+        scheme=scheme,
+        layout=layout,
+        tokens=tokens,
+        frames=20,
+        frames_per_second=alone.codec.spec.frames_per_second,
+    )
+    flat = FLAT.replace(streams=(len(tokens.characters) + MARKS, *FLAT.streams))
+    lm = (DEEP.replace(temporal=flat.replace(heads=1)) if scheme.ordered else flat).make()
+    parts = {
+        "codec": alone.codec,
+        "lm": lm,
+        "lm_params": random_params(lm, jax.random.key(1), jnp.zeros((1, 2, 1 + BOOKS), jnp.int32)),
+        "rows": rows,
+        "decoding": TextCodeDecoding(seconds=0.2),
+        "prompt_s": 0.2,
+    }
+    return TextCodeSpeechLM(**{**parts, **changes})

@@ -10,7 +10,7 @@ from slm_jax.schemes.coarse_first import CoarseFirst
 from slm_jax.schemes.delay import Delay
 from slm_jax.schemes.flattened import Flattened
 from slm_jax.schemes.parallel import Parallel, TemporalDepth
-from slm_jax.serving.code_speech_lm import CodeDecoding
+from slm_jax.serving.code_speech_lm import CodeDecoding, codes_of
 from tests.serving.drawn import noise
 from tests.serving.drawn_cascade import BOOKS, CODES
 from tests.serving.drawn_codes import drawn_code_lm
@@ -34,7 +34,7 @@ def test_a_continuation_begins_with_its_clip_and_a_clip_gets_what_it_gets_alone(
     asked = [spoken(clip, system.rate_hz) for clip in CLIPS]
     replies = system.respond(asked, None, KEYS)
     hop = system.codec.config.hop
-    for reply, codes in zip(replies, system.encode(asked), strict=True):
+    for reply, codes in zip(replies, codes_of(system.codec, asked, system.reads), strict=True):
         made, known = reply.trace["codes"], reply.trace["prompt_frames"]
         assert known == len(codes) and made.shape == (known + 10, BOOKS) and made.max() < CODES
         np.testing.assert_array_equal(made[:known], codes)
@@ -52,7 +52,7 @@ def test_every_code_has_a_score_and_a_clip_scores_as_alone(name):
     system = drawn_code_lm(SCHEMES[name])
     asked = [spoken(clip, system.rate_hz) for clip in CLIPS]
     scores = system.log_prob(asked)
-    for score, codes in zip(scores, system.encode(asked), strict=True):
+    for score, codes in zip(scores, codes_of(system.codec, asked, system.reads), strict=True):
         assert score.shape == (codes.size,) and (score < 0).all()
     np.testing.assert_allclose(system.log_prob(asked[1:2])[0], scores[1], rtol=1e-4, atol=1e-5)
 

@@ -1,0 +1,71 @@
+"""Text and codes as a system: what is heard stays, batched as alone, texts are spoken, turns are refused."""
+
+import jax
+import numpy as np
+import pytest
+
+from slm_jax.core.errors import UserError
+from slm_jax.core.messages import Text, spoken
+from slm_jax.layouts.beside import PaddingAfter, TimeAligned
+from slm_jax.layouts.interleaved import ByRatio
+from slm_jax.layouts.said import said_of
+from slm_jax.schemes.delay import Delay
+from slm_jax.schemes.flattened import Flattened
+from slm_jax.schemes.parallel import TemporalDepth
+from slm_jax.serving.code_speech_lm import codes_of
+from slm_jax.serving.text_code_speech_lm import TextCodeDecoding
+from tests.serving.drawn import noise
+from tests.serving.drawn_cascade import BOOKS, CODES
+from tests.serving.drawn_codes import drawn_text_code_lm
+
+PAIRS = {
+    "delay, behind": (Delay(delays=(0, 1, 2)), TimeAligned(ahead=-3)),
+    "temporal and depth, ahead": (TemporalDepth(), TimeAligned(ahead=2)),
+    "interleaved, padding after": (Flattened(), PaddingAfter()),
+}
+CLIPS = [noise(0.3, seed=1), noise(0.2, seed=2), noise(0.3, seed=3)]
+KEYS = jax.random.split(jax.random.key(3), 3)
+SAID = [said_of([np.array([1, 2]), np.array([3])], np.array([[1, 2], [5, 6]])), said_of([], np.zeros((0, 2), int))]
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_it_writes_beside_what_it_hears_and_goes_on_and_a_clip_gets_what_it_gets_alone(name):
+    system = drawn_text_code_lm(*PAIRS[name])
+    asked = [spoken(clip, system.rate_hz) for clip in CLIPS]
+    replies = system.respond(asked, None, KEYS)
+    for reply, codes in zip(replies, codes_of(system.codec, asked, system.reads), strict=True):
+        made, known = reply.trace["codes"], reply.trace["prompt_frames"]
+        assert known == len(codes) and made.shape == (known + 10, BOOKS) and made.min() >= 0 and made.max() < CODES
+        np.testing.assert_array_equal(made[:known], codes)
+        text, speech = reply.messages[0].parts
+        assert isinstance(text, Text) and len(speech.samples) == len(made) * system.codec.config.hop
+    assert len({reply.messages[0].text for reply in replies}) > 1
+    for place in (1, 2):
+        (alone,) = system.respond(asked[place : place + 1], None, KEYS[place : place + 1])
+        np.testing.assert_array_equal(alone.trace["codes"], replies[place].trace["codes"])
+        assert alone.messages[0].text == replies[place].messages[0].text
+
+
+def test_without_new_seconds_it_only_writes():
+    system = drawn_text_code_lm(*PAIRS["delay, behind"])
+    (reply,) = system.respond([spoken(CLIPS[0], system.rate_hz)], TextCodeDecoding(seconds=0.0), KEYS[:1])
+    assert [type(part) for part in reply.messages[0].parts] == [Text]
+    assert len(reply.trace["codes"]) == reply.trace["prompt_frames"]
+
+
+@pytest.mark.parametrize("layout", [TimeAligned(), ByRatio(text=2, frames=3)])
+def test_a_text_is_spoken_as_long_as_it_is_asked_for_and_alike_alone(layout):
+    system = drawn_text_code_lm(Delay(delays=(0, 1, 2)), layout)
+    made = system.spoken(SAID, [8, 6], system.decoding, KEYS[:2])
+    assert [one.shape for one in made] == [(8, BOOKS), (6, BOOKS)]
+    (alone,) = system.spoken(SAID[:1], [8], system.decoding, KEYS[:1])
+    np.testing.assert_array_equal(alone, made[0])
+
+
+def test_what_cannot_be_done_is_refused():
+    system = drawn_text_code_lm(Delay(delays=(0, 1, 2)), ByRatio())
+    with pytest.raises(UserError, match="'ByRatio': takes turns"):
+        system.respond([spoken(CLIPS[0], system.rate_hz)], None, KEYS[:1])
+    with pytest.raises(UserError, match=r"seconds is -1\.0"):
+        TextCodeDecoding(seconds=-1.0)
+    assert system.respond([], None, jax.random.key(0)) == []
