@@ -5,7 +5,8 @@
     python experiments/schemes/compare.py runs/schemes --schemes delay parallel --utterances 8
 
 All continue the same openings of held-out sentences. Leaves `figures.json` and `quality.png` beside this file or in
-`--out`, and sounds of every model in `compared/` of the run. Models that are not trained yet are left out.
+`--out`, and figures and sounds of every model in `compared/` of the run: what was judged once is not judged again, and
+two commands with different `--schemes` share the work. Models that are not trained yet are left out.
 `SLM_JAX_REAL_WEIGHTS` names the folder of the weights.
 """
 
@@ -62,7 +63,16 @@ def models(run: CodeRunConfig, asked: list[str] | None) -> dict[str, list[str]]:
 
 
 def judged(run: CodeRunConfig, stage: str, context: StageContext, settings: JudgeSettings) -> dict[str, Any]:
-    """Figures of one model."""
+    """Figures of one model, kept in `compared/` of the run: what was judged on as many openings is not judged again."""
+    kept = context.run.path / "compared" / f"{stage}_{settings.utterances}.json"
+    if not kept.is_file():
+        found = newly_judged(run, stage, context, settings)
+        kept.write_text(json.dumps(found, indent=1) + "\n")
+    return json.loads(kept.read_text())
+
+
+def newly_judged(run: CodeRunConfig, stage: str, context: StageContext, settings: JudgeSettings) -> dict[str, Any]:
+    """The same, by loading the model and letting it speak."""
     system = run.replace(lm=stage).load(context)
     codes = CodesJudge().judge(system, context, settings)
     weights = {"whisper": str(WEIGHTS / "whisper-base"), "text_lm": str(WEIGHTS / "smollm2-135m-instruct")}

@@ -133,6 +133,7 @@ class Decoding:
         else:
             logits = read.reshape(len(state.last), self.copies, -1, read.shape[-1])  # [B, copies, K1, V]
             ids, log_probs = self._chosen(logits, step_in.ids, state, key, 0)
+        ids = self._alone(ids)
         known = (moving & _begun(state))[:, None] & (ids >= 0)
         ended = state.ended | (moving & free[:, 0] & self.rules.are_ends(ids[:, 0]))
         out = StepOut(jnp.where(moving[:, None], ids, -1), jnp.where(known, log_probs, 0.0), ended)
@@ -144,6 +145,13 @@ class Decoding:
             seen=None if state.seen is None else mark(state.seen, ids[:, None], moving[:, None]),
             ended=ended,
         )
+
+    def _alone(self, ids: Int[Array, "B K1"]) -> Int[Array, "B K1"]:
+        """With nothing beside an id of stream 0 that stands alone."""
+        if not self.config.alone:
+            return ids
+        stands = (ids[:, :1] >= 0) & (ids[:, :1] < self.config.alone)
+        return ids.at[:, 1:].set(jnp.where(stands, EMPTY, ids[:, 1:]))
 
     def _in_order(
         self, variables: Any, read: Float[Array, "N D"], step_in: StepIn, state: State, key: Key[Array, "B"]

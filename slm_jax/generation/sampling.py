@@ -16,7 +16,8 @@ class SamplingConfig(Config):
     `end` and each of `ends` stop a row once they are drawn, not before `min_new` tokens. `forbidden` ids are never
     drawn. `guidance` g draws from u + g (c - u), log-probabilities c with and u without the condition (Ho and Salimans
     2022; MusicGen takes 3): the decoder then needs a prompt without the condition for each row. `temperatures`: one for
-    each stream of a model that has several, in the place of `temperature`.
+    each stream of a model that has several, in the place of `temperature`. `alone`: ids of stream 0 below this stand
+    alone in their step, whose other entries stay empty (text that takes turns with speech).
     """
 
     max_new: int = 256
@@ -30,6 +31,7 @@ class SamplingConfig(Config):
     ends: tuple[int, ...] = ()
     guidance: float | None = None
     temperatures: tuple[float, ...] = ()
+    alone: int = 0
 
     def __post_init__(self) -> None:
         require(self.max_new >= 1, "max_new", self.max_new, "must be at least 1")
@@ -37,6 +39,7 @@ class SamplingConfig(Config):
         require(min(self.temperatures, default=0) >= 0, "temperatures", self.temperatures, "must not be negative")
         one = self.temperature == 1 or not self.temperatures
         require(one, "temperature", self.temperature, "stays 1 where each stream has its own")
+        require(self.alone >= 0, "alone", self.alone, "must not be negative")
         require(self.top_k is None or self.top_k >= 1, "top_k", self.top_k, "must be at least 1")
         require(self.top_p is None or 0 < self.top_p <= 1, "top_p", self.top_p, "must lie in (0, 1]")
         penalty = self.repetition_penalty

@@ -15,5 +15,6 @@ Codec              sound to codes and back, push by push                (`servin
                    a clip in, the same from its codes out: a system     (`serving.codec_system`)
 Session            token streams step by step: rows start, rest, stop   (`serving.session`)
                    codes frame by frame under any scheme                (`serving.code_session`)
+                   text and codes in turns                              (`serving.turns`)
 Hearing            what a system asks of conversations and waveforms    (`serving.hearing`)
 """

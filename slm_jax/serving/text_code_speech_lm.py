@@ -15,13 +15,16 @@ from slm_jax.core.contracts import Reply
 from slm_jax.core.errors import require
 from slm_jax.core.messages import Conversation, Message, Speech, Text
 from slm_jax.data.examples.text_code_rows import TextCodeRowsConfig
+from slm_jax.generation.advance import decoding
 from slm_jax.generation.by_layout import told_row
 from slm_jax.generation.by_scheme import filled_in
 from slm_jax.generation.sampling import SamplingConfig
 from slm_jax.layouts.beside import Beside
+from slm_jax.layouts.interleaved import Interleaved
 from slm_jax.layouts.layout import parted
 from slm_jax.layouts.said import Said, said_of
 from slm_jax.serving.code_speech_lm import Ids, by_length, codes_of
+from slm_jax.serving.turns import in_turns
 
 Written = tuple[Int[np.ndarray, "L"], Ids]
 """Text ids and codes of one row."""
@@ -54,9 +57,8 @@ class TextCodeDecoding(Config):
 class TextCodeSpeechLM:
     """Codec, model and rows (layout and scheme) of one run.
 
-    A reply has what is written in its text and, where there is new sound, that in its speech. Layouts that keep text
-    beside speech do this; where the two take turns, only the whole text tells where, so that such a system speaks
-    texts (`spoken`) and does not reply yet.
+    A reply has what is written in its text and, where there is new sound, that in its speech. Where text and speech
+    take turns, the clip is heard first, and then the model takes them.
     `decoding` and `prompt_s` (seconds of speech to go on from): how it is used unless somebody says otherwise.
     """
 
@@ -82,7 +84,7 @@ class TextCodeSpeechLM:
         """Hears the only clip of each conversation, writes what is said in it and goes on.
 
         The trace of a reply has `prompt_frames` and `codes` `[T, K]`. `key`: one, split over the conversations, or one
-        for each. Raises `UserError` for what cannot be heard, and for an interleaved layout.
+        for each. Raises `UserError` for what cannot be heard.
         """
         how = self.decoding if decoding is None else decoding
         prompts = codes_of(self.codec, conversations, self.reads)
@@ -94,8 +96,10 @@ class TextCodeSpeechLM:
     ) -> list[Written]:
         """What is written beside each prompt and what follows it, and the codes of both."""
         more = round(how.seconds * self.codec.spec.frames_per_second)
-        told = [self._told(codes, len(codes) + more) for codes in prompts]
-        drawn = self._filled_in(told, how, key)
+        if isinstance(self.rows.layout, Interleaved):
+            drawn = self._in_turns(prompts, more, how, key)
+        else:
+            drawn = self._filled_in([self._told(codes, len(codes) + more) for codes in prompts], how, key)
         return [self._content(row, len(codes) + more) for row, codes in zip(drawn, prompts, strict=True)]
 
     def spoken(
@@ -113,6 +117,20 @@ class TextCodeSpeechLM:
         told = [told_row(rows.layout, rows.scheme, said, nothing, count, size) for said, count in asked]
         drawn = self._filled_in(told, how, key)
         return [self._content(row, count)[1] for row, count in zip(drawn, frames, strict=True)]
+
+    def _in_turns(
+        self, prompts: Sequence[Ids], more: int, how: TextCodeDecoding, key: Key[Array, ""] | Key[Array, "B"]
+    ) -> list[Int[np.ndarray, "_ K1"]]:
+        """Rows that begin with the prompts; those of one length go together."""
+        keys = jax.random.split(key, len(prompts)) if key.ndim == 0 else key
+        sampling = how.sampling(len(self.rows.columns)).replace(alone=self.rows.tokenizer.size)
+        steps = decoding(self.lm, sampling)
+        found: dict[int, Int[np.ndarray, "_ K1"]] = {}
+        for length, places in by_length(prompts).items():
+            codes, own = np.stack([prompts[place] for place in places]), keys[np.asarray(places)]
+            made = in_turns(steps, self.lm_params, codes, self.rows.scheme, length + more, self.rows.text, own)
+            found |= dict(zip(places, made, strict=True))
+        return [found[place] for place in range(len(prompts))]
 
     def _filled_in(
         self,

@@ -39,9 +39,9 @@ def drawn_code_lm(scheme: Scheme, **changes) -> CodeSpeechLM:
     return CodeSpeechLM(**{**parts, **changes})
 
 
-def drawn_text_code_lm(scheme: Scheme, layout: Layout, **changes) -> TextCodeSpeechLM:
-    """The same with a text stream of seven letters."""
-    tokens = CharacterTokenizerConfig(characters=" abcdef")
+def drawn_text_code_lm(scheme: Scheme, layout: Layout, letters: str = " abcdef", **changes) -> TextCodeSpeechLM:
+    """The same with a text stream of a few letters."""
+    tokens = CharacterTokenizerConfig(characters=letters)
     alone = drawn_code_lm(scheme)
     rows = TextCodeRowsConfig(
         columns=alone.codec.spec.columns,

@@ -1,4 +1,4 @@
-"""Text and codes as a system: what is heard stays, batched as alone, texts are spoken, turns are refused."""
+"""Text and codes as a system: what is heard stays, batched as alone, texts are spoken, turns taken."""
 
 import jax
 import numpy as np
@@ -6,14 +6,20 @@ import pytest
 
 from slm_jax.core.errors import UserError
 from slm_jax.core.messages import Text, spoken
+from slm_jax.core.types import EMPTY
+from slm_jax.generation.advance import decoding
+from slm_jax.generation.sampling import SamplingConfig
 from slm_jax.layouts.beside import PaddingAfter, TimeAligned
-from slm_jax.layouts.interleaved import ByRatio
+from slm_jax.layouts.interleaved import ByRatio, WordSpans
+from slm_jax.layouts.layout import parted
 from slm_jax.layouts.said import said_of
+from slm_jax.schemes.coarse_first import CoarseFirst
 from slm_jax.schemes.delay import Delay
 from slm_jax.schemes.flattened import Flattened
-from slm_jax.schemes.parallel import TemporalDepth
+from slm_jax.schemes.parallel import Parallel, TemporalDepth
 from slm_jax.serving.code_speech_lm import codes_of
 from slm_jax.serving.text_code_speech_lm import TextCodeDecoding
+from slm_jax.serving.turns import in_turns
 from tests.serving.drawn import noise
 from tests.serving.drawn_cascade import BOOKS, CODES
 from tests.serving.drawn_codes import drawn_text_code_lm
@@ -22,6 +28,9 @@ PAIRS = {
     "delay, behind": (Delay(delays=(0, 1, 2)), TimeAligned(ahead=-3)),
     "temporal and depth, ahead": (TemporalDepth(), TimeAligned(ahead=2)),
     "interleaved, padding after": (Flattened(), PaddingAfter()),
+    "delay, in turns": (Delay(delays=(0, 1, 2)), ByRatio(text=2, frames=3)),
+    "temporal and depth, in turns": (TemporalDepth(), ByRatio(text=2, frames=3)),
+    "coarse first, in turns": (CoarseFirst(coarse=1, chunk=4), WordSpans()),
 }
 CLIPS = [noise(0.3, seed=1), noise(0.2, seed=2), noise(0.3, seed=3)]
 KEYS = jax.random.split(jax.random.key(3), 3)
@@ -53,6 +62,24 @@ def test_without_new_seconds_it_only_writes():
     assert len(reply.trace["codes"]) == reply.trace["prompt_frames"]
 
 
+def test_whoever_takes_turns_writes_alone_and_owes_no_frame():
+    """The likeliest under weights that favour text, then speech: steps hold text or a frame's codes, never both."""
+    system = drawn_text_code_lm(Delay(delays=(0, 1, 2)), ByRatio(text=2, frames=3))
+    codes = np.random.default_rng(0).integers(CODES, size=(2, 3, BOOKS))
+    size = system.rows.tokenizer.size
+    sampling = TextCodeDecoding(text_temperature=1.5).sampling(BOOKS).replace(alone=size)
+    rows = in_turns(decoding(system.lm, sampling), system.lm_params, codes, system.rows.scheme, 9, 6, KEYS[:2])
+    for row, heard in zip(rows, codes, strict=True):
+        text, steps = parted(row, size)
+        assert 0 < len(text) <= 6 and len(row) == 9 + 2 + len(text)
+        assert (row[:3, 0] >= size).all(), "what is heard comes first"
+        alone = (row[:, 0] >= 0) & (row[:, 0] < size)
+        assert (row[alone, 1:] == EMPTY).all() and (row[-2:, 0] == EMPTY).all()
+        restored = system.rows.scheme.restore_row(steps)
+        np.testing.assert_array_equal(restored[:3], heard)
+        assert restored.shape == (9, BOOKS) and (restored >= 0).all()
+
+
 @pytest.mark.parametrize("layout", [TimeAligned(), ByRatio(text=2, frames=3)])
 def test_a_text_is_spoken_as_long_as_it_is_asked_for_and_alike_alone(layout):
     system = drawn_text_code_lm(Delay(delays=(0, 1, 2)), layout)
@@ -64,8 +91,9 @@ def test_a_text_is_spoken_as_long_as_it_is_asked_for_and_alike_alone(layout):
 
 def test_what_cannot_be_done_is_refused():
     system = drawn_text_code_lm(Delay(delays=(0, 1, 2)), ByRatio())
-    with pytest.raises(UserError, match="'ByRatio': takes turns"):
-        system.respond([spoken(CLIPS[0], system.rate_hz)], None, KEYS[:1])
+    steps = decoding(system.lm, SamplingConfig())
+    with pytest.raises(UserError, match="alone is 0: ids of the text"):
+        in_turns(steps, system.lm_params, np.zeros((1, 2, 3), int), Parallel(), 4, 8, KEYS[0])
     with pytest.raises(UserError, match=r"seconds is -1\.0"):
         TextCodeDecoding(seconds=-1.0)
     assert system.respond([], None, jax.random.key(0)) == []
