@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from slm_jax.core.config import Config
+from slm_jax.core.config import Config, content_hash
 from slm_jax.core.errors import UserError, require
 
 
@@ -141,3 +141,8 @@ class TokenizerFile:
         if found is None:
             raise UserError(f"tokenizer {self.config.path!r} has no token {name!r}")
         return found
+
+
+def spelling_hash(tokenizer: Tokenizer) -> str:
+    """Of what every id spells: equal for tokenizers under which ids mean the same, whatever file they come from."""
+    return content_hash([tokenizer.decode([token]) for token in range(tokenizer.size)])

@@ -74,11 +74,12 @@ def likeliest(model, params, ids):
 
 
 def cases(books):
+    quick = {("aligned", "delay"), ("interleaved", "temporal and depth")}
+    quick |= {("after", "interleaved"), ("fixed", "coarse first")} if books == 1 else set()
     return [
-        pytest.param(layout, scheme, books, id=f"{layout}-{scheme}-{books}", marks=marks)
+        pytest.param(layout, scheme, books, marks=[] if (layout, scheme) in quick else pytest.mark.slow(seconds=8))
         for layout in LAYOUTS
         for scheme in SCHEMES
-        for marks in [[] if layout == "aligned" or scheme == "delay" else pytest.mark.slow(seconds=8)]
     ]
 
 

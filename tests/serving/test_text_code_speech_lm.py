@@ -32,12 +32,15 @@ PAIRS = {
     "temporal and depth, in turns": (TemporalDepth(), ByRatio(text=2, frames=3)),
     "coarse first, in turns": (CoarseFirst(coarse=1, chunk=4), WordSpans()),
 }
+QUICK = ("delay, behind", "temporal and depth, in turns")
 CLIPS = [noise(0.3, seed=1), noise(0.2, seed=2), noise(0.3, seed=3)]
 KEYS = jax.random.split(jax.random.key(3), 3)
 SAID = [said_of([np.array([1, 2]), np.array([3])], np.array([[1, 2], [5, 6]])), said_of([], np.zeros((0, 2), int))]
 
 
-@pytest.mark.parametrize("name", PAIRS)
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow(seconds=15)) for name in PAIRS]
+)
 def test_it_writes_beside_what_it_hears_and_goes_on_and_a_clip_gets_what_it_gets_alone(name):
     system = drawn_text_code_lm(*PAIRS[name])
     asked = [spoken(clip, system.rate_hz) for clip in CLIPS]

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from slm_jax.core.config import from_json
 from slm_jax.core.errors import UserError
-from slm_jax.text.tokenizers import ByteTokenizerConfig, CharacterTokenizerConfig, TokenizerFileConfig
+from slm_jax.text.tokenizers import ByteTokenizerConfig, CharacterTokenizerConfig, TokenizerFileConfig, spelling_hash
 
 
 @given(st.text())
@@ -64,3 +64,9 @@ def test_tokenizer_file_errors(tmp_path):
     (tmp_path / "bad.json").write_text("{}")
     with pytest.raises(UserError, match="not a tokenizer file"):
         TokenizerFileConfig(path=str(tmp_path / "bad.json")).make()
+
+
+def test_a_hash_tells_tokenizers_apart_by_what_ids_spell_alone():
+    one, other = (CharacterTokenizerConfig(characters=letters).make() for letters in ("ab ", "ba "))
+    assert spelling_hash(one) == spelling_hash(CharacterTokenizerConfig(characters="ab ", unknown="a").make())
+    assert len({spelling_hash(one), spelling_hash(other), spelling_hash(ByteTokenizerConfig().make())}) == 3

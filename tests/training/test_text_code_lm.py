@@ -11,6 +11,8 @@ from slm_jax.data.pipeline import PipelineConfig
 from slm_jax.data.records import write_records
 from slm_jax.evaluation.codes import nats_of_text_and_codes
 from slm_jax.layouts.beside import PaddingAfter, TimeAligned
+from slm_jax.quantizers.codebooks import CodebookConfig
+from slm_jax.quantizers.residual import ResidualVQConfig
 from slm_jax.schemes.delay import Delay
 from slm_jax.schemes.parallel import Parallel, TemporalDepth
 from slm_jax.sequence_models.multi_stream import MultiStreamConfig
@@ -23,8 +25,9 @@ from slm_jax.training.optimizer import OptimizerConfig
 from slm_jax.training.pre.codec_tokens import CodecTokensConfig
 from slm_jax.training.pre.text_code_lm import TextCodeLMConfig
 from slm_jax.training.run_folder import RunFolder
-from slm_jax.training.stages import StageContext, run_stage
+from slm_jax.training.stages import RunConfig, StageContext, run_stage
 from slm_jax.training.token_stage import write_spec
+from tests.codecs import CODECS
 
 LETTERS = CharacterTokenizerConfig(characters=" 'abcdefghijklmnopqrstuvwxyz", unknown="'")
 SIZE = len(LETTERS.characters)
@@ -75,6 +78,7 @@ def context(tmp_path_factory):
     return context
 
 
+@pytest.mark.slow(seconds=60)
 def test_what_is_heard_is_written_behind_it(context):
     run_stage(STAGE, context)
     folder = context.run.stage("lm")
@@ -102,3 +106,15 @@ def test_a_stage_is_refused_whose_streams_or_order_do_not_fit(context):
         STAGE.replace(scheme=TemporalDepth())
     assert from_json(STAGE.to_json()) == STAGE
     assert STAGE.replace(layout=PaddingAfter(), scheme=Parallel()).content_hash() != STAGE.content_hash()
+
+
+def test_its_outline_is_what_it_trains():
+    books = ResidualVQConfig(width=12, books=2, codebook=CodebookConfig(size=8, width=12))
+    codec = CODECS["over spectra"].replace(quantizer=books)
+    tokens = CodecTokensConfig(name="codes", source="nowhere", expect=codec)
+    stage = STAGE.replace(model=STAGE.model.replace(streams=(SIZE + 2, 8, 8)))
+    run = RunConfig(name="run", corpus=CORPUS, stages=(tokens, stage))
+    assert from_json(run.to_json()) == run
+    outlined, rows = stage.outline(run).batch, stage.rows(tokens.planned_spec(run))
+    assert outlined["ids"].shape == outlined["target_weight"].shape == (8, rows.steps, 3)
+    assert outlined["mask"].shape == (8, rows.steps)

@@ -17,7 +17,7 @@ from slm_jax.layouts.layout import Layout
 from slm_jax.schemes.table import Scheme
 from slm_jax.sequence_models.multi_stream import MultiStreamConfig
 from slm_jax.sequence_models.temporal_depth import TemporalDepthConfig
-from slm_jax.text.tokenizers import ByteTokenizerConfig
+from slm_jax.text.tokenizers import ByteTokenizerConfig, spelling_hash
 from slm_jax.training.gradient_stage import GradientStageConfig, Learner, Outline, Plan, host_share
 from slm_jax.training.loop import Evaluate
 from slm_jax.training.pre.streams_learner import names_of, require_order, streams_learner
@@ -69,7 +69,7 @@ class TextCodeLMConfig(GradientStageConfig):
             batches=make_batches(source, rows.make(), self.batches, **share),
             evaluate=self._evaluation(rows, dev, context),
             speech_s=lambda batch: float((batch["ids"][..., 1:] >= 0).sum()) / len(spec.sizes) / spec.frames_per_second,
-            meta={TOKENS: spec.to_json()},
+            meta={TOKENS: spec.to_json(), "text_ids": rows.tokenizer.size, "spelling": spelling_hash(rows.tokenizer)},
         )
 
     def outline(self, run: RunConfig) -> Outline:
