@@ -10,6 +10,7 @@ Families     what a config.json means and which table belongs to it  (`interop.f
                                                                       `interop.family_llama`)
              MusicGen's decoder; pGSLM's language model              (`interop.family_musicgen`,
                                                                       `interop.family_pgslm`)
+             Moshi, a transformer over time and one within steps     (`interop.family_moshi`)
              T5 and mT5; T5's decoder alone, as in AudioLM           (`interop.family_t5`,
                                                                       `interop.family_t5_stack`)
              wav2vec 2.0, HuBERT, WavLM                              (`interop.family_ssl`, `interop.ssl_names`)
@@ -37,6 +38,7 @@ Files        safetensors, npz and PyTorch files                      (`interop.r
 References   the PyTorch models that ours are held to                (`interop.references`, `interop.reference`)
              decoders, MusicGen's, T5's; encoders                    (`interop.reference_decoders`,
                                                                       `interop.reference_musicgen`,
+                                                                      `interop.reference_moshi`,
                                                                       `interop.reference_pgslm`,
                                                                       `interop.reference_t5_stack`,
                                                                       `interop.reference_encoders`)

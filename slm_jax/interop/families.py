@@ -14,6 +14,7 @@ from slm_jax.interop.family_gpt2 import GPT2
 from slm_jax.interop.family_hifigan import HIFIGAN, SPEECHT5_HIFIGAN
 from slm_jax.interop.family_llama import LLAMA, MISTRAL, QWEN2
 from slm_jax.interop.family_mimi import MIMI
+from slm_jax.interop.family_moshi import MOSHI
 from slm_jax.interop.family_musicgen import MUSICGEN
 from slm_jax.interop.family_opt import OPT
 from slm_jax.interop.family_pgslm import PGSLM
@@ -28,7 +29,7 @@ from slm_jax.interop.family_w2v_bert import W2V_BERT
 from slm_jax.interop.family_whisper import WHISPER
 
 DECODERS = (GPT2, OPT, LLAMA, QWEN2, MISTRAL, QWEN, T5_STACK)
-OF_STREAMS = (MUSICGEN, PGSLM)
+OF_STREAMS = (MUSICGEN, PGSLM, MOSHI)
 ENCODER_DECODERS = (T5, MT5)
 ENCODERS = (HUBERT, WAV2VEC2, WAVLM, W2V_BERT, BEATS, GE2E)
 ADAPTERS = (QFORMER,)

@@ -8,6 +8,7 @@ from slm_jax.core.errors import UserError, nearest
 from slm_jax.interop.reference import Reference
 from slm_jax.interop.reference_decoders import DECODERS, decoder_from_folder, tiny_decoder
 from slm_jax.interop.reference_encoders import ENCODERS, encoder_from_folder, tiny_encoder
+from slm_jax.interop.reference_moshi import MOSHIS, moshi_from_folder, tiny_moshi
 from slm_jax.interop.reference_musicgen import MUSICGENS, musicgen_from_folder, tiny_musicgen
 from slm_jax.interop.reference_pgslm import PGSLMS, pgslm_from_folder, tiny_pgslm
 from slm_jax.interop.reference_t5_stack import T5_STACKS, t5_stack_from_folder, tiny_t5_stack
@@ -18,6 +19,7 @@ from slm_jax.interop.reference_whisper import WHISPERS, tiny_whisper, whisper_fr
 KINDS: tuple[tuple[tuple[tuple[str, str], ...], Callable[..., Reference], Callable[..., Reference]], ...] = (
     (DECODERS, tiny_decoder, decoder_from_folder),
     (MUSICGENS, tiny_musicgen, musicgen_from_folder),
+    (MOSHIS, tiny_moshi, moshi_from_folder),
     (PGSLMS, tiny_pgslm, pgslm_from_folder),
     (T5_STACKS, tiny_t5_stack, t5_stack_from_folder),
     (ENCODERS, tiny_encoder, encoder_from_folder),

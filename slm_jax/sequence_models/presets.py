@@ -8,8 +8,10 @@ from typing import Any
 from slm_jax.core.errors import nearest, require
 from slm_jax.nn.relative_bias import RelativeBiasConfig
 from slm_jax.sequence_models.decoder_config import DecoderConfig
+from slm_jax.sequence_models.depth import DepthConfig
 from slm_jax.sequence_models.grid import GridConfig
 from slm_jax.sequence_models.multi_stream import MultiStreamConfig
+from slm_jax.sequence_models.temporal_depth import TemporalDepthConfig
 
 GPT2 = {"small": (12, 768, 12), "medium": (24, 1024, 16), "large": (36, 1280, 20), "xl": (48, 1600, 25)}
 """size -> layers, width, heads (Radford et al. 2019; `openai-community/gpt2*`)."""
@@ -210,6 +212,19 @@ def musicgen(size: str = "small", books: int = 4, codes: int = 2048, **changes: 
         dropout=0.1,
     )
     return MultiStreamConfig(streams=(codes,) * books, body=body.replace(**changes), blanks=True)
+
+
+def moshi(words: int = 32_000, codes: int = 2048, books: int = 8, written: int | None = None) -> TemporalDepthConfig:
+    """Moshi (Défossez et al. 2024): text, its own codes and those of who is heard, summed; 7.69 B parameters.
+
+    The large transformer writes the text, the small one the codes, with kernels of its own for each. `written`: books
+    that are written, its own as released unless it says more (the paper trains on both sides). An empty entry is what
+    its authors call the initial token.
+    """
+    body = llama("7b", vocabulary=1, hidden=11_264, norm_epsilon=1e-8, window=3000, max_positions=None, tied_head=True)
+    temporal = MultiStreamConfig(streams=(words, *[codes] * (2 * books)), body=body, blanks=True, heads=1)
+    depth = DepthConfig(width=1024, layers=6, heads=16, hidden=2816)
+    return TemporalDepthConfig(temporal=temporal, depth=depth, written=1 + (books if written is None else written))
 
 
 def pgslm(units: int = 100, durations: int = 21, classes: int = 32, **changes: Any) -> MultiStreamConfig:

@@ -3,6 +3,7 @@
 Every layer, the final norm, the logits of each stream.
 """
 
+import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from slm_jax.core.types import EMPTY, Frames
 from slm_jax.sequence_models.multi_stream import MultiStream, MultiStreamConfig
+from slm_jax.sequence_models.temporal_depth import TemporalDepth, TemporalDepthConfig
 from slm_jax.workbench.comparable import Case, Comparable, Found
 
 
@@ -45,4 +47,28 @@ def _collect(model: MultiStream, params: Any, inputs: Mapping[str, jax.Array]) -
     return {name: (values, mask) for name, values in found.items()}
 
 
+def _cases_of_depth(config: TemporalDepthConfig, rng: np.random.Generator, tiny: bool) -> Iterable[Case]:
+    """The same without anything that is heard beside them; behind the end of a row, which the last step is given to
+    write, stands nothing."""
+    for case in _cases(config.temporal, rng, tiny):
+        ids, mask = case.inputs["ids"], case.inputs["mask"]
+        yield dataclasses.replace(case, inputs={"ids": np.where(mask[..., None], ids, EMPTY), "mask": mask})
+
+
+def _collect_of_depth(model: TemporalDepth, params: Any, inputs: Mapping[str, jax.Array]) -> Found:
+    """Layers and norm of the larger model; logits of every stream that is written, given the step's earlier ones."""
+
+    def pieces(model: TemporalDepth, ids: jax.Array, mask: jax.Array | None) -> tuple[Any, ...]:
+        temporal = model.temporal
+        return temporal.hidden_states(ids, mask=mask), temporal.hidden(ids, mask=mask), model(ids, mask=mask)
+
+    config, mask = model.config, inputs["mask"]
+    hidden, features, logits = model.apply({"params": params}, inputs["ids"], mask, method=pieces)
+    found = {"embeddings": hidden[0]} | {f"layer_{i}": hidden[i] for i in range(1, len(hidden))}
+    found |= {"final_norm": features}
+    found |= {f"logits_{k}": logits[..., k, :size] for k, size in enumerate(config.streams[: config.count])}
+    return {name: (values, mask) for name, values in found.items()}
+
+
+TEMPORAL_DEPTH = Comparable(cases=_cases_of_depth, collect=_collect_of_depth, moved="body/blocks/layers/mlp_norm/scale")
 MULTI_STREAM = Comparable(cases=_cases, collect=_collect, moved="mlp_norm/scale")

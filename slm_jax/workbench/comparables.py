@@ -9,10 +9,11 @@ from slm_jax.encoders.ssl import SSLEncoderConfig
 from slm_jax.encoders.w2v_bert import W2VBERTConfig
 from slm_jax.sequence_models.decoder_config import DecoderConfig
 from slm_jax.sequence_models.multi_stream import MultiStreamConfig
+from slm_jax.sequence_models.temporal_depth import TemporalDepthConfig
 from slm_jax.workbench.comparable import Comparable
 from slm_jax.workbench.comparable_decoder import DECODER
 from slm_jax.workbench.comparable_ssl import SSL_ENCODER
-from slm_jax.workbench.comparable_streams import MULTI_STREAM
+from slm_jax.workbench.comparable_streams import MULTI_STREAM, TEMPORAL_DEPTH
 from slm_jax.workbench.comparable_vocoder import MEL_VOCODER, UNIT_VOCODER
 from slm_jax.workbench.comparable_w2v_bert import W2V_BERT
 from slm_jax.workbench.comparable_whisper import WHISPER
@@ -20,6 +21,7 @@ from slm_jax.workbench.comparable_whisper import WHISPER
 COMPARABLES: dict[type[Config], Comparable] = {
     DecoderConfig: DECODER,
     MultiStreamConfig: MULTI_STREAM,
+    TemporalDepthConfig: TEMPORAL_DEPTH,
     SSLEncoderConfig: SSL_ENCODER,
     W2VBERTConfig: W2V_BERT,
     MelVocoderConfig: MEL_VOCODER,

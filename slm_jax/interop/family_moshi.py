@@ -1,0 +1,332 @@
+"""Moshi's language model (Défossez et al. 2024): `MoshiForConditionalGeneration` of transformers, and Kyutai's own.
+
+A large transformer over all streams and a small one with kernels for each book. Vectors of what the authors call
+initial tokens are our empty entries. Attention reaches over a window, as it does in Kyutai's code; transformers says it
+in its config and attends to everything before. Mimi, which transformers keeps in the same folder, is a model of its
+own (family "mimi"). Kyutai's files ("kyutai") pair neighbouring channels for the rotation, keep query, key and value in
+one matrix and, of the small transformer, the kernels of all steps one after the other; what a model of theirs holds in
+memory has a name for each step, and is read as well.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax.core import meta
+
+from slm_jax.interop.decoder_shapes import projections
+from slm_jax.interop.family import Family
+from slm_jax.interop.hub_config import HUB_ACTIVATIONS, Hub, HubConfig, require_said
+from slm_jax.interop.table import Rule, Table, below, norm, rule
+from slm_jax.interop.transforms import Dense, Each, Fused, Reshape, Rotary, Spread, Steps
+from slm_jax.sequence_models.decoder_config import DecoderConfig
+from slm_jax.sequence_models.depth import DepthConfig
+from slm_jax.sequence_models.multi_stream import MultiStreamConfig
+from slm_jax.sequence_models.temporal_depth import TemporalDepthConfig
+
+FIXED = {"tie_word_embeddings": (False,)}
+KYUTAI: dict[str, tuple] = {
+    "causal": (True,),
+    "gating": ("silu",),
+    "norm": ("rms_norm_f32",),
+    "positional_embedding": ("rope",),
+    "depformer_multi_linear": (True,),
+    "depformer_gating": ("silu",),
+    "depformer_pos_emb": ("none",),
+    "depformer_weights_per_step": (True,),
+    "cross_attention": (False,),
+    "demux_second_text_stream": (False,),
+}
+"""Fields of Kyutai's own settings that have to be as in the released Moshi."""
+NAMES = ("moshi_name", "mimi_name", "tokenizer_name", "depformer_context", "depformer_max_period", "model_id")
+"""What says nothing of the model."""
+BODY, LARGE, SMALL = "temporal/body", "temporal/body/blocks/layers", "depth/blocks/layers"
+THREE = ("query", "key", "value")
+
+
+def read_config(hub: Hub) -> TemporalDepthConfig:
+    """Our config of a `config.json`, or of the settings beside Kyutai's own weights."""
+    if "dep_q" in hub:
+        return _read_kyutai(hub)
+    fields = HubConfig("moshi", hub, FIXED)
+    codec = fields.get("audio_encoder_config", {})
+    small = HubConfig("moshi (depth)", fields.get("depth_decoder_config", {}), FIXED)
+    words, books = fields.number("vocab_size", 32_000), fields.number("num_codebooks", 8)
+    codes = fields.number("audio_vocab_size", int(codec.get("codebook_size", 2048)))
+    fields.read |= {"max_position_embeddings"}  # rotary positions have no end, and the window is a field of its own
+    body = _body(fields)
+    depth = _depth(small, books)
+    temporal = fields.make(MultiStreamConfig, streams=(words, *[codes] * (2 * books)), body=body, blanks=True, heads=1)
+    return TemporalDepthConfig(temporal=temporal, depth=depth, written=1 + books)
+
+
+def _body(fields: HubConfig) -> DecoderConfig:
+    width, heads = fields.number("hidden_size", 4096), fields.number("num_attention_heads", 32)
+    groups, channels = fields.number("num_key_value_heads", heads), fields.number("head_dim", width // heads)
+    rope = {**fields.get("rope_parameters", {})}
+    kind = rope.pop("rope_type", "default")
+    base = rope.pop("rope_theta", fields.number("rope_theta", 10_000.0))
+    fields.unless(kind == "default" and not rope, "rope_parameters", kind, "must be default")
+    return fields.make(
+        DecoderConfig,
+        vocabulary=1,
+        layers=fields.number("num_hidden_layers", 32),
+        width=width,
+        heads=heads,
+        kv_heads=groups,
+        head_width=None if channels * heads == width else channels,
+        hidden=fields.number("ffn_dim", 22_528) // 2,
+        norm="rms",
+        norm_epsilon=fields.number("rms_norm_eps", 1e-8),
+        activation=fields.activation("hidden_act", "silu"),
+        gated=True,
+        qkv_bias=False,
+        out_bias=False,
+        mlp_bias=False,
+        positions="rope",
+        rope_base=float(base),
+        window=fields.number("sliding_window", 3000),
+        tied_head=True,
+        attention_dropout=fields.number("attention_dropout", 0.0),
+        init_scale=fields.number("initializer_range", 0.02),
+    )
+
+
+def _depth(fields: HubConfig, books: int) -> DepthConfig:
+    width, heads = fields.number("hidden_size", 1024), fields.number("num_attention_heads", 16)
+    for name, wanted in (("num_key_value_heads", heads), ("head_dim", width // heads), ("num_codebooks", books)):
+        value = fields.number(name, wanted)
+        fields.unless(value == wanted, name, value, f"must be {wanted}")
+    window = fields.number("sliding_window", 8)
+    fields.unless(window >= books, "sliding_window", window, f"must reach over all {books} books")
+    # what the larger model says, and bounds that its few steps do not reach
+    fields.read |= {"vocab_size", "audio_vocab_size", "input_size", "max_position_embeddings"}
+    fields.unless(fields.number("attention_dropout", 0.0) == 0, "attention_dropout", "above 0", "must be 0")
+    return fields.make(
+        DepthConfig,
+        width=width,
+        layers=fields.number("num_hidden_layers", 6),
+        heads=heads,
+        hidden=fields.number("ffn_dim", 5632) // 2,
+        norm_epsilon=fields.number("rms_norm_eps", 1e-8),
+        activation=fields.activation("hidden_act", "silu"),
+        init_scale=fields.number("initializer_range", 0.02),
+    )
+
+
+def _read_kyutai(hub: Hub) -> TemporalDepthConfig:
+    """`moshi_7b_*.json`; delays are the scheme's business, ids of padding the text's."""
+    fields = HubConfig("moshi (kyutai)", hub, KYUTAI)
+    fields.read |= {"delays", "existing_text_padding_id", "existing_text_end_padding_id", *NAMES}
+    width, small = fields.number("dim", 4096), fields.number("depformer_dim", 1024)
+    wide = int(fields.number("hidden_scale", 4.125) * width)
+    deep = fields.number("depformer_dim_feedforward", int(fields.number("hidden_scale", 4.125) * small))
+    heads, books, codes = fields.number("num_heads", 32), fields.number("dep_q", 8), fields.number("card", 2048)
+    streams = (fields.number("text_card", 32_000), *[codes] * fields.number("n_q", 16))
+    depth = DepthConfig(
+        width=small,
+        layers=fields.number("depformer_num_layers", 6),
+        heads=fields.number("depformer_num_heads", 16),
+        hidden=_gate(small, deep),
+    )
+    body = fields.make(
+        DecoderConfig,
+        vocabulary=1,
+        layers=fields.number("num_layers", 32),
+        width=width,
+        heads=heads,
+        kv_heads=heads,
+        hidden=_gate(width, wide),
+        norm="rms",
+        norm_epsilon=1e-8,
+        activation="silu",
+        gated=True,
+        qkv_bias=False,
+        out_bias=False,
+        mlp_bias=False,
+        positions="rope",
+        rope_base=float(fields.number("max_period", 10_000.0)),
+        window=fields.number("context", 3000),
+        tied_head=True,
+    )
+    temporal = fields.make(MultiStreamConfig, streams=streams, body=body, blanks=True, heads=1)
+    return TemporalDepthConfig(temporal=temporal, depth=depth, written=1 + books)
+
+
+def _gate(width: int, feedforward: int) -> int:
+    """Channels of the gate that stand for so many of a plain block."""
+    return 21 * width // 8 if feedforward == 4 * width else 2 * feedforward // 3
+
+
+def write_config(config: TemporalDepthConfig) -> dict[str, Any]:
+    """The `config.json` of our config."""
+    body, depth, books = config.body, config.depth, config.count - 1
+    sizes = {"vocab_size": config.streams[0], "audio_vocab_size": config.streams[-1], "num_codebooks": books}
+    hub = {
+        "model_type": "moshi",
+        "architectures": ["MoshiForConditionalGeneration"],
+        **sizes,
+        "hidden_size": body.width,
+        "num_hidden_layers": body.layers,
+        "num_attention_heads": body.heads,
+        "num_key_value_heads": body.groups,
+        "head_dim": body.channels,
+        "ffn_dim": 2 * body.hidden,
+        "rms_norm_eps": body.norm_epsilon,
+        "hidden_act": HUB_ACTIVATIONS[body.activation],
+        "rope_theta": body.rope_base,
+        "sliding_window": body.window,
+        "attention_dropout": body.attention_dropout,
+        "initializer_range": body.init_scale,
+        "tie_word_embeddings": False,
+        "audio_encoder_config": {"model_type": "mimi"},
+        "depth_decoder_config": {
+            "model_type": "moshi_depth",
+            **sizes,
+            "input_size": body.width,
+            "hidden_size": depth.width,
+            "num_hidden_layers": depth.layers,
+            "num_attention_heads": depth.heads,
+            "ffn_dim": 2 * depth.hidden,
+            "rms_norm_eps": depth.norm_epsilon,
+            "hidden_act": HUB_ACTIVATIONS[depth.activation],
+            "sliding_window": max(8, books),
+            "initializer_range": depth.init_scale,
+        },
+    }
+    running = r"(temporal\.body|depth)\.(unroll|remat|dtype)"
+    unsaid = r"temporal\.body\.(dropout|activation_dropout|max_positions)"
+    require_said("moshi", _plain(config), _plain(read_config(hub)), (running, unsaid))
+    return hub
+
+
+def _plain(config: TemporalDepthConfig) -> TemporalDepthConfig:
+    """With what may be said in two ways said in one."""
+    body = config.body
+    body = body.replace(
+        kv_heads=None if body.groups == body.heads else body.groups,
+        head_width=None if body.channels * body.heads == body.width else body.channels,
+    )
+    return config.replace(temporal=config.temporal.replace(body=body), written=config.count)
+
+
+def table(config: TemporalDepthConfig, spelling: str = "transformers") -> Table:
+    """The names of one spelling."""
+    if spelling == "kyutai":
+        return Table(rules=(*_kyutai_large(config), *_kyutai_small(config)))
+    return Table(rules=(*_hub_large(config), *_hub_small(config)), ignored=(r"audio_encoder\..*",))
+
+
+def _hub_large(config: TemporalDepthConfig) -> tuple[Rule, ...]:
+    at = "decoder.model.layers.{i}"
+    names = ("q_proj.linear", "k_proj.linear", "v_proj.linear", "o_proj.linear")
+    return (
+        rule("decoder.model.embed_tokens.weight", "temporal/tables_0/embedding"),
+        *(rule(f"embed_tokens.{k}.weight", f"temporal/tables_{k + 1}/embedding") for k in _books(config)),
+        *below(projections(f"{at}.self_attn", names), "", f"{BODY}/"),
+        *norm(f"{at}.input_layernorm", f"{LARGE}/attention_norm", bias=False),
+        *norm(f"{at}.post_attention_layernorm", f"{LARGE}/mlp_norm", bias=False),
+        Rule((f"{at}.mlp.fc1.weight",), _gated(LARGE, "kernel", "mlp/"), Fused(Dense())),
+        rule(f"{at}.mlp.fc2.weight", f"{LARGE}/mlp/down/kernel", Dense()),
+        *norm("decoder.model.norm", f"{BODY}/final_norm", bias=False),
+        rule("decoder.lm_head.weight", "temporal/head_0", Dense()),
+    )
+
+
+def _hub_small(config: TemporalDepthConfig) -> tuple[Rule, ...]:
+    root, at = "depth_decoder", "depth_decoder.layers.{i}"
+    maps = {"q_proj": "query", "k_proj": "key", "v_proj": "value"}
+    heads = tuple(f"depth/head_{j}" for j in range(config.count - 1))
+    return (
+        rule(f"{root}.input_projections.weight", "depth/bring/steps", Steps(Dense())),
+        rule(f"{root}.text_embed_tokens.weight", "depth/tables_0/embedding"),
+        *(rule(f"{root}.embed_tokens.{k}.weight", f"depth/tables_{k + 1}/embedding") for k in range(config.count - 2)),
+        *(
+            rule(f"{at}.self_attn.{name}.linear.weight", f"{SMALL}/{ours}/steps", Steps(Dense()))
+            for name, ours in maps.items()
+        ),
+        rule(f"{at}.self_attn.o_proj.linear.weight", f"{SMALL}/out/steps", Steps(Dense(inputs=2))),
+        *norm(f"{at}.input_layernorm", f"{SMALL}/attention_norm", bias=False),
+        *norm(f"{at}.post_attention_layernorm", f"{SMALL}/mlp_norm", bias=False),
+        Rule((f"{at}.mlp.fc1.weight",), _gated(SMALL, "steps"), Steps(Fused(Dense()))),
+        rule(f"{at}.mlp.fc2.weight", f"{SMALL}/down/steps", Steps(Dense())),
+        Rule((f"{root}.lm_heads.weight",), heads, Spread(Dense())),
+    )
+
+
+def _kyutai_large(config: TemporalDepthConfig) -> tuple[Rule, ...]:
+    at, qkv = "transformer.layers.{i}", tuple(f"{LARGE}/attention/{name}/kernel" for name in THREE)
+    turned = Fused(Each((Rotary(Dense()), Rotary(Dense()), Dense())))
+    return (
+        rule("text_emb.weight", "temporal/tables_0/embedding"),
+        *(rule(f"emb.{k}.weight", f"temporal/tables_{k + 1}/embedding") for k in _books(config)),
+        *(Rule((f"{at}.self_attn.{name}",), qkv, turned) for name in ("in_proj_weight", "in_projs.0.weight")),
+        *(
+            rule(f"{at}.self_attn.{name}.weight", f"{LARGE}/attention/out/kernel", Dense(inputs=2))
+            for name in ("out_proj", "out_projs.0")
+        ),
+        *_alphas(at, LARGE),
+        Rule((f"{at}.gating.linear_in.weight",), _gated(LARGE, "kernel", "mlp/"), Fused(Dense())),
+        rule(f"{at}.gating.linear_out.weight", f"{LARGE}/mlp/down/kernel", Dense()),
+        rule("out_norm.alpha", f"{BODY}/final_norm/scale", Reshape((1, 1, -1))),
+        rule("text_linear.weight", "temporal/head_0", Dense()),
+    )
+
+
+def _kyutai_small(config: TemporalDepthConfig) -> tuple[Rule, ...]:
+    at, steps = "depformer.layers.{i}", range(config.count - 1)
+
+    def each(name: str) -> tuple[str, ...]:
+        return tuple(name.format(j=j, i="{i}") for j in steps)
+
+    qkv = tuple(f"{SMALL}/{name}/steps" for name in THREE)
+    return (
+        Rule(each("depformer_in.{j}.weight"), ("depth/bring/steps",), Steps(Dense(), "apart")),
+        rule("depformer_text_emb.weight", "depth/tables_0/embedding"),
+        *(rule(f"depformer_emb.{k}.weight", f"depth/tables_{k + 1}/embedding") for k in range(config.count - 2)),
+        Rule((f"{at}.self_attn.in_proj_weight",), qkv, Steps(Fused(Dense()), "joined")),
+        Rule(each(f"{at}.self_attn.in_projs.{{j}}.weight"), qkv, Steps(Fused(Dense()), "apart")),
+        rule(f"{at}.self_attn.out_proj.weight", f"{SMALL}/out/steps", Steps(Dense(inputs=2), "joined")),
+        Rule(each(f"{at}.self_attn.out_projs.{{j}}.weight"), (f"{SMALL}/out/steps",), Steps(Dense(inputs=2), "apart")),
+        *_alphas(at, SMALL),
+        Rule(each(f"{at}.gating.{{j}}.linear_in.weight"), _gated(SMALL, "steps"), Steps(Fused(Dense()), "apart")),
+        Rule(each(f"{at}.gating.{{j}}.linear_out.weight"), (f"{SMALL}/down/steps",), Steps(Dense(), "apart")),
+        *(rule(f"linears.{j}.weight", f"depth/head_{j}", Dense()) for j in steps),
+    )
+
+
+def _alphas(source: str, target: str) -> tuple[Rule, ...]:
+    alpha, names = Reshape((1, 1, -1)), {"norm1": "attention_norm", "norm2": "mlp_norm"}
+    return tuple(rule(f"{source}.{name}.alpha", f"{target}/{ours}/scale", alpha) for name, ours in names.items())
+
+
+def _gated(at: str, leaf: str, below: str = "") -> tuple[str, ...]:
+    return tuple(f"{at}/{below}{name}/{leaf}" for name in ("gate", "up"))
+
+
+def _books(config: TemporalDepthConfig) -> range:
+    return range(len(config.streams) - 1)
+
+
+def boxed_params(config: TemporalDepthConfig) -> Any:
+    """Shapes and dtypes of the parameters with their logical axes; nothing is computed."""
+    ids = jax.ShapeDtypeStruct((1, 2, len(config.streams)), jnp.int32)
+    return jax.eval_shape(config.make().init, jax.random.key(0), ids)["params"]
+
+
+def abstract_params(config: TemporalDepthConfig) -> Any:
+    """Shapes and dtypes of the parameters."""
+    return meta.unbox(boxed_params(config))
+
+
+MOSHI = Family(
+    name="moshi",
+    config_type=TemporalDepthConfig,
+    spellings=("transformers", "kyutai"),
+    matches=lambda hub: hub.get("model_type") == "moshi" or {"n_q", "dep_q", "depformer_dim"} <= hub.keys(),
+    read_config=read_config,
+    write_config=write_config,
+    table=table,
+    abstract=abstract_params,
+    boxed=boxed_params,
+)
