@@ -153,6 +153,31 @@ def _read_kyutai(hub: Hub) -> TemporalDepthConfig:
     return TemporalDepthConfig(temporal=temporal, depth=depth, written=1 + books)
 
 
+def kyutai_settings(config: TemporalDepthConfig) -> dict[str, Any]:
+    """What Kyutai's `LMModel` is made of, from ours; delays are those of the released models."""
+    body, depth, books = config.body, config.depth, config.count - 1
+    own = (0, *[1] * (books - 1))
+    return {
+        "dim": body.width,
+        "text_card": config.streams[0],
+        "n_q": len(config.streams) - 1,
+        "dep_q": books,
+        "card": config.streams[-1],
+        "num_heads": body.heads,
+        "num_layers": body.layers,
+        "hidden_scale": -(-3 * body.hidden // 2) / body.width,
+        "context": body.window,
+        "max_period": body.rope_base,
+        "depformer_dim": depth.width,
+        "depformer_dim_feedforward": -(-3 * depth.hidden // 2),
+        "depformer_num_heads": depth.heads,
+        "depformer_num_layers": depth.layers,
+        "depformer_context": books,
+        "delays": [0, *own, *own],
+        **{name: values[0] for name, values in KYUTAI.items()},
+    }
+
+
 def _gate(width: int, feedforward: int) -> int:
     """Channels of the gate that stand for so many of a plain block."""
     return 21 * width // 8 if feedforward == 4 * width else 2 * feedforward // 3

@@ -133,6 +133,7 @@ CASES: dict[str, Callable[[BenchSettings], Job]] = {
     "whisper_base_transcribe": lambda settings: whisper_transcribe(settings, 1),
     "whisper_base_transcribe_8": lambda settings: whisper_transcribe(settings, 8),
     "musicgen_12x768_generate": bench_streams.delayed,
+    "moshi_12x768_generate": bench_streams.framewise,
     "audiolm_coarse_generate": bench_streams.coarse,
     "mimi_encode_10s": lambda settings: bench_codecs.encode(settings, "mimi"),
     "mimi_decode_10s": lambda settings: bench_codecs.decode(settings, "mimi"),

@@ -98,7 +98,26 @@ AUDIOLM_COARSE: dict[str, Any] = {
     "tie_word_embeddings": False,
 }
 """The coarse stage as `sequence_models.presets.audiolm_stage` has it: 1,024 units, four books of 1,024, signs."""
+MOSHI_12: dict[str, Any] = {
+    "vocab_size": 32_000,
+    "audio_vocab_size": 2048,
+    "num_codebooks": 8,
+    "hidden_size": 768,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "ffn_dim": 6144,
+    "depth_decoder_config": {
+        "hidden_size": 512,
+        "num_hidden_layers": 6,
+        "num_attention_heads": 8,
+        "ffn_dim": 2816,
+    },
+}
+"""Moshi's form at a fiftieth of its size: what is timed are 17 streams, a step over time and eight over books."""
 QUICK: dict[str, dict[str, Any]] = {
+    "moshi": {"vocab_size": 31, "audio_vocab_size": 17, "num_codebooks": 3, "hidden_size": 36, "ffn_dim": 52}
+    | {"num_hidden_layers": 2, "num_attention_heads": 3}
+    | {"depth_decoder_config": {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "ffn_dim": 40}},
     "gpt2": {"n_layer": 2, "n_embd": 48, "n_head": 3, "vocab_size": 101, "n_positions": 64},
     "llama": {"num_hidden_layers": 2, "hidden_size": 48, "intermediate_size": 80, "num_attention_heads": 3}
     | {"vocab_size": 101, "max_position_embeddings": 64},

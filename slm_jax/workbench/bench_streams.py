@@ -12,7 +12,7 @@ from slm_jax.interop import reference_bench_streams
 from slm_jax.schemes.delay import Delay
 from slm_jax.workbench.bench import Arrays, BenchSettings, Job
 from slm_jax.workbench.bench_ours import carried, normal
-from slm_jax.workbench.bench_shapes import AUDIOLM_COARSE, MUSICGEN_12, QUICK
+from slm_jax.workbench.bench_shapes import AUDIOLM_COARSE, MOSHI_12, MUSICGEN_12, QUICK
 
 HEARD = 16
 """Vectors of text that are listened to."""
@@ -36,6 +36,30 @@ def delayed(settings: BenchSettings) -> Job:
         made = generate(model, params, start, mask, key, sampling, forced=forced, context=context)
         codes = np.where(table < 0, shape["pad_token_id"], np.asarray(made.ids))
         return {"codes": codes.astype(np.int64)}
+
+    return Job(ours, torch_job.ways, torch_job.flops, steps * count_bytes(params))
+
+
+def framewise(settings: BenchSettings) -> Job:
+    """The likeliest text and codes of 100 frames of Moshi's form while a user is heard, one row."""
+    shape = MOSHI_12 | (QUICK["moshi"] if settings.quick else {})
+    books, steps = shape["num_codebooks"], 12 if settings.quick else 100
+    heard = np.random.default_rng(0).integers(0, shape["audio_vocab_size"], (steps, books))
+    torch_job = reference_bench_streams.framewise(shape, heard, steps, settings.compile, settings.dtype)
+    model, params = carried(torch_job, settings.dtype)
+    params = jax.tree.map(jnp.asarray, params)
+    delays = reference_bench_streams.moshi_delays(books)
+    told = np.full((1, steps, 1 + 2 * books), -1, np.int32)
+    for k, delay in enumerate(delays):
+        told[:, :delay, k] = EMPTY
+        if k > books:
+            told[:, delay:, k] = heard[: steps - delay, k - 1 - books]
+    start, mask, key = np.full((1, 1, 1 + 2 * books), EMPTY, np.int32), np.ones((1, 1), bool), jax.random.key(0)
+    sampling = SamplingConfig(max_new=steps, temperature=0.0)
+
+    def ours() -> Arrays:
+        made = np.asarray(generate(model, params, start, mask, key, sampling, forced=told).ids)
+        return {"ids": reference_bench_streams.aligned(made[0, :, : 1 + books], delays).astype(np.int64)}
 
     return Job(ours, torch_job.ways, torch_job.flops, steps * count_bytes(params))
 

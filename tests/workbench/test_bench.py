@@ -134,6 +134,7 @@ def test_settings_are_checked(field, value):
         "gpt2_small_generate",
         "whisper_base_transcribe_8",
         pytest.param("musicgen_12x768_generate", marks=SLOW),
+        pytest.param("moshi_12x768_generate", marks=SLOW),
         pytest.param("audiolm_coarse_generate", marks=SLOW),
         "mimi_encode_10s",
         pytest.param(
