@@ -1,5 +1,6 @@
 """PyTorch at work for `bench`: codes of several books, side by side with delays or one after the other in one line."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib.util import find_spec
@@ -113,7 +114,8 @@ def framewise(
 
 
 def own_model(hub: Mapping[str, Any], weights: Arrays, dtype: str) -> Any:
-    """The same as Kyutai's package has it."""
+    """The same as Kyutai's package has it, eager: on a CPU it compiles for longer than it then gains."""
+    os.environ.setdefault("NO_TORCH_COMPILE", "1")
     import torch
     from moshi.models.lm import LMModel
 

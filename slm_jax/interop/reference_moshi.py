@@ -22,7 +22,7 @@ SHAPE: dict[str, Any] = {
 }
 CODEC = {"model_type": "mimi", "codebook_size": 16, "num_hidden_layers": 1, "hidden_size": 16, "num_filters": 2}
 CODEC |= {"intermediate_size": 16, "num_attention_heads": 2, "head_dim": 8, "num_key_value_heads": 2}
-CODEC |= {"upsample_groups": 16, "num_quantizers": 4, "codebook_dim": 8, "vector_quantization_hidden_dimension": 8}
+CODEC |= {"upsample_groups": 16, "num_quantizers": 8, "codebook_dim": 8, "vector_quantization_hidden_dimension": 8}
 """A codec that is there because the class wants one."""
 
 
