@@ -48,6 +48,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--data-dir", type=Path, default=Path("data"), help="where prepared corpora are kept")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="where the figures go")
     parser.add_argument("--utterances", type=int, default=40, help="openings that are continued")
+    parser.add_argument("--no-text", action="store_true", help="leave out what Whisper understands")
     parser.add_argument("--schemes", nargs="*", help="whose models are compared, by name; all unless it is said")
     return parser.parse_args()
 
@@ -62,41 +63,47 @@ def models(run: CodeRunConfig, asked: list[str] | None) -> dict[str, list[str]]:
     return found
 
 
-def judged(run: CodeRunConfig, stage: str, context: StageContext, settings: JudgeSettings) -> dict[str, Any]:
+def judged(
+    run: CodeRunConfig, stage: str, context: StageContext, settings: JudgeSettings, text: bool
+) -> dict[str, Any]:
     """Figures of one model, kept in `compared/` of the run: what was judged on as many openings is not judged again."""
-    kept = context.run.path / "compared" / f"{stage}_{settings.utterances}.json"
+    kept = context.run.path / "compared" / f"{stage}_{settings.utterances}{'' if text else '_no_text'}.json"
     if not kept.is_file():
-        found = newly_judged(run, stage, context, settings)
+        found = newly_judged(run, stage, context, settings, text)
         kept.write_text(json.dumps(found, indent=1) + "\n")
     return json.loads(kept.read_text())
 
 
-def newly_judged(run: CodeRunConfig, stage: str, context: StageContext, settings: JudgeSettings) -> dict[str, Any]:
+def newly_judged(
+    run: CodeRunConfig, stage: str, context: StageContext, settings: JudgeSettings, text: bool
+) -> dict[str, Any]:
     """The same, by loading the model and letting it speak."""
     system = run.replace(lm=stage).load(context)
     codes = CodesJudge().judge(system, context, settings)
-    weights = {"whisper": str(WEIGHTS / "whisper-base"), "text_lm": str(WEIGHTS / "smollm2-135m-instruct")}
-    read = GenerationJudge(name=f"generation_{stage}", samples=1, **weights).judge(system, context, settings)
     (context.run.path / "compared").mkdir(exist_ok=True)
     for sound in codes.sounds:
         write_wav(context.run.path / "compared" / f"{stage}_{sound.name}.wav", sound.samples, sound.rate_hz)
+    if not text:
+        return codes.figures["codes"]
+    weights = {"whisper": str(WEIGHTS / "whisper-base"), "text_lm": str(WEIGHTS / "smollm2-135m-instruct")}
+    read = GenerationJudge(name=f"generation_{stage}", samples=1, **weights).judge(system, context, settings)
     return {**codes.figures["codes"], "text": read.figures[f"generation_{stage}"]}
 
 
-def row_of(one: dict[str, Any]) -> dict[str, float]:
+def row_of(one: dict[str, Any]) -> dict[str, float | None]:
     """What of it goes into the table; how well books agree is told as a share of what was recorded."""
-    text, agreement = one["text"][MADE], one["agreement"]
+    text, agreement = one.get("text", {}).get(MADE, {}), one["agreement"]
     return {
         "nats": one["nats"]["all"]["model"],
         "agreement": agreement["made"] / agreement["recorded"],
-        "gen_ppl": text["gen_ppl"],
-        "vert": text["vert"],
+        "gen_ppl": text.get("gen_ppl"),
+        "vert": text.get("vert"),
         **one["scheme"],
         "seconds_per_second": one["seconds_per_second"],
     }
 
 
-def told(rows: list[dict[str, float]], name: str) -> str:
+def told(rows: list[dict[str, float | None]], name: str) -> str:
     """A figure over seeds: its mean, and the least and the most where they differ."""
     values = [row[name] for row in rows if row[name] is not None]
     if not values:
@@ -117,7 +124,7 @@ def main() -> None:
     for scheme, stages in models(run, asked.schemes).items():
         for stage in stages:
             try:
-                figures.setdefault(scheme, {})[stage] = judged(run, stage, context, settings)
+                figures.setdefault(scheme, {})[stage] = judged(run, stage, context, settings, not asked.no_text)
             except UserError as error:
                 print(f"{stage} is left out: {error}")
     rows = {scheme: [row_of(one) for one in found.values()] for scheme, found in figures.items() if found}
@@ -131,8 +138,11 @@ def main() -> None:
     print("| | " + " | ".join(head for _, head in COLUMNS) + " |\n|---" + "|---:" * len(COLUMNS) + "|")
     for scheme, found in rows.items():
         print(f"| {scheme} | " + " | ".join(told(found, name) for name, _ in COLUMNS) + " |")
-    recorded = next(iter(next(iter(figures.values())).values()))["text"][RECORDED]
-    print(f"recorded rests: GenPPL {recorded['gen_ppl']:.1f}, VERT {recorded['vert']}")
+    first = next(iter(next(iter(figures.values())).values()))
+    print(f"n-grams: {first['nats']['all']}; agreement, recorded: {first['agreement']['recorded']:.3f}")
+    if "text" in first:
+        recorded = first["text"][RECORDED]
+        print(f"recorded rests: GenPPL {recorded['gen_ppl']:.1f}, VERT {recorded['vert']}")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ Parts        folders of others or ours, opened leaf by leaf          (`interop.p
 Families     what a config.json means and which table belongs to it  (`interop.family`, `interop.families`)
              GPT-2, OPT, LLaMA, Qwen2 and Mistral                    (`interop.family_gpt2`, `interop.family_opt`,
                                                                       `interop.family_llama`)
+             a causal stage of Bark                                  (`interop.family_bark`)
              MusicGen's decoder; pGSLM's language model              (`interop.family_musicgen`,
                                                                       `interop.family_pgslm`)
              Moshi, a transformer over time and one within steps     (`interop.family_moshi`)

@@ -6,6 +6,7 @@ from typing import Any
 from slm_jax.core.config import Config
 from slm_jax.core.errors import UserError, nearest
 from slm_jax.interop.family import Family
+from slm_jax.interop.family_bark import BARK
 from slm_jax.interop.family_beats import BEATS
 from slm_jax.interop.family_dac import DAC, SNAC
 from slm_jax.interop.family_encodec import ENCODEC
@@ -28,7 +29,7 @@ from slm_jax.interop.family_unit_hifigan import CODE_HIFIGAN, UNIT_HIFIGAN
 from slm_jax.interop.family_w2v_bert import W2V_BERT
 from slm_jax.interop.family_whisper import WHISPER
 
-DECODERS = (GPT2, OPT, LLAMA, QWEN2, MISTRAL, QWEN, T5_STACK)
+DECODERS = (GPT2, OPT, LLAMA, QWEN2, MISTRAL, QWEN, T5_STACK, BARK)
 OF_STREAMS = (MUSICGEN, PGSLM, MOSHI)
 ENCODER_DECODERS = (T5, MT5)
 ENCODERS = (HUBERT, WAV2VEC2, WAVLM, W2V_BERT, BEATS, GE2E)

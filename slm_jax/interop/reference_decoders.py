@@ -1,4 +1,4 @@
-"""GPT-2, OPT, LLaMA, Qwen2 and Mistral of `transformers` as references."""
+"""GPT-2, OPT, LLaMA, Qwen2, Mistral and a stage of Bark of `transformers` as references."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -25,6 +25,8 @@ DECODERS = (
     ("llama", "one-layer"),
     ("qwen2", "tiny"),
     ("mistral", "window"),
+    ("bark", "coarse"),
+    ("bark", "without-biases"),
 )
 """(family, variant). Odd sizes on purpose: a prime vocabulary, shared keys, widths that are no powers of 2."""
 
@@ -43,8 +45,11 @@ PARTS = {
     "llama": ("model.layers", "model.norm", "lm_head"),
     "qwen2": ("model.layers", "model.norm", "lm_head"),
     "mistral": ("model.layers", "model.norm", "lm_head"),
+    "bark": ("layers", "layernorm_final", "lm_head"),
 }
 """Paths of the layers, the last norm and the head."""
+CLASSES = {"GPT2": "GPT2LMHeadModel", "BarkCoarse": "BarkCoarseModel"}
+"""Of which kinds the class is not called as those of the others."""
 
 
 def tiny_decoder(family: str, variant: str, seed: int = 0, dtype: str = "float32") -> Reference:
@@ -53,7 +58,7 @@ def tiny_decoder(family: str, variant: str, seed: int = 0, dtype: str = "float32
 
     kind, settings = _settings(family, variant)
     config = getattr(transformers, f"{kind}Config")(**settings)
-    model = getattr(transformers, "GPT2LMHeadModel" if kind == "GPT2" else f"{kind}ForCausalLM")(config)
+    model = getattr(transformers, CLASSES.get(kind, f"{kind}ForCausalLM"))(config)
     return _reference(family, variant, draw_weights(model, seed), config_json(model), dtype, True)
 
 
@@ -62,7 +67,8 @@ def decoder_from_folder(folder: Path, family: str, hub_config: dict[str, Any], d
     import torch
     import transformers
 
-    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+    kind = transformers.BarkCoarseModel if family == "bark" else transformers.AutoModelForCausalLM
+    model = kind.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
     return _reference(family, folder.name, model.eval(), hub_config, dtype, False)
 
 
@@ -99,6 +105,10 @@ def _settings(family: str, variant: str) -> tuple[str, dict[str, Any]]:
     if family == "gpt2":
         shape = {"n_positions": POSITIONS, "n_embd": 36, "n_layer": 3, "n_head": 3, "n_inner": 50}
         return "GPT2", {"vocab_size": VOCABULARY, "bos_token_id": 0, "eos_token_id": 0, **shape}
+    if family == "bark":
+        sizes = {"input_vocab_size": VOCABULARY, "output_vocab_size": VOCABULARY, "block_size": POSITIONS}
+        shape = {"hidden_size": 36, "num_layers": 3, "num_heads": 3, "bias": variant == "coarse"}
+        return "BarkCoarse", {**sizes, **shape}
     shape = {"vocab_size": VOCABULARY, "hidden_size": 36, "num_hidden_layers": 3, "max_position_embeddings": POSITIONS}
     if family == "opt":
         odd = variant == "350m"

@@ -106,5 +106,7 @@ def _together(own: KVCache | RingCache | None, heard: ContextCache | None) -> La
 
 def make_norm(config: DecoderShape, name: str | None) -> nn.Module:
     """The norm that `config` asks for."""
-    kind = {"layer": LayerNorm, "rms": RMSNorm}[config.norm]
-    return kind(config.norm_epsilon, dtype=compute_dtype(config.dtype), name=name)
+    dtype = compute_dtype(config.dtype)
+    if config.norm == "rms":
+        return RMSNorm(config.norm_epsilon, dtype=dtype, name=name)
+    return LayerNorm(config.norm_epsilon, use_bias=config.norm_bias, dtype=dtype, name=name)

@@ -22,8 +22,8 @@ class DecoderShape(Config):
         `width`, puts a bias-free map before the stack and one after it (OPT-350M). With `context_width` each layer
         also attends to a context of so many channels, after its own sequence.
     Norms
-        `norm` is "layer" or "rms"; `norm_order` "pre" (before each half of a layer, after the residual is taken) or
-        "post" (after the sum); `final_norm` adds one after the last layer.
+        `norm` is "layer", with a bias where `norm_bias`, or "rms"; `norm_order` "pre" (before each half of a layer,
+        after the residual is taken) or "post" (after the sum); `final_norm` adds one after the last layer.
     Positions
         "learned" and "sinusoidal" add a vector, at index position + `position_offset` ("cosines_first": sinusoidal with
         its halves exchanged); "rope" turns queries and keys.
@@ -47,6 +47,7 @@ class DecoderShape(Config):
     context_width: int | None = None
     norm: str = "layer"
     norm_epsilon: float = 1e-5
+    norm_bias: bool = True
     norm_order: str = "pre"
     final_norm: bool = True
     qk_norm: bool = False
