@@ -13,7 +13,7 @@ from slm_jax.evaluation.prosody import Correlation, Runs, correlation, least_err
 from slm_jax.evaluation.section import JudgeConfig, JudgeSettings, Lacking, Section, Sound, Table, rows_of
 from slm_jax.serving.prosodic_speech_lm import Entries, ProsodicSpeechLM
 from slm_jax.training.held_out import openings
-from slm_jax.training.pre.streams_learner import names_of
+from slm_jax.training.pre.streams_stage import names_of
 from slm_jax.training.stages import StageContext
 from slm_jax.training.token_stage import token_stage
 

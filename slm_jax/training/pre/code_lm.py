@@ -10,18 +10,16 @@ from slm_jax.data.records import RecordSource
 from slm_jax.data.shapes import stacked_shapes
 from slm_jax.evaluation.codes import nats_per_code
 from slm_jax.schemes.table import Scheme
-from slm_jax.sequence_models.multi_stream import MultiStreamConfig
-from slm_jax.sequence_models.temporal_depth import TemporalDepthConfig
-from slm_jax.training.gradient_stage import GradientStageConfig, Learner, Outline, Plan, host_share
+from slm_jax.training.gradient_stage import Learner, Outline, Plan, host_share
 from slm_jax.training.loop import Evaluate
-from slm_jax.training.pre.streams_learner import names_of, require_order, streams_learner
+from slm_jax.training.pre.streams_stage import StreamsStageConfig, names_of, require_order
 from slm_jax.training.run_folder import StageFolder
 from slm_jax.training.stages import RunConfig, StageContext
 from slm_jax.training.state import TrainState
 from slm_jax.training.token_stage import TOKENS, planned_spec, token_stage
 
 
-class CodeLMConfig(GradientStageConfig):
+class CodeLMConfig(StreamsStageConfig):
     """Trains `model` on the codes of stage `tokens`, in stretches of `frames` frames, in the order of `scheme`.
 
     The same codes, model, loss and decoding go with every scheme, but those whose entries are written in order take a
@@ -29,18 +27,11 @@ class CodeLMConfig(GradientStageConfig):
     dev split: `nats_per_code`, over all books and by book, of stretches from the beginning.
     """
 
-    tokens: str
-    model: MultiStreamConfig | TemporalDepthConfig
     scheme: Scheme
     frames: int = 150
-    weights: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         require_order(self.scheme, self.model)
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        return (self.tokens,)
 
     def plan(self, folder: StageFolder, context: StageContext) -> Plan:
         stage, done = token_stage(context, self.tokens), context.finished(self.tokens)
@@ -72,16 +63,10 @@ class CodeLMConfig(GradientStageConfig):
         """How codes become a row."""
         return CodeRowsConfig(columns=spec.columns, scheme=self.scheme, frames=self.frames)
 
-    def model_of(self, folder: StageFolder) -> tuple[MultiStreamConfig | TemporalDepthConfig, str]:
-        return self.model, ""
-
-    def planned_model(self, run: RunConfig) -> MultiStreamConfig | TemporalDepthConfig:
-        return self.model
-
     def _learner(self, spec: TokenSpec) -> Learner:
         given, wanted = self.model.streams, spec.sizes
         require(given == wanted, f"{self.name}.model.streams", given, f"stage {self.tokens!r} makes books of {wanted}")
-        return streams_learner(self, names_of(spec))
+        return self.learner(names_of(spec))
 
     def _evaluation(self, rows: CodeRowsConfig, dev: RecordSource, context: StageContext) -> Evaluate | None:
         if not len(dev):

@@ -10,16 +10,16 @@ from slm_jax.data.records import RecordSource
 from slm_jax.data.shapes import stacked_shapes
 from slm_jax.evaluation.codes import nats_per_code
 from slm_jax.sequence_models.multi_stream import MultiStreamConfig
-from slm_jax.training.gradient_stage import GradientStageConfig, Learner, Outline, Plan, host_share
+from slm_jax.training.gradient_stage import Learner, Outline, Plan, host_share
 from slm_jax.training.loop import Evaluate
-from slm_jax.training.pre.streams_learner import names_of, streams_learner
+from slm_jax.training.pre.streams_stage import StreamsStageConfig, names_of
 from slm_jax.training.run_folder import StageFolder
 from slm_jax.training.stages import RunConfig, StageContext
 from slm_jax.training.state import TrainState
 from slm_jax.training.token_stage import TOKENS, planned_spec, token_stage
 
 
-class ProsodicLMConfig(GradientStageConfig):
+class ProsodicLMConfig(StreamsStageConfig):
     """Trains `model` on the runs of stage `tokens`, a stream for each of its codebooks, the units first.
 
     Streams beside the units stand `shift` steps later, so that they are predicted given their unit. Streams of real
@@ -28,18 +28,12 @@ class ProsodicLMConfig(GradientStageConfig):
     on the dev split: nats by stream, `NAME_nats`.
     """
 
-    tokens: str
     model: MultiStreamConfig
     length: int = 256
     shift: int = 1
-    weights: tuple[float, ...] | None = None
     hidden: tuple[float, ...] = ()
     hidden_runs: tuple[float, ...] = ()
     stretch: int = 5
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        return (self.tokens,)
 
     def plan(self, folder: StageFolder, context: StageContext) -> Plan:
         stage, done = token_stage(context, self.tokens), context.finished(self.tokens)
@@ -82,12 +76,6 @@ class ProsodicLMConfig(GradientStageConfig):
             stretch=self.stretch,
         )
 
-    def model_of(self, folder: StageFolder) -> tuple[MultiStreamConfig, str]:
-        return self.model, ""
-
-    def planned_model(self, run: RunConfig) -> MultiStreamConfig:
-        return self.model
-
     def _require_streams(self, spec: TokenSpec) -> None:
         given, books = self.model.streams, spec.codebooks
         rule = f"stage {self.tokens!r} makes {spec.describe()}"
@@ -101,7 +89,7 @@ class ProsodicLMConfig(GradientStageConfig):
 
     def _learner(self, spec: TokenSpec) -> Learner:
         self._require_streams(spec)
-        return streams_learner(self, names_of(spec))
+        return self.learner(names_of(spec))
 
     def _evaluation(self, spec: TokenSpec, dev: RecordSource, context: StageContext) -> Evaluate | None:
         if not len(dev):

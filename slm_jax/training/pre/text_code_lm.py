@@ -15,19 +15,17 @@ from slm_jax.data.shapes import stacked_shapes
 from slm_jax.evaluation.codes import nats_of_text_and_codes
 from slm_jax.layouts.layout import Layout
 from slm_jax.schemes.table import Scheme
-from slm_jax.sequence_models.multi_stream import MultiStreamConfig
-from slm_jax.sequence_models.temporal_depth import TemporalDepthConfig
 from slm_jax.text.tokenizers import ByteTokenizerConfig, spelling_hash
-from slm_jax.training.gradient_stage import GradientStageConfig, Learner, Outline, Plan, host_share
+from slm_jax.training.gradient_stage import Learner, Outline, Plan, host_share
 from slm_jax.training.loop import Evaluate
-from slm_jax.training.pre.streams_learner import names_of, require_order, streams_learner
+from slm_jax.training.pre.streams_stage import StreamsStageConfig, names_of, require_order
 from slm_jax.training.run_folder import StageFolder
 from slm_jax.training.stages import RunConfig, StageContext
 from slm_jax.training.state import TrainState
 from slm_jax.training.token_stage import TOKENS, planned_spec, token_stage
 
 
-class TextCodeLMConfig(GradientStageConfig):
+class TextCodeLMConfig(StreamsStageConfig):
     """Trains `model` on the codes of stage `tokens` and the words of the corpus, whose times it has to know.
 
     The same codes, texts, loss and figures go with every `layout` and every `scheme`; a scheme that writes the entries
@@ -37,22 +35,15 @@ class TextCodeLMConfig(GradientStageConfig):
     alike. Figures on the dev split: nats per text id, per mark and per code, of stretches from the beginning.
     """
 
-    tokens: str
-    model: MultiStreamConfig | TemporalDepthConfig
     scheme: Scheme
     layout: Layout
     text_tokens: Config = ByteTokenizerConfig()
     frames: int = 150
     text: int = 64
     padding: float = 0.5
-    weights: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         require_order(self.scheme, self.model)
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        return (self.tokens,)
 
     def plan(self, folder: StageFolder, context: StageContext) -> Plan:
         stage, done = token_stage(context, self.tokens), context.finished(self.tokens)
@@ -97,17 +88,11 @@ class TextCodeLMConfig(GradientStageConfig):
             padding=self.padding,
         )
 
-    def model_of(self, folder: StageFolder) -> tuple[MultiStreamConfig | TemporalDepthConfig, str]:
-        return self.model, ""
-
-    def planned_model(self, run: RunConfig) -> MultiStreamConfig | TemporalDepthConfig:
-        return self.model
-
     def _learner(self, spec: TokenSpec, rows: TextCodeRowsConfig) -> Learner:
         given, wanted = self.model.streams, (rows.size, *spec.sizes)
         rule = f"{rows.size} ids of text and marks, and stage {self.tokens!r} makes books of {spec.sizes}"
         require(given == wanted, f"{self.name}.model.streams", given, rule)
-        return streams_learner(self, ("text", *names_of(spec)))
+        return self.learner(("text", *names_of(spec)))
 
     def _evaluation(self, rows: TextCodeRowsConfig, dev: Joined, context: StageContext) -> Evaluate | None:
         if not len(dev):
