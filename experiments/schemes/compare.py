@@ -133,8 +133,10 @@ def main() -> None:
     points = {}
     for scheme, found in rows.items():
         nats = [row["nats"] for row in found]
-        points[scheme] = (found[0]["latency_frames"], float(np.mean(nats)), (min(nats), max(nats)))
-    plot_points(asked.out / "quality.png", points, "latency, frames", "nats per code", "Held-out speech")
+        agreement = float(np.mean([row["agreement"] for row in found]))
+        points[scheme] = (agreement, float(np.mean(nats)), (min(nats), max(nats)))
+    words = "agreement of books in what is made (1: as recorded)", "nats per code", "Held-out speech"
+    plot_points(asked.out / "quality.png", points, *words)
     print("| | " + " | ".join(head for _, head in COLUMNS) + " |\n|---" + "|---:" * len(COLUMNS) + "|")
     for scheme, found in rows.items():
         print(f"| {scheme} | " + " | ".join(told(found, name) for name, _ in COLUMNS) + " |")
