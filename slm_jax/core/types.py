@@ -14,6 +14,9 @@ from jaxtyping import Array, Bool, Float, Int
 T = TypeVar("T")
 EMPTY = -2
 """In ids of several streams: the entry holds nothing and nothing is drawn for it. (-1: nothing is known yet.)"""
+ABSENT = -3
+"""The same of an entry that adds no vector even where empty ones have one of their own (Moshi's zero token)."""
+NO_ID = (EMPTY, ABSENT)
 
 
 def static(**kwargs: Any) -> Any:

@@ -11,7 +11,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from slm_jax.core.errors import require
-from slm_jax.core.types import EMPTY, Frames, pytree_dataclass
+from slm_jax.core.types import EMPTY, NO_ID, Frames, pytree_dataclass
 from slm_jax.generation.advance import Decoding, State, StepIn, StepOut, decoding, has_streams, mark, stream_sizes
 from slm_jax.generation.prompts import Prompts, padded_rows, prepared, round_up, row_keys
 from slm_jax.generation.rules import Rules
@@ -115,7 +115,7 @@ def _forced(forced: Any, rows: int, steps: int, model: Any) -> np.ndarray:
     sizes = stream_sizes(model)
     fits = forced.ndim == 3 and forced.shape[::2] == (rows, len(sizes)) and forced.shape[1] <= steps
     require(fits, "forced", forced.shape, f"at most {steps} steps for each of {rows} rows and {len(sizes)} streams")
-    outside = forced[((forced < -1) & (forced != EMPTY)) | (forced >= np.array(sizes))]
+    outside = forced[((forced < -1) & ~np.isin(forced, NO_ID)) | (forced >= np.array(sizes))]
     require(outside.size == 0, "forced ids", outside[:5].tolist(), f"-1, {EMPTY} (empty) or within the sizes {sizes}")
     return np.pad(forced, ((0, 0), (0, steps - forced.shape[1]), (0, 0)), constant_values=-1)
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from slm_jax.core.errors import require
-from slm_jax.core.types import EMPTY
+from slm_jax.core.types import NO_ID
 from slm_jax.generation.advance import has_streams, stack_width, stream_sizes
 
 PROMPT_BUCKET = 32
@@ -75,7 +75,8 @@ def _checked(model: Any, given: Prompts) -> Prompts:
     sizes = stream_sizes(model)
     known = not deep or values.shape[2] == len(sizes)
     require(known, "prompts", values.shape, f"this model has {len(sizes)} streams")
-    outside = values[~(deep & (values == EMPTY)) & ((values < 0) | (values >= (np.array(sizes) if deep else sizes[0])))]
+    known = (values >= 0) & (values < (np.array(sizes) if deep else sizes[0]))
+    outside = values[~known & ~(deep & np.isin(values, NO_ID))]
     rule = f"must lie in [0, {sizes[0]})" if len(sizes) == 1 else f"must lie in the sizes {sizes}"
     require(outside.size == 0, "prompt ids", outside[:5].tolist(), rule)
     return values.astype(np.int32), mask

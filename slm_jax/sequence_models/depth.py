@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Int
 
 from slm_jax.core.config import Config
 from slm_jax.core.errors import require
+from slm_jax.core.types import ABSENT
 from slm_jax.nn.attend import attend
 from slm_jax.nn.dtypes import compute_dtype
 from slm_jax.nn.linear import Embed, Linear, logits_float32
@@ -111,7 +112,8 @@ class Depth(nn.Module):
         given = jnp.where(ids < 0, self.reads[entry], ids) if self.blanks else jnp.maximum(ids, 0)
         x = self.tables[entry](given)
         x = x if self.config.table_width is None else self.widen[entry](x)
-        return x if self.blanks else jnp.where(ids[:, None] >= 0, x, 0)
+        adds = ids != ABSENT if self.blanks else ids >= 0
+        return jnp.where(adds[:, None], x, 0)
 
     def _finish(self, x: Float[Array, "B T W"]) -> Float[Array, "B T W"]:
         return self.final_norm(x) if self.config.final_norm else x

@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from slm_jax.core.config import Config
 from slm_jax.core.errors import require
-from slm_jax.core.types import Frames
+from slm_jax.core.types import ABSENT, Frames
 from slm_jax.nn.dtypes import compute_dtype
 from slm_jax.nn.linear import Embed, Linear, logits_float32
 from slm_jax.sequence_models.decoder import Decoder, State
@@ -24,9 +24,9 @@ class MultiStreamConfig(Config):
 
     Weights beside the stack: for every stream a table and a head of its size times the width. `averaged`: the stack
     reads the mean of the vectors of a step, not their sum. `blanks`: an empty entry has a vector of its own, one more
-    row at the end of its table (MusicGen's padding), and counts as the others; without it adds nothing. `heads`: so
-    many of the first streams have a head; None: all. `scaled`: of so many of the first streams are vectors multiplied
-    by `body.embed_scale`; None: of all.
+    row at the end of its table (MusicGen's padding), and counts as the others unless it is `ABSENT`; without it adds
+    nothing. `heads`: so many of the first streams have a head; None: all. `scaled`: of so many of the first streams
+    are vectors multiplied by `body.embed_scale`; None: of all.
 
     `grids`: of each stream, None or the grid on which its real numbers lie (`streams` has its count); such a stream has
     a linear map of its number in place of a table, and a head that gives a mean. `ignored` streams are read as if they
@@ -141,7 +141,7 @@ class MultiStream(OverStreams):
             ids = jnp.asarray(ids).at[..., k].set(self.config.nothing(k))
         filled = ids >= 0
         if self.config.blanks:
-            ids, filled = jnp.where(filled, ids, jnp.array(self.config.streams)), jnp.ones_like(filled)
+            ids, filled = jnp.where(filled, ids, jnp.array(self.config.streams)), ids != ABSENT
         vectors = [jnp.where(filled[..., k, None], self._vectors(ids, k), 0) for k in range(len(self.tables))]
         total = sum(vectors[1:], vectors[0])
         return total / jnp.maximum(filled.sum(-1, keepdims=True), 1) if self.config.averaged else total

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Key
 
 from slm_jax.core.errors import require
-from slm_jax.core.types import EMPTY
+from slm_jax.core.types import EMPTY, NO_ID
 from slm_jax.generation.advance import Decoding, State, StepIn, StepOut, stream_sizes
 from slm_jax.generation.decode import layers_apart
 from slm_jax.generation.prompts import row_keys
@@ -98,7 +98,7 @@ class Session:
         ids = ids[:, None] if ids.ndim == 1 and len(self.sizes) == 1 else ids
         require(ids.shape == shape, "ids", ids.shape, f"must be {shape}: rows and streams")
         require(bool(np.issubdtype(ids.dtype, np.integer)), "ids", str(ids.dtype), "must be integers")
-        outside = ids[((ids < -1) & (ids != EMPTY)) | (ids >= self.sizes)]
+        outside = ids[((ids < -1) & ~np.isin(ids, NO_ID)) | (ids >= self.sizes)]
         rule = f"-1, {EMPTY} (empty) or within the sizes {self.sizes.tolist()}"
         require(outside.size == 0, "ids", outside[:5].tolist(), rule)
         return ids.astype(np.int32)

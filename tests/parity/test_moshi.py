@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from slm_jax.core.errors import UserError
-from slm_jax.core.types import EMPTY
+from slm_jax.core.types import ABSENT, EMPTY
 from slm_jax.generation.by_scheme import filled_in
 from slm_jax.generation.sampling import SamplingConfig
 from slm_jax.interop.engine import export_params, import_params, resolve
@@ -90,22 +90,25 @@ def own() -> Any:
     return theirs, config, import_params(plan, weights.__getitem__), weights
 
 
-def test_logits_are_those_of_kyutais_package(own):
+@pytest.mark.parametrize("absent", [0.0, 0.3])
+def test_logits_are_those_of_kyutais_package(own, absent):
+    """Some entries adding nothing, -1 there, as where a recording has no text."""
     import torch
 
     theirs, config, params, _ = own
+    told = np.where(np.random.default_rng(1).random(IDS.shape) < absent, -1, IDS)
     with torch.no_grad():
-        out = theirs(torch.tensor(IDS).permute(0, 2, 1))
+        out = theirs(torch.tensor(told).permute(0, 2, 1))
     delays = np.array(OWN["delays"])
     ids = np.full((2, 1 + IDS.shape[1], IDS.shape[2]), EMPTY)
     for k, delay in enumerate(delays):
-        ids[:, 1 + delay :, k] = IDS[:, : IDS.shape[1] - delay, k]
+        ids[:, 1 + delay :, k] = np.where(told < 0, ABSENT, told)[:, : IDS.shape[1] - delay, k]
     logits = np.asarray(jax.jit(config.make().apply)({"params": params}, ids))
     np.testing.assert_allclose(logits[:, :-1, 0, :WORDS], out.text_logits[:, 0].numpy(), atol=1e-4)
     for k in range(1, 1 + BOOKS):
         steps = IDS.shape[1] - delays[k]
         wanted = out.logits[:, k - 1, :steps].numpy()
-        assert out.mask[:, k - 1, :steps].all()
+        np.testing.assert_array_equal(out.mask[:, k - 1, :steps], told[:, :steps, k] >= 0)
         np.testing.assert_allclose(logits[:, delays[k] : -1, k, :CODES], wanted, atol=1e-4)
 
 
