@@ -35,7 +35,7 @@ LAYOUTS: dict[str, Layout] = {
     "aligned": TimeAligned(ahead=-25),
     "interleaved": ByRatio(text=6, frames=18),
 }
-RATES = {"after": 2.2, "fixed": 1.7, "aligned": 2.0, "interleaved": 2.2}
+RATES = {"after": 2.7, "fixed": 2.7, "aligned": 1.9, "interleaved": 2.1}
 """Steps a second of one core: guesses from the length of rows, to be measured before the run."""
 BODY = llama("7b", vocabulary=1, layers=4, width=192, heads=4, kv_heads=4, hidden=512, tied_head=True)
 STREAMS = (len(LETTERS.characters) + MARKS, *[CODES] * BOOKS)

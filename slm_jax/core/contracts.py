@@ -66,11 +66,11 @@ class Scheme(Protocol):
 class Layout(Protocol):
     """Text with codes: slots that hold a piece of text, a frame, or both, whatever steps a scheme makes of a frame.
 
-    `longest`: steps of the longest row that so many steps of a scheme and so many text ids become.
+    `longest`: steps of the longest row that so many frames, which take so many steps, and so many text ids become.
     """
 
     def slots(self, said: Any, frames: int, rng: np.random.Generator) -> Any: ...
-    def longest(self, steps: int, text: int) -> int: ...
+    def longest(self, steps: int, frames: int, text: int) -> int: ...
 
 
 @runtime_checkable

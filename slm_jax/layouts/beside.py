@@ -30,12 +30,12 @@ class Beside(Layout):
         text[written] = stream[place[written]]
         return Slots(text, np.where((frame >= 0) & (frame < frames), frame, -1))
 
-    def longest(self, steps: int, text: int) -> int:
-        return steps + abs(self.ahead) + self.entries(text)
+    def longest(self, steps: int, frames: int, text: int) -> int:
+        return steps + abs(self.ahead) + self.beyond(frames, text)
 
-    def entries(self, text: int) -> int:
-        """The most entries of the stream that so many text ids take, beside padding that waits for a word."""
-        return text
+    def beyond(self, frames: int, text: int) -> int:
+        """The most entries of the stream that come behind so many frames."""
+        return max(0, text - frames)
 
     def stream(self, said: Said, frames: int) -> Int[np.ndarray, "_"]:
         """Text and marks, one for each frame, as if nothing were ahead; longer where the text is."""
@@ -57,8 +57,8 @@ class FixedPadding(Beside):
     def __post_init__(self) -> None:
         require(self.pads >= 0, "pads", self.pads, "0 or more")
 
-    def entries(self, text: int) -> int:
-        return text * (1 + self.pads)
+    def beyond(self, frames: int, text: int) -> int:
+        return max(0, text * (1 + self.pads) - frames)
 
     def stream(self, said: Said, frames: int) -> Int[np.ndarray, "_"]:
         found = np.full(len(said.ids) * (1 + self.pads), PAD)
@@ -76,8 +76,8 @@ class TimeAligned(Beside):
 
     overlap: Literal["shift", "drop"] = "shift"
 
-    def entries(self, text: int) -> int:
-        return text + 1  # the mark in the first frame
+    def beyond(self, frames: int, text: int) -> int:
+        return 0 if self.overlap == "drop" else text + 1  # the mark in the first frame
 
     def stream(self, said: Said, frames: int) -> Int[np.ndarray, "_"]:
         found: list[int] = []

@@ -19,7 +19,7 @@ class Interleaved(Layout):
     """What interleaved layouts share: text stands alone, and beside frames stands padding, which says that this is
     speech."""
 
-    def longest(self, steps: int, text: int) -> int:
+    def longest(self, steps: int, frames: int, text: int) -> int:
         return steps + text
 
 

@@ -45,8 +45,8 @@ class Layout(Config):
         """Where the text of a recording of so many frames stands; `rng`: of layouts that draw."""
 
     @abstractmethod
-    def longest(self, steps: int, text: int) -> int:
-        """Steps of the longest row that so many steps of a scheme and so many text ids become."""
+    def longest(self, steps: int, frames: int, text: int) -> int:
+        """Steps of the longest row that so many frames, which take so many steps, and so many text ids become."""
 
 
 def merged(

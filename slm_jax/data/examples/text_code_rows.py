@@ -49,7 +49,7 @@ class TextCodeRowsConfig(Config):
     @property
     def steps(self) -> int:
         """Steps of the longest row, the first one counted."""
-        return 1 + self.layout.longest(self.codes.steps - 1, self.text)
+        return 1 + self.layout.longest(self.codes.steps - 1, self.frames, self.text)
 
     @cached_property
     def tokenizer(self) -> Any:
