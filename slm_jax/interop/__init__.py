@@ -11,7 +11,7 @@ Families     what a config.json means and which table belongs to it  (`interop.f
              a causal stage of Bark                                  (`interop.family_bark`)
              MusicGen's decoder; pGSLM's language model              (`interop.family_musicgen`,
                                                                       `interop.family_pgslm`)
-             Moshi, a transformer over time and one within steps     (`interop.family_moshi`)
+             Moshi, a transformer over time and one within steps     (`interop.family_moshi`, `interop.moshi_config`)
              T5 and mT5; T5's decoder alone, as in AudioLM           (`interop.family_t5`,
                                                                       `interop.family_t5_stack`)
              wav2vec 2.0, HuBERT, WavLM                              (`interop.family_ssl`, `interop.ssl_names`)
@@ -33,7 +33,8 @@ Families     what a config.json means and which table belongs to it  (`interop.f
 Fields       a config.json of which nothing is dropped               (`interop.hub_config`)
 Adapters     LoRA in the file form of peft                           (`interop.peft`)
 Systems      what SALMONN trained, as released                       (`interop.salmonn`)
-Tables       names of a checkpoint <-> paths of our tree             (`interop.table`, `interop.transforms`)
+Tables       names of a checkpoint <-> paths of our tree             (`interop.table`, `interop.transforms`,
+                                                                      `interop.step_transforms`)
 Engine       a table against shapes: checked, then done              (`interop.engine`)
 Files        safetensors, npz and PyTorch files                      (`interop.readers`, `interop.safetensors`)
 References   the PyTorch models that ours are held to                (`interop.references`, `interop.reference`)

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from slm_jax.interop.engine import export_params, import_params, resolve
-from slm_jax.interop.family_moshi import MOSHI, kyutai_settings
+from slm_jax.interop.family_moshi import MOSHI
+from slm_jax.interop.moshi_config import kyutai_settings
 from slm_jax.interop.reference import Arrays, config_json, draw_weights, state_arrays
 from slm_jax.interop.reference_bench import TorchJob, Way, as_array, as_tensor, counted, drawn_model, inference, placed
 from slm_jax.interop.reference_moshi import CODEC

@@ -12,8 +12,9 @@ from slm_jax.core.types import ABSENT, EMPTY
 from slm_jax.generation.by_scheme import filled_in
 from slm_jax.generation.sampling import SamplingConfig
 from slm_jax.interop.engine import export_params, import_params, resolve
-from slm_jax.interop.family_moshi import MOSHI, abstract_params, read_config, table, write_config
+from slm_jax.interop.family_moshi import MOSHI, abstract_params, table
 from slm_jax.interop.model import export, load
+from slm_jax.interop.moshi_config import read_config, write_config
 from slm_jax.interop.reference import draw_weights
 from slm_jax.interop.reference_moshi import CODEC, DEPTH, SHAPE
 from slm_jax.sequence_models.presets import moshi
