@@ -2,10 +2,11 @@
 
     python experiments/qwen_audio/run.py runs/qwen_audio
     python experiments/qwen_audio/run.py runs/qwen_audio_real --real
+    python experiments/qwen_audio/run.py runs/qwen_audio_voice --real --voice
 
-Trains the tiny Qwen-Audio, or with `--real` the one of `real.py`, and judges it twice on held-out items: after
-pre-training, asked by rows of tags, and after the chat stage, asked in words; the latter also by tags, which it has not
-read since. Leaves `figures.json` (`real.json`) beside this file, or in `--out`.
+Trains the tiny Qwen-Audio, or with `--real` the one of `real.py` (with `--voice` of `voice.py`), and judges it twice on
+held-out items: after pre-training, asked by rows of tags, and after the chat stage, asked in words; the latter also by
+tags, which it has not read since. Leaves `figures.json` (`real.json`, `voice.json`) beside this file, or in `--out`.
 """
 
 import argparse
@@ -37,20 +38,21 @@ def options() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="where the figures go")
     parser.add_argument("--utterances", type=int, default=60, help="held-out items of each task")
     parser.add_argument("--real", action="store_true", help="real parts instead of the tiny twin's own")
+    parser.add_argument("--voice", action="store_true", help="with --real: labels of the voice count more")
     parser.add_argument("--quick", action="store_true", help="a few steps on a few minutes of speech")
     return parser.parse_args()
 
 
-def recipe(quick: bool, real: bool) -> SpeechAwareConfig:
-    """The tiny twin, or the one on real parts; `quick`: three steps of each stage."""
+def recipe(quick: bool, name: str) -> SpeechAwareConfig:
+    """The tiny twin ("figures"), or one on real parts; `quick`: three steps of each stage."""
     config: SpeechAwareConfig = qwen_audio.config("tiny", corpus=WORLD)
-    if real:
-        config = runpy.run_path(str(Path(__file__).with_name("real.py")))["prepared"]()
+    if name != "figures":
+        config = runpy.run_path(str(Path(__file__).with_name(f"{name}.py")))["prepared"]()
     if not quick:
         return config
-    corpus = WorldConfig(
-        hours=0.03, instruction_hours=0.03, speakers=3, styles=("energy", "register"), test_share=0.3, dev_share=0.2
-    )
+    assert isinstance(config.corpus, WorldConfig)  # for the type checker
+    short = {"hours": 0.03, "instruction_hours": 0.03, "speakers": 3, "test_share": 0.3, "dev_share": 0.2}
+    corpus = WorldConfig(styles=config.corpus.styles, **short)
     return config.replace(corpus=corpus, stages=tuple(map(shortened, config.stages)))
 
 
@@ -73,7 +75,8 @@ def measured(config: SpeechAwareConfig, weights: str, asked: str, context: Stage
 def main() -> None:
     """Train, judge, write."""
     asked = options()
-    config = recipe(asked.quick, asked.real)
+    name = "voice" if asked.voice else "real" if asked.real else "figures"
+    config = recipe(asked.quick, name)
     context = StageContext(RunFolder(asked.run), config.corpus, asked.data_dir, say=print)
     for name, seconds in run_stages(config, context):
         print(f"{name}: {'done before' if seconds is None else f'{seconds:.0f} s'}")
@@ -81,8 +84,7 @@ def main() -> None:
     count = 2 if asked.quick else asked.utterances
     figures = {arm: measured(config, *stages, held_out, count) for arm, stages in ARMS.items()}
     asked.out.mkdir(parents=True, exist_ok=True)
-    name = "real.json" if asked.real else "figures.json"
-    (asked.out / name).write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    (asked.out / f"{name}.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     print("\n".join(table(figures)))
 
 
