@@ -15,10 +15,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from slm_jax.audio.files import write_wav
 from slm_jax.core.errors import UserError
+from slm_jax.evaluation.intervals import over_seeds
 from slm_jax.evaluation.section import JudgeSettings
 from slm_jax.judges.text_codes import TextCodesJudge
 from slm_jax.systems.recipes.code_run import TextCodeRunConfig
@@ -66,15 +65,6 @@ def row_of(one: dict[str, Any]) -> dict[str, float | None]:
     return {**words, **other, **one["dev"], **{f"{name}, frames late": count for name, count in one["late"].items()}}
 
 
-def told(rows: list[dict[str, Any]], name: str) -> str:
-    """A figure over seeds: its mean, and the least and the most where they differ."""
-    values = [row[name] for row in rows if row[name] is not None]
-    if not values:
-        return "–"
-    spread = f" ({min(values):.2f}–{max(values):.2f})" if max(values) > min(values) else ""
-    return f"{np.mean(values):.2f}{spread}"
-
-
 def main() -> None:
     """Judge every model, write figures and table."""
     asked = options()
@@ -97,7 +87,7 @@ def main() -> None:
     columns = list(next(iter(rows.values()))[0])
     print("| | " + " | ".join(columns) + " |\n|---" + "|---:" * len(columns) + "|")
     for layout, found in rows.items():
-        print(f"| {layout} | " + " | ".join(told(found, name) for name in columns) + " |")
+        print(f"| {layout} | " + " | ".join(over_seeds(row[name] for row in found) for name in columns) + " |")
 
 
 if __name__ == "__main__":

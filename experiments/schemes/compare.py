@@ -21,6 +21,7 @@ import numpy as np
 from slm_jax.audio.files import write_wav
 from slm_jax.audio.plots import plot_points
 from slm_jax.core.errors import UserError
+from slm_jax.evaluation.intervals import over_seeds
 from slm_jax.evaluation.section import JudgeSettings
 from slm_jax.judges.codes import CodesJudge
 from slm_jax.judges.generation import MADE, RECORDED, GenerationJudge
@@ -103,15 +104,6 @@ def row_of(one: dict[str, Any]) -> dict[str, float | None]:
     }
 
 
-def told(rows: list[dict[str, float | None]], name: str) -> str:
-    """A figure over seeds: its mean, and the least and the most where they differ."""
-    values = [row[name] for row in rows if row[name] is not None]
-    if not values:
-        return "–"
-    spread = f" ({min(values):.2f}–{max(values):.2f})" if max(values) > min(values) else ""
-    return f"{np.mean(values):.2f}{spread}"
-
-
 def main() -> None:
     """Judge every model, write figures, plot and table."""
     asked = options()
@@ -139,7 +131,7 @@ def main() -> None:
     plot_points(asked.out / "quality.png", points, *words)
     print("| | " + " | ".join(head for _, head in COLUMNS) + " |\n|---" + "|---:" * len(COLUMNS) + "|")
     for scheme, found in rows.items():
-        print(f"| {scheme} | " + " | ".join(told(found, name) for name, _ in COLUMNS) + " |")
+        print(f"| {scheme} | " + " | ".join(over_seeds(row[name] for row in found) for name, _ in COLUMNS) + " |")
     first = next(iter(next(iter(figures.values())).values()))
     print(f"n-grams: {first['nats']['all']}; agreement, recorded: {first['agreement']['recorded']:.3f}")
     if "text" in first:

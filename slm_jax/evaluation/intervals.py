@@ -1,6 +1,6 @@
 """How sure a mean over few items is: intervals by the bootstrap (Efron 1979)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -34,3 +34,12 @@ def ratio_interval(
     rates = sums[:, 0] / np.maximum(sums[:, 1], np.finfo(np.float64).tiny)
     low, high = np.quantile(rates, [(1 - share) / 2, (1 + share) / 2])
     return float(low), float(high)
+
+
+def over_seeds(values: Iterable[float | None]) -> str:
+    """A figure of several trainings in words: the mean, and the least and the most where they differ; "–" for none."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return "–"
+    least, most = f"{min(known):.2f}", f"{max(known):.2f}"
+    return f"{np.mean(known):.2f}" + (f" ({least}–{most})" if least != most else "")

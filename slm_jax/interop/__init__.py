@@ -29,6 +29,7 @@ Families     what a config.json means and which table belongs to it  (`interop.f
              what codecs share                                       (`interop.codec_shapes`, `interop.dac_shapes`)
              abstract shapes of decoders, generators                 (`interop.decoder_shapes`,
                                                                       `interop.generator_shapes`)
+             of models over several streams                          (`interop.stream_shapes`)
              and of speech-aware text LMs                            (`interop.speech_aware_shapes`)
 Fields       a config.json of which nothing is dropped               (`interop.hub_config`)
 Adapters     LoRA in the file form of peft                           (`interop.peft`)

@@ -8,16 +8,11 @@ one matrix and, of the small transformer, the kernels of all steps one after the
 memory has a name for each step, and is read as well.
 """
 
-from typing import Any
-
-import jax
-import jax.numpy as jnp
-from flax.core import meta
-
 from slm_jax.interop.decoder_shapes import projections
 from slm_jax.interop.family import Family
 from slm_jax.interop.moshi_config import read_config, write_config
 from slm_jax.interop.step_transforms import Spread, Steps
+from slm_jax.interop.stream_shapes import abstract_params, boxed_params
 from slm_jax.interop.table import Rule, Table, below, norm, rule
 from slm_jax.interop.transforms import Dense, Each, Fused, Reshape, Rotary
 from slm_jax.sequence_models.temporal_depth import TemporalDepthConfig
@@ -122,17 +117,6 @@ def _gated(at: str, leaf: str, below: str = "") -> tuple[str, ...]:
 
 def _books(config: TemporalDepthConfig) -> range:
     return range(len(config.streams) - 1)
-
-
-def boxed_params(config: TemporalDepthConfig) -> Any:
-    """Shapes and dtypes of the parameters with their logical axes; nothing is computed."""
-    ids = jax.ShapeDtypeStruct((1, 2, len(config.streams)), jnp.int32)
-    return jax.eval_shape(config.make().init, jax.random.key(0), ids)["params"]
-
-
-def abstract_params(config: TemporalDepthConfig) -> Any:
-    """Shapes and dtypes of the parameters."""
-    return meta.unbox(boxed_params(config))
 
 
 MOSHI = Family(

@@ -7,13 +7,9 @@ a whole `MusicgenForConditionalGeneration` holds beside it (text encoder, codec)
 
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-from flax.core import meta
-
-from slm_jax.core.types import Frames
 from slm_jax.interop.family import Family
 from slm_jax.interop.hub_config import HUB_ACTIVATIONS, Hub, HubConfig, is_type, require_said
+from slm_jax.interop.stream_shapes import abstract_params, boxed_params
 from slm_jax.interop.table import Rule, Table, norm, rule, weights
 from slm_jax.interop.transforms import Dense
 from slm_jax.sequence_models.decoder_config import DecoderConfig
@@ -113,23 +109,6 @@ def _attention(source: str, name: str) -> tuple[Rule, ...]:
         *weights(value, f"{LAYERS}/{name}/value", Dense()),
         *weights(out, f"{LAYERS}/{name}/out", Dense(inputs=2)),
     )
-
-
-def boxed_params(config: MultiStreamConfig) -> Any:
-    """Shapes and dtypes of the parameters with their logical axes; nothing is computed."""
-    ids = jax.ShapeDtypeStruct((1, 2, len(config.streams)), jnp.int32)
-
-    def initialise(key: jax.Array, ids: jax.Array) -> Any:
-        width = config.body.context_width
-        heard = None if width is None else Frames(jnp.zeros((1, 2, width)), jnp.ones((1, 2), bool))
-        return config.make().init(key, ids, context=heard)
-
-    return jax.eval_shape(initialise, jax.random.key(0), ids)["params"]
-
-
-def abstract_params(config: MultiStreamConfig) -> Any:
-    """Shapes and dtypes of the parameters."""
-    return meta.unbox(boxed_params(config))
 
 
 MUSICGEN = Family(

@@ -9,8 +9,9 @@ from typing import Any
 
 from slm_jax.core.errors import require
 from slm_jax.interop.family import Family
-from slm_jax.interop.family_musicgen import LAYERS, abstract_params, boxed_params
+from slm_jax.interop.family_musicgen import LAYERS
 from slm_jax.interop.hub_config import HUB_ACTIVATIONS, Hub, HubConfig, is_type, require_said
+from slm_jax.interop.stream_shapes import abstract_params, boxed_params
 from slm_jax.interop.table import Rule, Table, norm, rule, weights
 from slm_jax.interop.transforms import FLAT, SAME, Dense, Fused
 from slm_jax.sequence_models.decoder_config import DecoderConfig

@@ -9,6 +9,17 @@ from slm_jax.sequence_models.multi_stream import MultiStreamConfig
 from slm_jax.sequence_models.temporal_depth import TemporalDepthConfig
 
 FIXED = {"tie_word_embeddings": (False,)}
+FORM: dict[str, Any] = {
+    "vocabulary": 1,
+    "norm": "rms",
+    "gated": True,
+    "positions": "rope",
+    "tied_head": True,
+    "qkv_bias": False,
+    "out_bias": False,
+    "mlp_bias": False,
+}
+"""Of the larger transformer, whatever its size."""
 KYUTAI: dict[str, tuple] = {
     "causal": (True,),
     "gating": ("silu",),
@@ -51,24 +62,17 @@ def _body(fields: HubConfig) -> DecoderConfig:
     fields.unless(kind == "default" and not rope, "rope_parameters", kind, "must be default")
     return fields.make(
         DecoderConfig,
-        vocabulary=1,
+        **FORM,
         layers=fields.number("num_hidden_layers", 32),
         width=width,
         heads=heads,
         kv_heads=groups,
         head_width=None if channels * heads == width else channels,
         hidden=fields.number("ffn_dim", 22_528) // 2,
-        norm="rms",
         norm_epsilon=fields.number("rms_norm_eps", 1e-8),
         activation=fields.activation("hidden_act", "silu"),
-        gated=True,
-        qkv_bias=False,
-        out_bias=False,
-        mlp_bias=False,
-        positions="rope",
         rope_base=float(base),
         window=fields.number("sliding_window", 3000),
-        tied_head=True,
         attention_dropout=fields.number("attention_dropout", 0.0),
         init_scale=fields.number("initializer_range", 0.02),
     )
@@ -113,23 +117,16 @@ def _read_kyutai(hub: Hub) -> TemporalDepthConfig:
     )
     body = fields.make(
         DecoderConfig,
-        vocabulary=1,
+        **FORM,
         layers=fields.number("num_layers", 32),
         width=width,
         heads=heads,
         kv_heads=heads,
         hidden=_gate(width, wide),
-        norm="rms",
         norm_epsilon=1e-8,
         activation="silu",
-        gated=True,
-        qkv_bias=False,
-        out_bias=False,
-        mlp_bias=False,
-        positions="rope",
         rope_base=float(fields.number("max_period", 10_000.0)),
         window=fields.number("context", 3000),
-        tied_head=True,
     )
     temporal = fields.make(MultiStreamConfig, streams=streams, body=body, blanks=True, heads=1)
     return TemporalDepthConfig(temporal=temporal, depth=depth, written=1 + books)

@@ -46,7 +46,7 @@ class TextCodesJudge(JudgeConfig):
         if isinstance(system.rows.layout, Beside):
             texts["heard"] = written(system, items, context)
         sounds = spoken(system, items, context)
-        texts |= self._understood(sounds, system.rate_hz)
+        texts |= self._understood(sounds, system.rate_hz, context)
         figures |= {
             name: transcription_figures(said, some, self.language) for name, some in texts.items() if name != "said"
         }
@@ -62,11 +62,14 @@ class TextCodesJudge(JudgeConfig):
     def _fits(self, item: Item) -> bool:
         return len(item.get("words", ())) > 0 and "word_start_s" in item and item["seconds"] <= self.longest_s
 
-    def _understood(self, sounds: dict[str, list[np.ndarray]], rate_hz: int) -> dict[str, list[str]]:
-        """What Whisper makes of each; nothing where there is no Whisper."""
+    def _understood(
+        self, sounds: dict[str, list[np.ndarray]], rate_hz: int, context: StageContext
+    ) -> dict[str, list[str]]:
+        """What Whisper makes of each; nothing where there is no Whisper, which is said."""
         try:
             listener = load_transcriber(self.whisper, Transcription(language=self.language))
-        except UserError:
+        except UserError as error:
+            context.say(f"words that are spoken are not counted: {error}")
             return {}
         clips = {name: [resample(one, rate_hz, listener.rate_hz) for one in some] for name, some in sounds.items()}
         return {name: [found.text for found in listener.transcribe(some)] for name, some in clips.items()}

@@ -28,7 +28,7 @@ from slm_jax.sequence_models.presets import llama
 from slm_jax.sequence_models.temporal_depth import TemporalDepthConfig
 from tests.contracts.checks import random_params
 
-TEXT, CODES, FRAMES, STEPS = 11, 7, 5, 48
+TEXT, CODES, FRAMES, STEPS, ROWS = 11, 7, 5, 48, 4
 BODY = llama("7b", vocabulary=1, layers=1, width=16, heads=2, kv_heads=2, hidden=24, tied_head=True)
 DEPTH = DepthConfig(width=16, layers=1, heads=2, hidden=16)
 LAYOUTS = {
@@ -69,6 +69,12 @@ def trained(objective, params, batch):
 
 
 @partial(jax.jit, static_argnums=0)
+def scores(model, params, ids):
+    """Logits; 0 where a stream has no such id."""
+    return jnp.nan_to_num(model.apply({"params": params}, ids), neginf=0.0)
+
+
+@partial(jax.jit, static_argnums=0)
 def likeliest(model, params, ids):
     return model.apply({"params": params}, ids).argmax(-1)
 
@@ -98,6 +104,29 @@ def test_every_scheme_learns_under_every_layout(layout, scheme, books):
     objective = NextStreamsConfig(names=names, weights=(1.0,) * len(names)).make(model)
     before, after, norm = trained(objective, params, batch)
     assert np.isfinite([before, norm]).all() and after < before
+
+
+@pytest.mark.parametrize(("layout", "scheme", "books"), [*cases(1), *cases(8)])
+def test_nothing_leaks_from_what_comes_later(layout, scheme, books):
+    """Another text or code in a step moves no logit of earlier steps, nor of entries that the step has before it."""
+    order = SCHEMES[scheme](books)
+    model, params = model_of(books, order.ordered)
+    codes = np.random.default_rng(0).integers(CODES, size=(FRAMES, books))
+    row = told_row(LAYOUTS[layout], order, SAID, codes, FRAMES, TEXT)
+    sizes = np.array(model.config.streams)
+    ids = np.full((ROWS, STEPS + 1, 1 + books), EMPTY)
+    ids[:, 1 : 1 + len(row)] = row
+    plain = ids.copy()
+    told = [(step, np.flatnonzero(entries >= 0)) for step, entries in enumerate(row) if (entries >= 0).any()]
+    told = [told[place] for place in np.linspace(0, len(told) - 1, ROWS).astype(int)]  # from the first to the last
+    for number, (step, entries) in enumerate(told):
+        ids[number, 1 + step, entries[-1:]] = (ids[number, 1 + step, entries[-1:]] + 1) % sizes[entries[-1:]]
+    logits, own = np.asarray(scores(model, params, ids)), np.asarray(scores(model, params, plain))
+    for number, (step, entries) in enumerate(told):
+        np.testing.assert_allclose(logits[number, :step], own[number, :step], atol=1e-5)
+        before = slice(0, entries[-1] + 1)
+        np.testing.assert_allclose(logits[number, step, before], own[number, step, before], atol=1e-5)
+        assert np.abs(logits[number, step + 1] - own[number, step + 1]).max() > 1e-4
 
 
 @pytest.mark.parametrize(("layout", "scheme", "books"), [*cases(1), *cases(8)])

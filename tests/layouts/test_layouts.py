@@ -86,6 +86,22 @@ def test_what_comes_later_changes_nothing_before_it(layout, scheme):
         np.testing.assert_array_equal(changed, later)
 
 
+@pytest.mark.parametrize("overlap", ["shift", "drop"])
+@pytest.mark.parametrize("ahead", [-2, 0, 3])
+def test_words_that_come_later_change_no_text_before_the_mark_in_front_of_them(overlap, ahead):
+    layout = TimeAligned(ahead=ahead, overlap=overlap)
+    for seed in range(8):
+        said, _codes = recording(1, seed)
+        for word in range(1, len(said.place)):
+            known = said.place[word, 0]
+            cut = said_of([said.ids[slice(*place)] for place in said.place[:word]], said.frames[:word])
+            whole, part = (layout.slots(some, FRAMES, np.random.default_rng(0)).text for some in (said, cut))
+            begins = int(said.frames[word, 0])
+            same = max(0, begins - 1) + max(0, -ahead)
+            np.testing.assert_array_equal(whole[:same], part[:same])
+            assert (whole >= 0).sum() >= (part[:begins] >= 0).sum() and known > 0
+
+
 def one(words, frames, books=1):
     """A recording whose codes are the frames' numbers."""
     ids, first = [np.arange(10 * n, 10 * n + length) for n, (length, _) in enumerate(words)], [at for _, at in words]

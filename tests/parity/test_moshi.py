@@ -12,11 +12,12 @@ from slm_jax.core.types import ABSENT, EMPTY
 from slm_jax.generation.by_scheme import filled_in
 from slm_jax.generation.sampling import SamplingConfig
 from slm_jax.interop.engine import export_params, import_params, resolve
-from slm_jax.interop.family_moshi import MOSHI, abstract_params, table
+from slm_jax.interop.family_moshi import MOSHI, table
 from slm_jax.interop.model import export, load
 from slm_jax.interop.moshi_config import read_config, write_config
 from slm_jax.interop.reference import draw_weights
 from slm_jax.interop.reference_moshi import CODEC, DEPTH, SHAPE
+from slm_jax.interop.stream_shapes import abstract_params
 from slm_jax.sequence_models.presets import moshi
 from slm_jax.workbench.parity import compare_folder
 

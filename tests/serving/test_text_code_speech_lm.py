@@ -1,6 +1,7 @@
 """Text and codes as a system: what is heard stays, batched as alone, texts are spoken, turns taken."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -81,6 +82,27 @@ def test_whoever_takes_turns_writes_alone_and_owes_no_frame():
         restored = system.rows.scheme.restore_row(steps)
         np.testing.assert_array_equal(restored[:3], heard)
         assert restored.shape == (9, BOOKS) and (restored >= 0).all()
+
+
+@pytest.mark.parametrize("scheme", [Delay(delays=(0, 1, 2)), TemporalDepth()], ids=["delay", "temporal and depth"])
+def test_in_turns_the_likeliest_is_written_at_every_step(scheme):
+    system = drawn_text_code_lm(scheme, ByRatio())
+    codes = np.random.default_rng(2).integers(CODES, size=(2, 3, BOOKS))
+    size, most = system.rows.tokenizer.size, 5
+    greedy = TextCodeDecoding(temperature=0.0, text_temperature=0.0).sampling(BOOKS).replace(alone=size)
+    rows = in_turns(decoding(system.lm, greedy), system.lm_params, codes, scheme, 9, most, KEYS[:2])
+    for row in rows:
+        read = np.pad(row, ((1, 0), (0, 0)), constant_values=EMPTY)[None]
+        logits = system.lm.apply({"params": system.lm_params}, jnp.asarray(read))
+        wanted = np.asarray(logits.argmax(-1))[0, :-1]
+        text = (row[:, 0] >= 0) & (row[:, 0] < size)
+        asked = np.arange(len(row)) >= 3
+        free = asked & (np.cumsum(text) - text < most) & (row[:, 0] != EMPTY)
+        np.testing.assert_array_equal(row[free, 0], wanted[free, 0])
+        last = np.arange(len(row)) >= len(row) - (len(row) - 3) // 2  # where no book of the clip is owed any more
+        drawn = last[:, None] & (row[:, 1:] != EMPTY)
+        np.testing.assert_array_equal(row[:, 1:][drawn], wanted[:, 1:][drawn])
+        assert free.any() and drawn.any()
 
 
 @pytest.mark.parametrize("layout", [TimeAligned(), ByRatio(text=2, frames=3)])
