@@ -3,10 +3,12 @@
     python experiments/qwen_audio/run.py runs/qwen_audio
     python experiments/qwen_audio/run.py runs/qwen_audio_real --real
     python experiments/qwen_audio/run.py runs/qwen_audio_voice --real --voice
+    python experiments/qwen_audio/run.py runs/qwen_audio_both --real --both
 
-Trains the tiny Qwen-Audio, or with `--real` the one of `real.py` (with `--voice` of `voice.py`), and judges it twice on
-held-out items: after pre-training, asked by rows of tags, and after the chat stage, asked in words; the latter also by
-tags, which it has not read since. Leaves `figures.json` (`real.json`, `voice.json`) beside this file, or in `--out`.
+Trains the tiny Qwen-Audio, or with `--real` the one of `real.py` (with `--voice` of `voice.py`, with `--both` of
+`both.py`), and judges it twice on held-out items: after pre-training, asked by rows of tags, and after the chat stage,
+asked in words; the latter also by tags, which it has not read since. Leaves `figures.json` (`real.json`, `voice.json`,
+`both.json`) beside this file, or in `--out`.
 """
 
 import argparse
@@ -40,6 +42,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--real", action="store_true", help="real parts instead of the tiny twin's own")
     parser.add_argument("--voice", action="store_true", help="with --real: labels of the voice count more")
     parser.add_argument("--quick", action="store_true", help="a few steps on a few minutes of speech")
+    parser.add_argument("--both", action="store_true", help="with --real: words first, then labels beside them")
     return parser.parse_args()
 
 
@@ -75,11 +78,11 @@ def measured(config: SpeechAwareConfig, weights: str, asked: str, context: Stage
 def main() -> None:
     """Train, judge, write."""
     asked = options()
-    name = "voice" if asked.voice else "real" if asked.real else "figures"
+    name = "both" if asked.both else "voice" if asked.voice else "real" if asked.real else "figures"
     config = recipe(asked.quick, name)
     context = StageContext(RunFolder(asked.run), config.corpus, asked.data_dir, say=print)
-    for name, seconds in run_stages(config, context):
-        print(f"{name}: {'done before' if seconds is None else f'{seconds:.0f} s'}")
+    for stage, seconds in run_stages(config, context):
+        print(f"{stage}: {'done before' if seconds is None else f'{seconds:.0f} s'}")
     held_out = judging_context(config, RunFolder(asked.run), asked.data_dir, say=print)
     count = 2 if asked.quick else asked.utterances
     figures = {arm: measured(config, *stages, held_out, count) for arm, stages in ARMS.items()}

@@ -184,12 +184,20 @@ class Reply(NamedTuple):
     trace: dict[str, Any]
 
 
+class Spoken(NamedTuple):
+    """What a push of sound brings: `samples` `[B, hop]` float32, zeros where a row says nothing yet or rests, and what
+    each row wrote meanwhile ("" for nothing)."""
+
+    samples: np.ndarray
+    texts: tuple[str, ...]
+
+
 @runtime_checkable
 class Session(Protocol):
     """A batch of streams that are served together. Rows start, rest, stop and are reset alone.
 
     `push(samples [B, hop], active [B])` takes the next stretch of every active row and gives what came out of it: a
-    row that rests hears nothing, says nothing and does not change.
+    row that rests hears nothing, says nothing and does not change. Sessions of sound give `Spoken`.
     """
 
     batch: int

@@ -44,11 +44,19 @@ def nats_per_code(model: Any, params: Any, sequences: Sequence[Int[np.ndarray, "
 
 
 def nats_of_text_and_codes(
-    model: Any, params: Any, rows: Sequence[Int[np.ndarray, "_ K1"]], steps: int, size: int
+    model: Any,
+    params: Any,
+    rows: Sequence[Int[np.ndarray, "_ K1"]],
+    steps: int,
+    size: int,
+    written: int | None = None,
 ) -> dict[str, float]:
-    """`nats_per_text` id, `nats_per_mark` and `nats_per_code`, of rows with text of `size` ids in stream 0."""
-    scores = np.concatenate(code_log_probs(model, params, rows, steps))
-    ids = np.concatenate([row[1:] for row in rows])
+    """`nats_per_text` id, `nats_per_mark` and `nats_per_code`, of rows with text of `size` ids in stream 0.
+
+    `written`: how many of the first streams the model writes (None: all); of the others nothing is asked.
+    """
+    scores = np.concatenate(code_log_probs(model, params, rows, steps))[:, :written]
+    ids = np.concatenate([row[1:] for row in rows])[:, :written]
     text, marks, codes = (ids[:, 0] >= 0) & (ids[:, 0] < size), ids[:, 0] >= size, ids[:, 1:] >= 0
     parts = {"text": scores[text, 0], "mark": scores[marks, 0], "code": scores[:, 1:][codes]}
     return {f"nats_per_{name}": float(-part.mean()) for name, part in parts.items() if part.size}

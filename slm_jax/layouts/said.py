@@ -28,6 +28,10 @@ class Said(NamedTuple):
         words = [self.ids[slice(*self.place[word])] for word in chosen]
         return said_of(words, np.clip(self.frames[chosen] - first, 0, last - first))
 
+    def moved(self, by: int, last: int) -> "Said":
+        """Everything so many frames later, within the frames up to `last`."""
+        return self._replace(frames=np.clip(self.frames + by, 0, last))
+
 
 def said_of(words: Sequence[Int[np.ndarray, "_"]], frames: Int[np.ndarray, "W 2"]) -> Said:
     """Of the ids of every word and the frames in which it is heard.

@@ -1,7 +1,8 @@
 """Next ids of several streams at once, each stream a term of its own with its own weight.
 
-With weights w the loss is sum_k w_k CE_k / n_k over sum_k w_k (Moshi, Défossez et al. 2024, eq. 4, which weighs its
-semantic stream 100 and the others 1): exact however a batch is cut, since each term is divided once.
+With weights w the loss is sum_k w_k CE_k / n_k over sum_k w_k, to which streams that stand apart are added (Moshi,
+Défossez et al. 2024, eq. 4: the text apart, the semantic book with 100, the others with 1): exact however a batch is
+cut, since each term is divided once.
 """
 
 import dataclasses
@@ -18,10 +19,15 @@ from slm_jax.objectives.cross_entropy import Terms, token_sums
 
 
 class NextStreamsConfig(Config):
-    """`names` of the streams, in their order, and how much each counts; a weight of 0 leaves a stream out."""
+    """`names` of the streams, in their order, and how much each counts; a weight of 0 leaves a stream out.
+
+    `apart`: so many of the first streams are no part of the mean but added to it, times their weights (Moshi: 1, the
+    text).
+    """
 
     names: tuple[str, ...]
     weights: tuple[float, ...]
+    apart: int = 0
 
     def __post_init__(self) -> None:
         rule = f"one for each of the streams {self.names}"
@@ -29,6 +35,14 @@ class NextStreamsConfig(Config):
         require(len(set(self.names)) == len(self.names), "names", self.names, "must differ")
         good = all(weight >= 0 for weight in self.weights) and sum(self.weights) > 0
         require(good, "weights", self.weights, "0 or more, and not all 0")
+        rest = sum(self.weights[self.apart :]) > 0
+        require(0 <= self.apart < len(self.names) and rest, "apart", self.apart, "streams before those of the mean")
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """What the mean over each stream's entries weighs in the loss."""
+        total = sum(self.weights[self.apart :])
+        return (*self.weights[: self.apart], *(weight / total for weight in self.weights[self.apart :]))
 
     def make(self, model: Any) -> "NextStreams":
         """The objective for `model`, a `sequence_models.multi_stream` decoder."""
@@ -57,11 +71,11 @@ class NextStreams:
         counted = ((mask[:, 1:] & mask[:, :-1])[..., None] & (ids[:, 1:] >= 0)).astype(jnp.float32)
         targets = jnp.maximum(ids[:, 1:], 0)
         weights = counted * batch["target_weight"][:, 1:] if "target_weight" in batch else counted
-        terms, metrics, total = {}, {}, sum(self.config.weights)
-        for k, (name, weight) in enumerate(zip(self.config.names, self.config.weights, strict=True)):
+        terms, metrics = {}, {}
+        for k, (name, share) in enumerate(zip(self.config.names, self.config.shares, strict=True)):
             size = self.model.config.streams[k]
             sums = token_sums(logits[:, :, k, :size], targets[..., k], weights[..., k], Terms())
             count = weights[..., k].sum()
-            terms[name] = Term(sums.loss, count, weight / total)
+            terms[name] = Term(sums.loss, count, share)
             metrics[f"{name}_accuracy"] = sums.correct, count
         return Loss(terms, metrics)

@@ -16,5 +16,7 @@ Codec              sound to codes and back, push by push                (`servin
 Session            token streams step by step: rows start, rest, stop   (`serving.session`)
                    codes frame by frame under any scheme                (`serving.code_session`)
                    text and codes in turns                              (`serving.turns`)
+                   hearing and speaking at once, frame by frame         (`serving.duplex`)
+Spelling           text as it grows, id by id                           (`serving.spelling`)
 Hearing            what a system asks of conversations and waveforms    (`serving.hearing`)
 """

@@ -112,13 +112,14 @@ def spread(
     fields: Sequence[str],
     host: int = 0,
     hosts: int = 1,
+    lengths: tuple[int, ...] | None = None,
 ) -> Iterator[tuple[dict[str, Any], Any]]:
     """Batches of a pass over one host's share of `source` and what `function(samples, mask)` makes of each.
 
-    Rows are spread over the devices of this host.
+    Rows are spread over the devices of this host. `lengths`: of the batches; None: those of the corpus.
     """
     place = batch_sharding(row_mesh())
-    batches = finite_batches(source, context.lengths, ROWS, fields, host=host, hosts=hosts)
+    batches = finite_batches(source, lengths or context.lengths, ROWS, fields, host=host, hosts=hosts)
     for rows in tracked(batches, len(range(host, len(source), hosts)), name, context.progress):
         yield rows, function(*jax.device_put((rows["samples"], rows["mask"]), place))
 

@@ -80,10 +80,12 @@ class StageContext:
     @cached_property
     def lengths(self) -> tuple[int, ...]:
         """A few lengths (samples) that hold every utterance of the corpus: the shapes of all passes over it."""
-        if self.kept:
-            return kept_lengths(self.run)
+        return kept_lengths(self.run) if self.kept else self.lengths_of(None)
+
+    def lengths_of(self, kinds: tuple[str, ...] | None) -> tuple[int, ...]:
+        """The same of the items of some kinds, whole corpora only."""
         rate_hz = self.corpus.rate_hz
-        seconds = [open_corpus(self.corpus, self.data_dir, split).seconds for split in SPLITS]
+        seconds = [open_corpus(self.corpus, self.data_dir, split, kinds=kinds).seconds for split in SPLITS]
         samples = np.rint(np.concatenate(seconds) * rate_hz).astype(np.int64)
         return bucket_lengths(samples, count=4, multiple=rate_hz // 10)
 
@@ -125,11 +127,13 @@ class StageConfig(Config):
         return config
 
 
-def require_form(stage: str, corpus: CorpusConfig, rate_hz: int, field: str = "") -> None:
-    """Raise `UserError` unless the corpus has one channel at `rate_hz`, which `field` of the stage says if given."""
+def require_form(stage: str, corpus: CorpusConfig, rate_hz: int, field: str = "", channels: int = 1) -> None:
+    """Raise `UserError` unless the corpus has at most so many channels at `rate_hz`, which `field` of the stage says if
+    given."""
     needs = f"stage {stage!r} works at {rate_hz} Hz" + (f" ({field} says so)" if field else "")
     require(corpus.rate_hz == rate_hz, "rate_hz of the corpus", corpus.rate_hz, needs)
-    require(corpus.channels == 1, "channels of the corpus", corpus.channels, f"stage {stage!r} reads one channel")
+    reads = "one channel" if channels == 1 else f"up to {channels} channels"
+    require(corpus.channels <= channels, "channels of the corpus", corpus.channels, f"stage {stage!r} reads {reads}")
 
 
 class RunConfig(Config):

@@ -1,6 +1,7 @@
 """Stages that make tokens: what language models, vocoders and judges may ask of one, whatever kind it is."""
 
 import json
+from typing import Any
 
 from slm_jax.checkpoints.integrity import write_json
 from slm_jax.core.config import from_json
@@ -32,6 +33,10 @@ class TokenStageConfig(StageConfig):
     def planned_spec(self, run: RunConfig) -> TokenSpec:
         """The same as far as the configs of a run tell: nothing needs to be done yet."""
         raise TypeError(f"{type(self).__name__} does not say what it will make")
+
+    def items(self, context: StageContext, split: str) -> Any:
+        """The items of the corpus that the table has a row for, in its order."""
+        return context.source(split)
 
     @staticmethod
     def records(folder: StageFolder, split: str) -> AnyPath:

@@ -5,6 +5,7 @@ Transcribed speech utterances with their text spelled out, for CTC        (`data
 Unit text          unit sequences for a language model                    (`data.examples.unit_text`)
 Code rows          codes of several books in the order of a scheme        (`data.examples.code_rows`)
 Text code rows     codes and what is said in them, in a layout            (`data.examples.text_code_rows`)
+Dialogue rows      the same of one side, with the other's codes           (`data.examples.dialogue_rows`)
 Run rows           runs of units, durations and pitch, as streams         (`data.examples.run_rows`)
 Cascade rows       stretches as one model of a cascade has them          (`data.examples.cascade_rows`)
 Span corruption    texts with hidden spans, for an encoder-decoder        (`data.examples.span_corruption`)

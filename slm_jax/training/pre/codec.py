@@ -43,7 +43,7 @@ from slm_jax.training.loop import Evaluate
 from slm_jax.training.optimizer import OptimizerConfig
 from slm_jax.training.parts import check_parts, open_parts, outlined
 from slm_jax.training.pre.codec_teacher import PATH, CodecTeacherConfig
-from slm_jax.training.pre.segments import held_out_segments, segment_shapes, whole_frames
+from slm_jax.training.pre.segments import channels_apart, held_out_segments, segment_shapes, whole_frames
 from slm_jax.training.run_folder import StageFolder
 from slm_jax.training.stages import RunConfig, StageContext, require_form
 from slm_jax.training.state import Initialise
@@ -86,7 +86,7 @@ class CodecStageConfig(GradientStageConfig):
         check_parts(self._parts, begun)
 
     def check_corpus(self, corpus: CorpusConfig) -> None:
-        require_form(self.name, corpus, self.model.rate_hz, "model.rate_hz")
+        require_form(self.name, corpus, self.model.rate_hz, "model.rate_hz", channels=2)
 
     @property
     def example(self) -> WaveformSegmentConfig:
@@ -98,7 +98,7 @@ class CodecStageConfig(GradientStageConfig):
         )
 
     def plan(self, folder: StageFolder, context: StageContext) -> Plan:
-        source = context.source("train")
+        source = channels_apart(context, "train")
         parts = open_parts(self._parts, folder) if self._parts else None
         teacher = self._teacher({} if parts is None else parts.configs)
         initialise, players = self._learner(teacher)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from slm_jax.data.channels import ChannelsApart
 from slm_jax.data.examples.waveform_segments import WaveformSegmentConfig
 from slm_jax.data.shapes import Shapes, stacked_shapes
 from slm_jax.training.stages import StageContext
@@ -23,11 +24,17 @@ def segment_shapes(example: WaveformSegmentConfig, rows: int) -> Shapes:
     return shapes | {"example": jax.ShapeDtypeStruct((rows,), jnp.int32)}
 
 
+def channels_apart(context: StageContext, split: str) -> Any:
+    """The recordings of a split; of a corpus of two channels each channel as a recording of its own."""
+    source = context.source(split)
+    return source if context.corpus.channels == 1 else ChannelsApart(source, context.corpus.channels)
+
+
 def held_out_segments(
     context: StageContext, example: WaveformSegmentConfig, count: int, stage: str
 ) -> dict[str, Any] | None:
     """A batch of at most `count` segments of the dev split, unchanged, the same each time; None where it is empty."""
-    dev, make = context.source("dev"), example.replace(channel=None).make()
+    dev, make = channels_apart(context, "dev"), example.replace(channel=None).make()
     if not len(dev):
         context.say_unmeasured(stage)
         return None

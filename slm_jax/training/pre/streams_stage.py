@@ -16,11 +16,16 @@ from slm_jax.training.step import Player
 
 
 class StreamsStageConfig(GradientStageConfig):
-    """Trains `model` on the tokens of stage `tokens`. `weights`: of each stream in the loss; None: all alike."""
+    """Trains `model` on the tokens of stage `tokens`.
+
+    `weights`: of each stream in the loss; None: all alike. `apart`: of so many first streams the loss is added to the
+    mean over the others.
+    """
 
     tokens: str
     model: MultiStreamConfig | TemporalDepthConfig
     weights: tuple[float, ...] | None = None
+    apart: int = 0
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -35,7 +40,7 @@ class StreamsStageConfig(GradientStageConfig):
     def learner(self, names: tuple[str, ...]) -> Learner:
         """Who learns, of streams that are called so."""
         model = self.model.make()
-        objective = NextStreamsConfig(names=names, weights=self.weights or (1.0,) * len(names))
+        objective = NextStreamsConfig(names=names, weights=self.weights or (1.0,) * len(names), apart=self.apart)
         player = Player(name="lm", objective=objective.make(model), optimizer=self.optimizer)
 
         def initialise(key: jax.Array) -> dict:
@@ -45,10 +50,12 @@ class StreamsStageConfig(GradientStageConfig):
 
 
 def require_order(scheme: Scheme, model: MultiStreamConfig | TemporalDepthConfig) -> None:
-    """Raise `UserError` unless the entries of a step are written in order by both or by neither."""
-    fits = isinstance(model, TemporalDepthConfig) == scheme.ordered
-    rule = "entries of a step in order and a model with a depth transformer go together"
-    require(fits, "scheme", type(scheme).__name__, rule)
+    """Raise `UserError` for a scheme whose entries are written in order, of a model that writes them at once.
+
+    A model with a depth transformer goes with any scheme: Moshi's books are late and written in order.
+    """
+    fits = isinstance(model, TemporalDepthConfig) or not scheme.ordered
+    require(fits, "scheme", type(scheme).__name__, "entries of a step in order need a model with a depth transformer")
 
 
 def names_of(spec: TokenSpec) -> tuple[str, ...]:
