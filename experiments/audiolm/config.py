@@ -22,6 +22,7 @@ from slm_jax.judges.pairs import PairsJudge
 from slm_jax.judges.voices import VoicesJudge
 from slm_jax.quantizers.kmeans import KMeansConfig
 from slm_jax.quantizers.postprocess import PostprocessConfig
+from slm_jax.systems.recipes.small_codec import small_codec
 from slm_jax.systems.speech import audiolm
 from slm_jax.training.pre.frame_units import FrameUnitsConfig, LayerOfPartConfig
 
@@ -39,7 +40,7 @@ units = FrameUnitsConfig(
     kmeans=KMeansConfig(clusters=CLUSTERS, iterations=30),
     postprocess=PostprocessConfig(normalise="standardise"),
 )
-codec, codes = audiolm.small_codec()
+codec, codes = small_codec()
 config = audiolm.AudioLMConfig(
     name="audiolm",
     corpus=WorldConfig(hours=1.5, speakers=4),

@@ -19,7 +19,7 @@ from slm_jax.sequence_models.multi_stream import MultiStreamConfig
 from slm_jax.sequence_models.presets import llama
 from slm_jax.serving.text_code_speech_lm import TextCodeDecoding
 from slm_jax.systems.recipes.code_run import TextCodeRunConfig
-from slm_jax.systems.speech.audiolm import small_codec
+from slm_jax.systems.recipes.small_codec import small_codec
 from slm_jax.text.tokenizers import CharacterTokenizerConfig
 from slm_jax.training.loop import TrainConfig
 from slm_jax.training.optimizer import OptimizerConfig

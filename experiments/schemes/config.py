@@ -24,7 +24,7 @@ from slm_jax.sequence_models.presets import llama
 from slm_jax.sequence_models.temporal_depth import TemporalDepthConfig
 from slm_jax.serving.code_speech_lm import CodeDecoding
 from slm_jax.systems.recipes.code_run import CodeRunConfig
-from slm_jax.systems.speech.audiolm import small_codec
+from slm_jax.systems.recipes.small_codec import small_codec
 from slm_jax.training.loop import TrainConfig
 from slm_jax.training.optimizer import OptimizerConfig
 from slm_jax.training.pre.code_lm import CodeLMConfig

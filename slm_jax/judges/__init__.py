@@ -18,6 +18,7 @@ Tasks            held-out items of what was trained for, beside others    (`judg
 Pairs            a right clip likelier than a wrong one: sWUGGY and its kin   (`judges.pairs`)
 Text             likelihood of held-out texts, openings that go on       (`judges.text_continuation`)
 Codec            recordings beside what their codes say          (`judges.codec`)
+Turns            who hears and speaks at once: waits, answers, gives way  (`judges.turns`)
 Latency          how long one waits for a reply, and for a push          (`judges.latency`)
 Asking           held-out items as conversations, and what was replied   (`judges.asking`)
 Losses           curves of training and of the dev split                 (`judges.losses`)

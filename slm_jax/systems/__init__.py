@@ -1,6 +1,7 @@
 """The named systems of the survey, each a short composition of parts.
 
 Pure speech     GSLM, TWIST                                 (`systems.speech`)
+Speech and text Moshi                                       (`systems.speech_text`)
 Speech-aware    text LMs that hear                          (`systems.speech_aware`)
 Recipes         stages that several systems share           (`systems.recipes`)
 Catalogue       every system by name, with its sizes        (`systems.catalogue`)

@@ -43,6 +43,15 @@ def test_it_is_the_cross_entropy_of_each_stream_over_its_real_targets(variables,
     np.testing.assert_allclose(found.value(), (means[0] + 0.5 * means[1]) / 1.5, rtol=1e-5)
 
 
+def test_what_stands_apart_is_added_to_the_mean_over_the_others(variables):
+    config = NextStreamsConfig(names=("a", "b", "c"), weights=(1.0, 9.0, 3.0), apart=1)
+    found = config.make(MODEL)(variables, BATCH, None)
+    means = [float(found.terms[name].total / found.terms[name].count) for name in "abc"]
+    np.testing.assert_allclose(found.value(), means[0] + 0.75 * means[1] + 0.25 * means[2], rtol=1e-5)
+    with pytest.raises(UserError, match="apart is 3"):
+        config.replace(apart=3)
+
+
 def test_padding_and_targets_without_weight_have_no_effect(variables, loss):
     other = {**BATCH, "ids": np.where(BATCH["mask"][..., None], IDS, 3)}
     np.testing.assert_allclose(loss(variables, other).value(), loss(variables, BATCH).value(), rtol=1e-6)

@@ -4,14 +4,18 @@ import jax
 import jax.numpy as jnp
 
 from slm_jax.assemblies.codec_tokenizer import CodecTokenizer
+from slm_jax.data.examples.dialogue_rows import DialogueRowsConfig
 from slm_jax.data.examples.text_code_rows import TextCodeRowsConfig
+from slm_jax.layouts.beside import TimeAligned
 from slm_jax.layouts.layout import MARKS, Layout
+from slm_jax.schemes.delay import Delay
 from slm_jax.schemes.table import Scheme
 from slm_jax.sequence_models.depth import DepthConfig
 from slm_jax.sequence_models.multi_stream import MultiStreamConfig
 from slm_jax.sequence_models.presets import llama
 from slm_jax.sequence_models.temporal_depth import TemporalDepthConfig
 from slm_jax.serving.code_speech_lm import CodeDecoding, CodeSpeechLM
+from slm_jax.serving.duplex_speech_lm import DuplexDecoding, DuplexSpeechLM
 from slm_jax.serving.text_code_speech_lm import TextCodeDecoding, TextCodeSpeechLM
 from slm_jax.text.tokenizers import CharacterTokenizerConfig
 from tests.contracts.checks import random_params
@@ -62,3 +66,27 @@ def drawn_text_code_lm(scheme: Scheme, layout: Layout, letters: str = " abcdef",
         "prompt_s": 0.2,
     }
     return TextCodeSpeechLM(**{**parts, **changes})
+
+
+def drawn_duplex(written: int | None = None, letters: str = " abcdef", **changes) -> DuplexSpeechLM:
+    """Text and two sides of a narrow codec, Moshi's delays, a window of 64 frames; `written` None: its own side."""
+    tokens, codec = CharacterTokenizerConfig(characters=letters), drawn_code_lm(Delay(delays=(0, 1, 1))).codec
+    rows = DialogueRowsConfig(
+        columns=tuple(f"{name}{side}" for side in ("_of_1", "") for name in codec.spec.columns),
+        scheme=Delay(delays=(0, 1, 1, 0, 1, 1)),
+        layout=TimeAligned(),
+        tokens=tokens,
+        frames=20,
+        frames_per_second=codec.spec.frames_per_second,
+    )
+    streams = (len(tokens.characters) + MARKS, *FLAT.streams, *FLAT.streams)
+    flat = FLAT.replace(streams=streams, body=BODY.replace(window=64, max_positions=None), heads=1)
+    lm = DEEP.replace(temporal=flat, written=1 + BOOKS if written is None else written).make()
+    parts = {
+        "codec": codec,
+        "lm": lm,
+        "lm_params": random_params(lm, jax.random.key(1), jnp.zeros((1, 2, len(streams)), jnp.int32)),
+        "rows": rows,
+        "decoding": DuplexDecoding(seconds=0.1),
+    }
+    return DuplexSpeechLM(**{**parts, **changes})

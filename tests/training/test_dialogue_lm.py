@@ -35,8 +35,8 @@ STREAMS = (SIZE + 2, *[CODES] * (2 * BOOKS))
 MODEL = DEEP.replace(temporal=FLAT.replace(streams=STREAMS, body=BODY, heads=1), written=1 + BOOKS)
 TASKS = MixtureConfig(
     parts=(
-        PartConfig(name="text", weight=0.25, example=SideConfig(speaks=False)),
-        PartConfig(name="one", weight=0.25, example=SideConfig(kinds=("sentence",), own=0, hears=False, masked=0.3)),
+        PartConfig(name="text", weight=0.25, example=SideConfig(parts="text")),
+        PartConfig(name="one", weight=0.25, example=SideConfig(kinds=("sentence",), own=0, parts="own", masked=0.3)),
         PartConfig(name="two", weight=0.5, example=SideConfig(kinds=("dialogue",))),
     )
 )
@@ -159,8 +159,23 @@ def test_one_side_alone_hears_nothing_and_text_alone_has_no_codes(context):
     assert set(text) == set(one)
 
 
+def test_what_is_heard_is_written_with_no_own_side(context):
+    item, spec = items_of(context, "sentence")[0], spec_of(context)
+    rows = STAGE.rows(spec, SideConfig(own=1, parts="other", late=(10, 10)))
+    row = rows.from_start(item, np.random.default_rng(0))
+    codes = (row[:, 1:] != EMPTY).any(1)
+    assert (row[codes, 1 : 1 + BOOKS] == ABSENT).all() and not (row[~codes, 1 : 1 + BOOKS] == ABSENT).any()
+    heard = np.stack([item[name] for name in spec.columns[:BOOKS]], 1)
+    np.testing.assert_array_equal(row[1 : 1 + len(heard), 1 + BOOKS], heard[: len(row) - 1, 0])
+    text = row[(row[:, 0] >= 0) & (row[:, 0] < SIZE), 0]
+    spelt = [token for word in item["words"] for token in rows.tokenizer.encode(f" {word}")]
+    assert text.tolist() == spelt[: len(text)] and len(text)
+    assert int(np.argmax((row[:, 0] >= 0) & (row[:, 0] < SIZE))) >= 10
+
+
 def test_text_may_come_before_its_speech_or_after(context):
-    item, rows = items_of(context, "sentence")[0], STAGE.rows(spec_of(context), SideConfig(own=0, hears=False, ahead=6))
+    item, side = items_of(context, "sentence")[0], SideConfig(own=0, parts="own", late=(-6, 6))
+    rows = STAGE.rows(spec_of(context), side)
     drawn = [rows.from_start(item, np.random.default_rng(seed)) for seed in range(12)]
     starts = {int(np.argmax((row[:, 0] >= 0) & (row[:, 0] < SIZE))) for row in drawn}
     assert len(starts) > 3, "the words stand elsewhere in each"

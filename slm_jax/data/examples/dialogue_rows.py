@@ -1,7 +1,7 @@
 """Two sides of a conversation as rows: text and codes of the side that a model takes, codes of what it hears."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Int
@@ -16,25 +16,31 @@ from slm_jax.layouts.said import Said, heard_frames, said_of
 class SideConfig(Config):
     """Which items a model of two sides learns from, and what it is given of them.
 
-    `kinds`: of the corpus; None: all. `own`: the channel whose side it takes, whose words are its text. `hears`: the
-    other side is there; without it the model has its own side alone (Moshi's first stage on speech). `speaks`: there
-    are codes; without them a row is text alone, from the first step on. `ahead`: frames by which text may come before
-    its speech, or after, drawn evenly for each row (Moshi: .6 s). `masked`: the share of the text that is read as if it
-    were empty (Moshi: .3).
+    `kinds`: of the corpus; None: all. `own`: the channel whose side it takes. `parts`: what there is of a conversation:
+    "both" sides, with the words of the own one; the "own" one alone (Moshi's first stage on speech); the "other" one
+    alone, with its words, which is how somebody learns to hear before there is anything to answer; "text" alone, from
+    the first step on. `late`: frames by which text comes behind its speech, drawn evenly between two numbers for each
+    row (Moshi's first stage: .6 s before to .6 s after). `masked`: the share of the text that is read as if it were
+    empty (Moshi: .3).
     """
 
     kinds: tuple[str, ...] | None = None
     own: int = 1
-    hears: bool = True
-    speaks: bool = True
-    ahead: int = 0
+    parts: Literal["both", "own", "other", "text"] = "both"
+    late: tuple[int, int] = (0, 0)
     masked: float = 0.0
 
     def __post_init__(self) -> None:
         require(self.own in (0, 1), "own", self.own, "channel 0 or 1")
-        require(self.ahead >= 0, "ahead", self.ahead, "frames, 0 or more")
+        known = ("both", "own", "other", "text")
+        require(self.parts in known, "parts", self.parts, f"one of {', '.join(known)}")
+        require(self.late[0] <= self.late[1], "late", self.late, "the fewest frames and the most")
         require(0 <= self.masked < 1, "masked", self.masked, "a share in [0, 1)")
-        require(self.speaks or not self.ahead, "ahead", self.ahead, "text alone has no speech to be ahead of")
+
+    @property
+    def speaker(self) -> int:
+        """The channel whose words are the text."""
+        return 1 - self.own if self.parts == "other" else self.own
 
 
 class DialogueRowsConfig(TextCodeRowsConfig):
@@ -51,7 +57,7 @@ class DialogueRowsConfig(TextCodeRowsConfig):
         spoken = super().make()
 
         def example(item: dict[str, Any], rng: np.random.Generator) -> dict[str, np.ndarray]:
-            row = spoken(item, rng) if self.side.speaks else self._written(item)
+            row = self._written(item) if self.side.parts == "text" else spoken(item, rng)
             hidden = np.zeros(row["ids"].shape, bool)
             hidden[:, 0] = rng.random(len(hidden)) < self.side.masked
             return row | {"hidden": hidden}
@@ -60,26 +66,24 @@ class DialogueRowsConfig(TextCodeRowsConfig):
 
     def opening(self, item: dict[str, Any], rng: np.random.Generator) -> Row:
         """The steps with which an item begins, without padding; its text where that is all."""
-        if self.side.speaks:
+        if self.side.parts != "text":
             return self.from_start(item, rng)
         row = self._written(item)
         return row["ids"][row["mask"]]
 
     def row(self, said: Said, codes: Int[np.ndarray, "T K"], rng: np.random.Generator) -> Row:
-        """The steps of both sides; where nothing is heard the other's entries are `ABSENT`."""
-        ahead = int(rng.integers(-self.side.ahead, self.side.ahead + 1))
-        row = super().row(said.moved(-ahead, len(codes)) if ahead else said, codes, rng)
-        if not self.side.hears:
-            row[:, 1 + len(self.columns) // 2 :] = ABSENT
-        return row
+        """The steps of both sides; entries of one that is not there are `ABSENT`."""
+        late = int(rng.integers(self.side.late[0], self.side.late[1] + 1))
+        row = super().row(said.moved(late, len(codes)) if late else said, codes, rng)
+        return row if self.side.parts == "both" else without(row, self.side.parts == "other")
 
     def said(self, item: dict[str, Any]) -> Said:
-        """The words of the own side, in frames."""
+        """The words that are the text, in frames."""
         turns = item.get("turns", ())
         spoken = np.asarray(item.get("word_turn", np.zeros(len(item["words"]), int)), int)
-        channel = np.array([turn["channel"] for turn in turns] or [self.side.own], int)[spoken]
+        channel = np.array([turn["channel"] for turn in turns] or [self.side.speaker], int)[spoken]
         start, end = (np.asarray(item[name], float) for name in ("word_start_s", "word_end_s"))
-        own = np.flatnonzero(channel == self.side.own)
+        own = np.flatnonzero(channel == self.side.speaker)
         own = own[np.argsort(start[own], kind="stable")]  # a remark is said while a turn goes on
         words = [np.asarray(self.tokenizer.encode(f" {item['words'][i]}"), np.int32) for i in own]
         return said_of(words, heard_frames(start[own], end[own], self.frames_per_second))
@@ -93,3 +97,11 @@ class DialogueRowsConfig(TextCodeRowsConfig):
         mask = np.arange(self.steps) <= len(text)
         ids[~mask] = EMPTY
         return {"ids": ids, "target_weight": (ids >= 0).astype(np.float32), "mask": mask}
+
+
+def without(row: Row, own: bool = False) -> Row:
+    """A row in which the other side (or the own one) is not there: `ABSENT` wherever there are codes."""
+    found, books = row.copy(), (row.shape[1] - 1) // 2
+    spoken = (row[:, 1:] != EMPTY).any(1)
+    found[spoken, slice(1, 1 + books) if own else slice(1 + books, None)] = ABSENT
+    return found

@@ -5,8 +5,10 @@ Parts of twins    letters_encoder, units_encoder, text_lm, (`systems.recipes.sma
                   UNKNOWN_SPEAKERS
 A voice for them  published_vocoder                      (`systems.recipes.unit_voice`)
 A codec           CodecRunConfig                           (`systems.recipes.codec_run`)
+                  small_codec                              (`systems.recipes.small_codec`)
                   rvqgan: how DAC is trained               (`systems.recipes.rvqgan`)
 Its codes         CodeRunConfig: a language model of them  (`systems.recipes.code_run`)
+Two sides         DuplexRunConfig: hearing and speaking    (`systems.recipes.duplex_run`)
 Answers           SpeechAwareConfig, speech_aware_run      (`systems.recipes.speech_aware`)
                   WhisperTasksConfig, whisper_tasks_run    (`systems.recipes.whisper_tasks`)
                   held_out_questions                       (`systems.recipes.held_out_questions`)

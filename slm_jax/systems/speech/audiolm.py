@@ -15,16 +15,13 @@ Sizes: "published" and "tiny".
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from slm_jax.assemblies.codec import CodecConfig
 from slm_jax.assemblies.codec_presets import soundstream
 from slm_jax.core.errors import nearest, require
 from slm_jax.core.part_source import PartSource
 from slm_jax.data.corpus import CorpusConfig, WorldConfig
 from slm_jax.data.pipeline import PipelineConfig
 from slm_jax.decoders.discriminators import DiscriminatorsConfig
-from slm_jax.decoders.spectral import SpectralDecoderConfig
 from slm_jax.decoders.spectral_discriminators import JudgesConfig, STFTDiscriminatorsConfig
-from slm_jax.encoders.spectral import SpectralEncoderConfig
 from slm_jax.encoders.w2v_bert import w2v_bert_2
 from slm_jax.evaluation.section import JudgeConfig
 from slm_jax.generation.by_cascade import Model
@@ -33,13 +30,12 @@ from slm_jax.judges.losses import LossesJudge
 from slm_jax.judges.pairs import PairsJudge
 from slm_jax.judges.voices import VoicesJudge
 from slm_jax.nn.relative_bias import RelativeBiasConfig
-from slm_jax.quantizers.codebooks import CodebookConfig
 from slm_jax.quantizers.kmeans import KMeansConfig
 from slm_jax.quantizers.postprocess import PostprocessConfig
-from slm_jax.quantizers.residual import ResidualVQConfig
 from slm_jax.sequence_models.presets import audiolm_stage
 from slm_jax.serving.cascade_speech_lm import CascadeDecoding, CascadeSpeechLM, TokenStages
 from slm_jax.systems.card import KeptFigure, SystemCard
+from slm_jax.systems.recipes.small_codec import small_codec
 from slm_jax.systems.recipes.small_parts import t5_rates, units_encoder
 from slm_jax.training.gradient_stage import trained
 from slm_jax.training.loop import TrainConfig
@@ -140,28 +136,6 @@ def tiny(corpus: CorpusConfig = WorldConfig(hours=0.8, speakers=4), clusters: in
     )
     stages = (mfcc, hubert, units, *small_codec(), *small_models(clusters))
     return AudioLMConfig(name="audiolm_tiny", corpus=corpus, stages=stages, passes=SMALL_PASSES, prompt_s=1.2)
-
-
-def small_codec(books: int = 6, codes: int = 256, steps: int = 3000) -> tuple[CodecStageConfig, CodecTokensConfig]:
-    """A codec of 50 frames a second that two cores train in a quarter of an hour, and its codes: 2.4 kb/s."""
-    quantizer = ResidualVQConfig(width=64, books=books, codebook=CodebookConfig(size=codes, width=64), dropout=0.2)
-    codec = CodecStageConfig(
-        name="codec",
-        model=CodecConfig(
-            encoder=SpectralEncoderConfig(),
-            decoder=SpectralDecoderConfig(),
-            quantizer=quantizer,
-            whole=True,
-            rate_hz=16_000,
-        ),
-        segment_s=0.8,
-        train=TrainConfig(steps=steps, evaluate_every=500),
-        batches=PipelineConfig(batch=12),
-        optimizer=OptimizerConfig(
-            learning_rate=2e-3, betas=(0.8, 0.99), warmup_steps=100, weight_decay=0.01, final_fraction=0.1
-        ),
-    )
-    return codec, CodecTokensConfig(name="codes", source="stage:codec")
 
 
 def small_models(clusters: int, codes: int = 256, books: int = 6, coarse: int = 3) -> tuple[CascadeLMConfig, ...]:

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from slm_jax.core.config import Config
@@ -12,9 +14,9 @@ from slm_jax.data.joined import Joined, Subset
 from slm_jax.data.mixture import MixtureConfig
 from slm_jax.data.pipeline import make_batches
 from slm_jax.data.records import RecordSource
-from slm_jax.data.shapes import stacked_shapes
 from slm_jax.evaluation.codes import nats_of_text_and_codes
 from slm_jax.layouts.beside import Beside, TimeAligned
+from slm_jax.layouts.layout import MARKS
 from slm_jax.schemes.table import Scheme
 from slm_jax.text.tokenizers import ByteTokenizerConfig, spelling_hash
 from slm_jax.training.gradient_stage import Learner, Outline, Plan, host_share, trained
@@ -32,7 +34,8 @@ class DialogueLMConfig(StreamsStageConfig):
     `tasks`: a mixture whose parts have a `SideConfig` each as `example`: text alone, one side, both. `scheme`: of the
     own books and then the other's, as many; `layout`: of the text beside the own ones. `start_from`: an earlier stage
     of this kind with the same model and tokens. Rows are stretches of `frames` frames with up to `text` text ids;
-    `padding`: how much an entry without text counts. Streams that the model does not write are read alone.
+    `padding`: how much an entry without text counts. `text_ids`: how many ids the text has, where `text_tokens` need
+    not be there yet. Streams that the model does not write are read alone.
     Figures on the dev split, by part: nats per text id, per mark and per code that is written.
     """
 
@@ -40,6 +43,7 @@ class DialogueLMConfig(StreamsStageConfig):
     tasks: MixtureConfig
     layout: Beside = TimeAligned()
     text_tokens: Config = ByteTokenizerConfig()
+    text_ids: int | None = None
     frames: int = 150
     text: int = 64
     padding: float = 0.5
@@ -66,7 +70,7 @@ class DialogueLMConfig(StreamsStageConfig):
         sources = [self._source(context, "train", side) for side in self.sides]
         weights = [part.weight for part in self.tasks.parts]
         return Plan(
-            *self._learner(spec, rows[0]),
+            *self._learner(spec, self._size(rows[0])),
             batches=make_batches(
                 list(zip(sources, weights, strict=True)),
                 [one.make() for one in rows],
@@ -86,11 +90,17 @@ class DialogueLMConfig(StreamsStageConfig):
     def outline(self, run: RunConfig) -> Outline:
         spec, batch = planned_spec(run, self.tokens), self.batches.batch
         rows = self.rows(spec, self.sides[0])
-        item: dict[str, Any] = {"text": "", "words": [], "word_start_s": [], "word_end_s": []}
-        item |= {column: np.zeros(self.frames, np.int32) for column in spec.columns}
+        entries = (batch, rows.steps, 1 + len(spec.columns))
+        shapes: dict[str, tuple[tuple[int, ...], Any]] = {
+            **{name: (entries, kind) for name, kind in (("ids", jnp.int32), ("target_weight", jnp.float32))},
+            "hidden": (entries, bool),
+            "mask": (entries[:2], bool),
+            "example": (entries[:1], jnp.int32),
+        }
+        size = rows.size if self.text_ids is None else self.text_ids + MARKS
         return Outline(
-            *self._learner(spec, rows),
-            batch=stacked_shapes(rows.make()(item, np.random.default_rng(0)), batch),
+            *self._learner(spec, size),
+            batch={name: jax.ShapeDtypeStruct(*one) for name, one in shapes.items()},
             tokens=batch * rows.steps,
             speech_s=batch * self.frames / spec.frames_per_second,
         )
@@ -116,9 +126,15 @@ class DialogueLMConfig(StreamsStageConfig):
             side=side,
         )
 
-    def _learner(self, spec: TokenSpec, rows: DialogueRowsConfig) -> Learner:
-        given, wanted = self.model.streams, (rows.size, *spec.sizes)
-        rule = f"{rows.size} ids of text and marks, and stage {self.tokens!r} makes books of {spec.sizes}"
+    def _size(self, rows: DialogueRowsConfig) -> int:
+        """Ids of text and marks, which must be those that the config states, if it does."""
+        stated = self.text_ids is None or self.text_ids + MARKS == rows.size
+        require(stated, f"{self.name}.text_ids", self.text_ids, f"text_tokens have {rows.tokenizer.size}")
+        return rows.size
+
+    def _learner(self, spec: TokenSpec, size: int) -> Learner:
+        given, wanted = self.model.streams, (size, *spec.sizes)
+        rule = f"{size} ids of text and marks, and stage {self.tokens!r} makes books of {spec.sizes}"
         require(given == wanted, f"{self.name}.model.streams", given, rule)
         unread = self.weights is None or not any(self.weights[self.written :])
         require(unread, f"{self.name}.weights", self.weights, f"only {self.written} streams are written")
