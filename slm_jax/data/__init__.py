@@ -9,6 +9,7 @@ Pipeline  seeded order, host-independent batches, exact state       (`data.pipel
 Packing   several examples in a row, over fixed virtual shards      (`data.packing`)
 Buckets   whole examples in few fixed shapes                        (`data.buckets`, `data.lengths`)
 Order     who comes when, and the rng of each example               (`data.order`)
+Words     when each word of an item is said                         (`data.word_times`)
 Channels  one channel of a corpus of several, and through a line    (`data.channels`, `data.lines`)
 Joined    rows side by side, parts of a source, corpora end to end  (`data.joined`)
 Mixture   shares of corpora and of kinds of example, in a config    (`data.mixture`)

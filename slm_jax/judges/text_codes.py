@@ -8,6 +8,7 @@ import numpy as np
 
 from slm_jax.audio.files import resample
 from slm_jax.core.errors import UserError
+from slm_jax.data.word_times import words_of
 from slm_jax.evaluation.section import JudgeConfig, JudgeSettings, Lacking, Section, Sound, Table
 from slm_jax.judges.asking import Item, heard, items_of, replies_to, text_of
 from slm_jax.judges.transcription import transcription_figures
@@ -40,7 +41,7 @@ class TextCodesJudge(JudgeConfig):
         items = items_of(context, None, settings.utterances, self._fits)
         if not items:
             raise Lacking("no held-out utterance has words whose times are known")
-        said = [" ".join(item["words"]) for item in items]
+        said = [" ".join(words.words) for item in items if (words := words_of(item)) is not None]
         figures: dict[str, Any] = {"late": late(system)}
         texts: dict[str, list[str]] = {"said": said}
         if isinstance(system.rows.layout, Beside):
@@ -60,7 +61,8 @@ class TextCodesJudge(JudgeConfig):
         return Section("Text and codes", WORDS, {self.name: figures}, tables, clips)
 
     def _fits(self, item: Item) -> bool:
-        return len(item.get("words", ())) > 0 and "word_start_s" in item and item["seconds"] <= self.longest_s
+        words = words_of(item)
+        return words is not None and len(words.words) > 0 and item["seconds"] <= self.longest_s
 
     def _understood(
         self, sounds: dict[str, list[np.ndarray]], rate_hz: int, context: StageContext

@@ -9,6 +9,7 @@ import numpy as np
 from slm_jax.audio.plots import plot_histogram
 from slm_jax.core.contracts import Opens
 from slm_jax.core.messages import spoken
+from slm_jax.data.word_times import words_of
 from slm_jax.evaluation.intervals import bootstrap_interval
 from slm_jax.evaluation.latency import percentiles
 from slm_jax.evaluation.section import JudgeConfig, JudgeSettings, Lacking, Plot, Section, Sound, Table
@@ -101,7 +102,8 @@ def question(item: Item, context: StageContext, rate_hz: int) -> Heard:
 
 def paused(item: Item, asked: Heard, rate_hz: int) -> Heard:
     """A question with a silence before its last word but one."""
-    starts = [start for start in item.get("word_start_s", ()) if start < asked.end_s]
+    words = words_of(item)
+    starts = [start for start in (() if words is None else words.start_s) if start < asked.end_s]
     cut_s = float(starts[-2] if len(starts) > 2 else asked.end_s / 2)
     place, silence = round(cut_s * rate_hz), np.zeros(round(PAUSE_S * rate_hz), np.float32)
     samples = np.concatenate([asked.samples[:place], silence, asked.samples[place:]])

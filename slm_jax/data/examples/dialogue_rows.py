@@ -9,8 +9,8 @@ from jaxtyping import Int
 from slm_jax.core.config import Config
 from slm_jax.core.errors import require
 from slm_jax.core.types import ABSENT, EMPTY
-from slm_jax.data.examples.text_code_rows import Row, TextCodeRowsConfig
-from slm_jax.layouts.said import Said, heard_frames, said_of
+from slm_jax.data.examples.text_code_rows import Row, TextCodeRowsConfig, timed
+from slm_jax.layouts.said import Said
 
 
 class SideConfig(Config):
@@ -79,14 +79,7 @@ class DialogueRowsConfig(TextCodeRowsConfig):
 
     def said(self, item: dict[str, Any]) -> Said:
         """The words that are the text, in frames."""
-        turns = item.get("turns", ())
-        spoken = np.asarray(item.get("word_turn", np.zeros(len(item["words"]), int)), int)
-        channel = np.array([turn["channel"] for turn in turns] or [self.side.speaker], int)[spoken]
-        start, end = (np.asarray(item[name], float) for name in ("word_start_s", "word_end_s"))
-        own = np.flatnonzero(channel == self.side.speaker)
-        own = own[np.argsort(start[own], kind="stable")]  # a remark is said while a turn goes on
-        words = [np.asarray(self.tokenizer.encode(f" {item['words'][i]}"), np.int32) for i in own]
-        return said_of(words, heard_frames(start[own], end[own], self.frames_per_second))
+        return self.in_frames(timed(item).on(self.side.speaker))
 
     def _written(self, item: dict[str, Any]) -> dict[str, np.ndarray]:
         """A row of text alone."""

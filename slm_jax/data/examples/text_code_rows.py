@@ -11,6 +11,7 @@ from slm_jax.core.config import Config
 from slm_jax.core.errors import require
 from slm_jax.core.types import EMPTY
 from slm_jax.data.examples.code_rows import CodeRowsConfig
+from slm_jax.data.word_times import TimedWords, words_of
 from slm_jax.layouts.layout import MARKS, Layout, merged, parted, weights
 from slm_jax.layouts.said import Said, heard_frames, said_of
 from slm_jax.schemes.table import Scheme
@@ -21,7 +22,7 @@ Row = Int[np.ndarray, "S K1"]
 class TextCodeRowsConfig(Config):
     """A stretch of at most `frames` frames, at random where there are more, and the words that begin in it.
 
-    `columns`: of an item, one for each book, `[T]` each; its words are `words` with `word_start_s` and `word_end_s`.
+    `columns`: of an item, one for each book, `[T]` each; its words have times (`data.word_times`).
     `tokens` makes ids of words, each with a space before it; a stretch ends before the word with which they would be
     more than `text`. `padding`: how much the loss counts an entry of the text stream that holds no text (Moshi: .5). A
     row begins with a step whose entries are all `EMPTY`.
@@ -80,9 +81,12 @@ class TextCodeRowsConfig(Config):
 
     def said(self, item: dict[str, Any]) -> Said:
         """The words of an item, in frames."""
-        words = [np.asarray(self.tokenizer.encode(f" {word}"), np.int32) for word in item["words"]]
-        start, end = (np.asarray(item[name], float) for name in ("word_start_s", "word_end_s"))
-        return said_of(words, heard_frames(start, end, self.frames_per_second))
+        return self.in_frames(timed(item))
+
+    def in_frames(self, said: TimedWords) -> Said:
+        """Words as ids, and the frames in which they are heard."""
+        words = [np.asarray(self.tokenizer.encode(f" {word}"), np.int32) for word in said.words]
+        return said_of(words, heard_frames(said.start_s, said.end_s, self.frames_per_second))
 
     def stretch(self, said: Said, codes: Int[np.ndarray, "T K"], start: int) -> tuple[Said, Int[np.ndarray, "T2 K"]]:
         """What is said from a frame on, and its codes, as far as a row reaches."""
@@ -106,3 +110,11 @@ class TextCodeRowsConfig(Config):
         """Text ids and codes of a row, the first step included: the inverse of `row`."""
         text, steps = parted(row[1:], self.tokenizer.size)
         return text, self.scheme.restore_row(steps)
+
+
+def timed(item: dict[str, Any]) -> TimedWords:
+    """The words of an item; raises `UserError` where nobody knows when they are said."""
+    found = words_of(item)
+    require(found is not None, f"words of item {item.get('id')!r}", None, "must be there, with the times of each")
+    assert found is not None  # for the type checker
+    return found

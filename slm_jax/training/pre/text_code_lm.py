@@ -12,6 +12,7 @@ from slm_jax.data.joined import Joined
 from slm_jax.data.pipeline import make_batches
 from slm_jax.data.records import RecordSource
 from slm_jax.data.shapes import stacked_shapes
+from slm_jax.data.word_times import words_of
 from slm_jax.evaluation.codes import nats_of_text_and_codes
 from slm_jax.layouts.layout import Layout
 from slm_jax.schemes.table import Scheme
@@ -52,7 +53,7 @@ class TextCodeLMConfig(StreamsStageConfig):
         source, dev = (
             Joined(context.source(split), RecordSource(stage.records(done, split))) for split in ("train", "dev")
         )
-        timed = len(source) > 0 and "word_start_s" in source[0]
+        timed = len(source) > 0 and words_of(source[0]) is not None
         require(timed, "corpus", type(context.corpus).__name__, "must know when its words are said")
         share = host_share(self.train.mesh)
         return Plan(
@@ -66,7 +67,7 @@ class TextCodeLMConfig(StreamsStageConfig):
     def outline(self, run: RunConfig) -> Outline:
         spec = planned_spec(run, self.tokens)
         rows, batch = self.rows(spec), self.batches.batch
-        item: dict[str, Any] = {"words": [], "word_start_s": [], "word_end_s": []}
+        item: dict[str, Any] = {"id": "", "words": [], "word_start_s": [], "word_end_s": []}
         item |= {column: np.zeros(self.frames, np.int32) for column in spec.columns}
         return Outline(
             *self._learner(spec, rows),
