@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from slm_jax.core.errors import require
 from slm_jax.core.types import EMPTY, pytree_dataclass, static
 from slm_jax.generation.rules import Rules, rules_of
-from slm_jax.generation.sampling import SamplingConfig, draw, guided, narrowed
+from slm_jax.generation.sampling import SamplingConfig, draw, guided, keep_top_k, narrowed
 
 
 class StepModel(Protocol):
@@ -187,6 +187,10 @@ class Decoding:
             chosen = guided(chosen, logits[:, 1].reshape(flat), self.config.guidance)
         if self.config.temperatures:
             chosen = chosen / jnp.tile(self._coldest()[own], rows)[:, None]
+        if self.config.top_ks:
+            kept = zip(jnp.split(chosen.reshape(rows, given, -1), given, axis=1), self.config.top_ks[own], strict=True)
+            parts = [keep_top_k(one[:, 0], k or vocabulary) for one, k in kept]
+            chosen = jnp.stack(parts, axis=1).reshape(flat)
         streams = len(stream_sizes(self.model))
         legal = self._legal(state, streams, vocabulary)
         legal = None if legal is None else jnp.broadcast_to(legal[:, own], (rows, given, vocabulary)).reshape(flat)
@@ -217,8 +221,9 @@ def decoding(model: Any, config: SamplingConfig, rules: Rules | None = None) -> 
     sizes = stream_sizes(model)
     rules = rules_of(config, sizes) if rules is None else rules
     rules.fit(sizes)
-    own = config.temperatures
-    require(len(own) in (0, len(sizes)), "temperatures", own, f"one for each of the {len(sizes)} streams")
+    for name in ("temperatures", "top_ks"):
+        own = getattr(config, name)
+        require(len(own) in (0, len(sizes)), name, own, f"one for each of the {len(sizes)} streams")
     return Decoding(rules, model, config)
 
 

@@ -16,8 +16,9 @@ class SamplingConfig(Config):
     `end` and each of `ends` stop a row once they are drawn, not before `min_new` tokens. `forbidden` ids are never
     drawn. `guidance` g draws from u + g (c - u), log-probabilities c with and u without the condition (Ho and Salimans
     2022; MusicGen takes 3): the decoder then needs a prompt without the condition for each row. `temperatures`: one for
-    each stream of a model that has several, in the place of `temperature`. `alone`: ids of stream 0 below this stand
-    alone in their step, whose other entries stay empty (text that takes turns with speech).
+    each stream of a model that has several, in the place of `temperature`; `top_ks` likewise, 0 for all ids. `alone`:
+    ids of stream 0 below this stand alone in their step, whose other entries stay empty (text that takes turns with
+    speech).
     """
 
     max_new: int = 256
@@ -31,6 +32,7 @@ class SamplingConfig(Config):
     ends: tuple[int, ...] = ()
     guidance: float | None = None
     temperatures: tuple[float, ...] = ()
+    top_ks: tuple[int, ...] = ()
     alone: int = 0
 
     def __post_init__(self) -> None:
@@ -39,6 +41,9 @@ class SamplingConfig(Config):
         require(min(self.temperatures, default=0) >= 0, "temperatures", self.temperatures, "must not be negative")
         one = self.temperature == 1 or not self.temperatures
         require(one, "temperature", self.temperature, "stays 1 where each stream has its own")
+        require(min(self.top_ks, default=0) >= 0, "top_ks", self.top_ks, "must not be negative")
+        once = self.top_k is None or not self.top_ks
+        require(once, "top_k", self.top_k, "is None where each stream has its own")
         require(self.alone >= 0, "alone", self.alone, "must not be negative")
         require(self.top_k is None or self.top_k >= 1, "top_k", self.top_k, "must be at least 1")
         require(self.top_p is None or 0 < self.top_p <= 1, "top_p", self.top_p, "must lie in (0, 1]")

@@ -35,14 +35,16 @@ Said = tuple[Int[np.ndarray, "L"], Ids]
 class DuplexDecoding(Config):
     """How somebody who hears and speaks at once goes on.
 
-    `seconds`: of silence after the clip, in which it may go on speaking. `temperature` of codes, `text_temperature` of
-    text; 0 takes the likeliest. `seed`: of the rows that a session opens.
+    `seconds`: of silence after the clip, in which it may go on speaking. `temperature` and `top_k` of codes (0: any),
+    `text_temperature` and `text_top_k` of text; a temperature of 0 takes the likeliest. `seed`: of the rows that a
+    session opens. Defaults are Moshi's.
     """
 
     seconds: float = 4.0
     temperature: float = 0.8
     text_temperature: float = 0.7
-    top_k: int | None = 250
+    top_k: int = 250
+    text_top_k: int = 25
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -51,7 +53,8 @@ class DuplexDecoding(Config):
     def sampling(self, streams: int) -> SamplingConfig:
         """How the entries of a step are drawn."""
         temperatures = (self.text_temperature, *[self.temperature] * (streams - 1))
-        return SamplingConfig(temperatures=temperatures, top_k=self.top_k, max_new=1)
+        top_ks = (self.text_top_k, *[self.top_k] * (streams - 1))
+        return SamplingConfig(temperatures=temperatures, top_ks=top_ks, max_new=1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -51,6 +51,23 @@ def test_streams_draw_apart_and_stay_within_their_sizes():
     assert (ids[:, 1] != ids[:, 2]).mean() > 0.5
 
 
+def test_each_stream_draws_from_as_many_ids_as_it_is_told():
+    config = CONFIG.replace(temperatures=(8.0,) * 3, top_ks=(1, 2, 0))
+    out = generate(THREE, THREE_PARAMS, STREAMS, MASK, KEYS, config)
+    ranks = []
+    for row, length in enumerate(LENGTHS):
+        whole = np.concatenate([STREAMS[row, :length], out.ids[row]])
+        log_probs = row_log_probs(THREE, THREE_PARAMS, whole)[length - 1 : -1]
+        better = log_probs > np.take_along_axis(log_probs, np.asarray(out.ids)[row][..., None], -1)
+        ranks.append(better.sum(-1))
+    ranks = np.concatenate(ranks)
+    assert ranks[:, 0].max() == 0 and ranks[:, 1].max() == 1 and ranks[:, 2].max() > 1
+    with pytest.raises(UserError, match=r"top_ks is \(1, 2\): one for each of the 3 streams"):
+        decoding(THREE, config.replace(top_ks=(1, 2)))
+    with pytest.raises(UserError, match="top_k is 3"):
+        config.replace(top_k=3)
+
+
 def test_ids_are_forced_where_they_are_given_and_what_follows_knows_them():
     free = made()
     forced = np.full((3, 10), -1)

@@ -1,5 +1,7 @@
 """A session without turns equals whole rows, whatever other rows do; it forgets nothing that it is to remember."""
 
+import logging
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,6 +22,7 @@ from tests.contracts.checks import random_params
 from tests.serving.drawn import noise
 from tests.serving.drawn_cascade import BOOKS, CODEC, CODES
 from tests.serving.drawn_codes import BODY, DEEP, FLAT, drawn_code_lm
+from tests.serving.test_long_streams import MIB, array_bytes, programs, resident_bytes
 
 LETTERS = CharacterTokenizerConfig(characters=" abcdef").make()
 STREAMS = (LETTERS.size + 2, *[CODES] * (2 * BOOKS))
@@ -176,3 +179,23 @@ def test_text_grows_by_whole_letters():
     assert "".join(pieces) == text and "ö" in pieces and "" in pieces
     assert spelling.add(tokenizer.size + 1) == "" and spelling.add(-1) == ""
     assert CODEC.startup == 1
+
+
+@pytest.mark.slow(seconds=60)
+def test_ten_minutes_of_four_rows_leave_memory_and_programs_as_they_were(caplog):
+    """Frames of 20 ms, as many as ten minutes have of 80: rows rest at times, and one is reset in every minute."""
+    keys, frames = jax.random.split(jax.random.key(8), 4), 7500
+    session, _, _ = opened(SCHEMES["acoustic delay"], batch=4, keys=keys, sampling=RANDOM, window=16)
+    rng, watched = np.random.default_rng(0), []
+    sound = 0.1 * rng.standard_normal((4, 50 * session.hop)).astype(np.float32)
+    with jax.log_compiles(True), caplog.at_level(logging.WARNING, logger="jax"):
+        for t in range(frames):
+            if t % 750 == 400:
+                session.reset(np.arange(4) == t // 750 % 4)
+            active = rng.random(4) < 0.9
+            said, _ = session.push(sound[:, t % 50 * session.hop :][:, : session.hop], active)
+            assert said.shape == (4, session.hop) and not said[~active].any()
+            if t + 1 in (frames // 10, frames):
+                watched.append((array_bytes(), resident_bytes(), programs(caplog)))
+    (arrays, resident, made), (arrays_late, resident_late, made_late) = watched
+    assert arrays_late == arrays > 0 and made_late == made > 0 and resident_late - resident < 16 * MIB
