@@ -12,6 +12,7 @@ Families     what a config.json means and which table belongs to it  (`interop.f
              MusicGen's decoder; pGSLM's language model              (`interop.family_musicgen`,
                                                                       `interop.family_pgslm`)
              Moshi, a transformer over time and one within steps     (`interop.family_moshi`, `interop.moshi_config`)
+             its marks behind its text's ids                         (`interop.moshi_marks`)
              T5 and mT5; T5's decoder alone, as in AudioLM           (`interop.family_t5`,
                                                                       `interop.family_t5_stack`)
              wav2vec 2.0, HuBERT, WavLM                              (`interop.family_ssl`, `interop.ssl_names`)

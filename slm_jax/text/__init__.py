@@ -4,6 +4,7 @@ Vocabulary  one id space: specials first, then named ranges                     
             a text table with units, specials and tags after it         (`text.expanded_vocabulary`)
 Tokenizers  bytes, characters, a `tokenizers` JSON file                         (`text.tokenizers`)
             specials and plain text in the ids of one model             (`text.marked_tokens`)
+            some ids left out, which mean something else                (`text.left_out`)
             byte pairs learnt from texts                                (`text.learnt_tokens`)
 Templates   how a conversation is put to a text model                       (`text.templates`)
             tasks as rows of tags                                       (`text.task_tags`)

@@ -8,24 +8,33 @@ a stream of their own, at the time of their sound), one transformer over time an
 with kernels of their own for each, acoustic codes one frame late (two in pre-training).
 
 What differs. Marks of the text stream stand behind the text's ids here, among them in the published tables (padding 3,
-end of padding 0). Text-only batches have the optimizer of the others; in the paper they have one of their own, and the
-text's table three quarters of the rate on speech. Noise is white and an echo has no reverberation. The text model that
-the paper begins with (Helium, 2.1 T tokens) is a stage of the same model on text alone, of which a lab will make a part
-(`start_from`). Interpretation: rows of text have as many steps as those of speech; what the batches of fine-tuning hold
-is what their hours say at five minutes a row.
+end of padding 0); `released(folder, codec)` moves them. Text-only batches have the optimizer of the others; in the
+paper they have one of their own, and the text's table three quarters of the rate on speech. Noise is white and an echo
+has no reverberation. The text model that the paper begins with (Helium, 2.1 T tokens) is a stage of the same model on
+text alone, of which a lab will make a part (`start_from`). Interpretation: rows of text have as many steps as those of
+speech; what the batches of fine-tuning hold is what their hours say at five minutes a row.
 
 Sizes: "published" writes its own side, as released (7.69 B parameters); "paper" both, as the paper trains; "tiny" has a
 codec of its own and learns to hear (`SideConfig.parts` "other") before it learns to answer, since minutes of dialogue
 teach nobody to listen.
 """
 
+import jax
+import jax.numpy as jnp
+
+from slm_jax.assemblies.codec import CodecConfig
 from slm_jax.assemblies.codec_presets import mimi
+from slm_jax.assemblies.codec_tokenizer import CodecTokenizer
 from slm_jax.core.errors import nearest, require
 from slm_jax.data.corpus import CorpusConfig, WorldConfig
-from slm_jax.data.examples.dialogue_rows import SideConfig
+from slm_jax.data.examples.dialogue_rows import DialogueRowsConfig, SideConfig
 from slm_jax.data.lines import LineConfig
 from slm_jax.data.mixture import MixtureConfig, PartConfig
 from slm_jax.data.pipeline import PipelineConfig
+from slm_jax.interop.model import load
+from slm_jax.interop.moshi_marks import MARKS as MARKED
+from slm_jax.interop.moshi_marks import marks_last
+from slm_jax.layouts.beside import TimeAligned
 from slm_jax.layouts.layout import MARKS
 from slm_jax.parallel.mesh import MeshConfig
 from slm_jax.schemes.delay import Delay
@@ -33,9 +42,11 @@ from slm_jax.sequence_models.depth import DepthConfig
 from slm_jax.sequence_models.multi_stream import MultiStreamConfig
 from slm_jax.sequence_models.presets import llama, moshi
 from slm_jax.sequence_models.temporal_depth import TemporalDepthConfig
+from slm_jax.serving.duplex_speech_lm import DuplexSpeechLM
 from slm_jax.systems.card import SystemCard
 from slm_jax.systems.recipes.duplex_run import TALK, DuplexRunConfig
 from slm_jax.systems.recipes.small_codec import small_codec
+from slm_jax.text.left_out import LeftOutConfig
 from slm_jax.text.tokenizers import CharacterTokenizerConfig, TokenizerFileConfig
 from slm_jax.training.loop import TrainConfig
 from slm_jax.training.optimizer import GroupConfig, OptimizerConfig
@@ -63,6 +74,36 @@ def config(size: str = "tiny", weights: str = "weights", **changes: object) -> D
     sizes = CARD.sizes
     require(size in sizes, "Moshi size", size, f"must be one of {', '.join(sizes)}{nearest(size, sizes)}")
     return (tiny() if size == "tiny" else published(size, weights)).replace(**changes)
+
+
+def text_of(folder: str) -> LeftOutConfig:
+    """Its text: the pieces of `tokenizer.json` in a folder without those two that mark where there is none."""
+    return LeftOutConfig(tokens=TokenizerFileConfig(path=f"{folder}/tokenizer.json"), ids=MARKED)
+
+
+def released(folder: str, codec: str) -> DuplexSpeechLM:
+    """A folder of Moshi as transformers or Kyutai wrote it, with a `tokenizer.json`, and one of Mimi, as a system.
+
+    Its marks are moved behind its text, so that rows and layouts are those of a model that was trained here.
+    """
+    config, params = load(folder)
+    require(isinstance(config, TemporalDepthConfig), "folder", folder, "must hold Moshi")
+    books, tokens = (len(config.streams) - 1) // 2, text_of(folder)
+    shape, weights = load(codec)
+    require(isinstance(shape, CodecConfig), "codec", codec, "must hold Mimi")
+    voice = CodecTokenizer(shape, {"params": weights}, books)
+    rows = DialogueRowsConfig(
+        columns=(*voice.spec.columns, *(f"{name}_of_1" for name in voice.spec.columns)),
+        scheme=delays(1, books),
+        layout=TimeAligned(),
+        tokens=tokens,
+        frames=1,
+        frames_per_second=voice.spec.frames_per_second,
+    )
+    rule = f"{folder!r} has {config.streams[0]} ids of text, marks included"
+    require(rows.size == config.streams[0], "tokenizer", rows.size, rule)
+    moved = jax.tree.map(jnp.asarray, marks_last(config, params))
+    return DuplexSpeechLM(codec=voice, lm=config.make(), lm_params=moved, rows=rows)
 
 
 def delays(acoustic: int, books: int = BOOKS) -> Delay:
@@ -100,7 +141,7 @@ def published(size: str, weights: str, corpus: CorpusConfig | None = None) -> Du
         model=model,
         scheme=delays(2),
         tasks=shares(text=(1.0, text)),
-        text_tokens=TokenizerFileConfig(path=f"{weights}/moshi/tokenizer.json"),
+        text_tokens=text_of(f"{weights}/moshi"),
         text_ids=WORDS - MARKS,
         frames=3750,
         text=1500,
