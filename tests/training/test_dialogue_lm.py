@@ -1,21 +1,25 @@
 """A model that hears one channel and takes the other's side: its rows, and what it learns."""
 
+import json
+
 import numpy as np
 import pytest
 from flax.core import meta
 
+from slm_jax.audio.files import write_wav
 from slm_jax.checkpoints.model_folder import save_model
 from slm_jax.core.config import from_json
 from slm_jax.core.errors import UserError
 from slm_jax.core.types import ABSENT, EMPTY
 from slm_jax.data.channels import Channel, ChannelsApart
-from slm_jax.data.corpus import WorldConfig, prepare_corpus
+from slm_jax.data.corpus import ManifestConfig, prepare_corpus
 from slm_jax.data.examples.dialogue_rows import SideConfig
 from slm_jax.data.lines import LineConfig
 from slm_jax.data.mixture import MixtureConfig, PartConfig
 from slm_jax.data.passes import float_samples
 from slm_jax.data.pipeline import PipelineConfig
 from slm_jax.data.records import RecordSource
+from slm_jax.data.word_times import words_of
 from slm_jax.schemes.delay import Delay
 from slm_jax.text.tokenizers import CharacterTokenizerConfig
 from slm_jax.training.gradient_stage import trained
@@ -26,6 +30,7 @@ from slm_jax.training.pre.codec_tokens import CodecTokensConfig
 from slm_jax.training.pre.dialogue_lm import DialogueLMConfig
 from slm_jax.training.run_folder import RunFolder
 from slm_jax.training.stages import RunConfig, StageContext, run_stage
+from tests.serving.drawn import noise
 from tests.serving.drawn_cascade import BOOKS, CODEC, CODES
 from tests.serving.drawn_codes import BODY, DEEP, FLAT, drawn_code_lm
 
@@ -36,8 +41,8 @@ MODEL = DEEP.replace(temporal=FLAT.replace(streams=STREAMS, body=BODY, heads=1),
 TASKS = MixtureConfig(
     parts=(
         PartConfig(name="text", weight=0.25, example=SideConfig(parts="text")),
-        PartConfig(name="one", weight=0.25, example=SideConfig(kinds=("sentence",), own=0, parts="own", masked=0.3)),
-        PartConfig(name="two", weight=0.5, example=SideConfig(kinds=("dialogue",))),
+        PartConfig(name="one", weight=0.25, example=SideConfig(own=0, parts="own", masked=0.3)),
+        PartConfig(name="two", weight=0.5, example=SideConfig(kinds=("recording",))),
     )
 )
 STAGE = DialogueLMConfig(
@@ -47,7 +52,7 @@ STAGE = DialogueLMConfig(
     scheme=Delay(delays=(0, 1, 1, 0, 1, 1)),
     tasks=TASKS,
     text_tokens=LETTERS,
-    frames=300,
+    frames=120,
     weights=(1.0, 10.0, 1.0, 1.0, 0.0, 0.0, 0.0),
     apart=1,
     train=TrainConfig(steps=2, evaluate_every=2, log_every=1),
@@ -56,19 +61,40 @@ STAGE = DialogueLMConfig(
         learning_rate=1e-3, groups=(GroupConfig(name="depth", match="params/depth/", learning_rate=2e-3),)
     ),
 )
-KINDS, LINE = ("sentence", "dialogue"), LineConfig(gain_share=1.0)
-CORPUS = WorldConfig(
-    hours=0.02, dialogue_hours=0.03, speakers=2, channels=2, overlap_share=0.3, backchannel_share=0.5, dev_share=0.2
-)
+KINDS, LINE, ITEMS, SECONDS = ("recording",), LineConfig(gain_share=1.0), 12, 2.4
+WORDS = ["red", "green", "blue", "grey", "pink", "gold", "white", "black", "brown"]
+
+
+def calls(folder):
+    """Two who hum at each other, whose words have times; of the last one only the first side is there."""
+    rows = []
+    for number in range(ITEMS):
+        rng = np.random.default_rng(number)
+        sides = np.stack([noise(SECONDS, 2 * number), noise(SECONDS, 2 * number + 1)], axis=1)
+        sides *= [1.0, float(number < ITEMS - 1)]
+        write_wav(folder / f"{number}.wav", sides, 16_000)
+        spoken = [
+            {"word": str(rng.choice(WORDS)), "start": 0.3 * k + 0.1, "end": 0.3 * k + 0.3, "channel": k % 2}
+            for k in range(7)
+        ]
+        text = " ".join(one["word"] for one in spoken)
+        messages = [{"role": "user", "text": text, "start_s": 0.0, "end_s": SECONDS, "channel": 0}]
+        if number < ITEMS - 1:
+            messages.append({"role": "assistant", "text": text, "start_s": 0.3, "end_s": SECONDS, "channel": 1})
+        row = {"audio_filepath": f"{number}.wav", "id": str(number), "text": text}
+        rows.append({**row, "words": spoken, "messages": messages})
+    (folder / "calls.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    return ManifestConfig(path=str(folder / "calls.jsonl"), channels=2, processes=1, dev_share=0.2)
 
 
 @pytest.fixture(scope="module")
 def context(tmp_path_factory):
     path = tmp_path_factory.mktemp("two_sides")
-    prepare_corpus(CORPUS, path / "data")
+    corpus = calls(path)
+    prepare_corpus(corpus, path / "data", progress=False)
     codec = drawn_code_lm(Delay(delays=(0, 1, 1))).codec
     save_model(path / "codec", codec.config, meta.unbox(codec.variables["params"]))
-    context = StageContext(RunFolder(path / "run"), CORPUS, path / "data", progress=False)
+    context = StageContext(RunFolder(path / "run"), corpus, path / "data", progress=False)
     run_stage(CodecTokensConfig(name="codes", source=str(path / "codec"), kinds=KINDS, line=LINE), context)
     return context
 
@@ -80,9 +106,9 @@ def spec_of(context):
 def test_each_channel_is_encoded_apart_and_the_user_is_heard_through_a_line(context):
     stage, spec = CodecTokensConfig.of(context.run.stage("codes")), spec_of(context)
     assert spec.columns == tuple(f"codes_{k}{side}" for side in ("", "_of_1") for k in range(BOOKS))
-    source, rows = context.source("train", KINDS), RecordSource(stage.records(context.finished("codes"), "train"))
+    source, rows = context.source("train"), RecordSource(stage.records(context.finished("codes"), "train"))
     codec, found = stage.tokenizer(context), {"said": 0, "heard": 0}
-    for i in [i for i, kind in enumerate(source.kinds) if kind == "dialogue"][:4]:
+    for i in range(4):
         sound = float_samples(source[i]["samples"])
         for channel, name in enumerate(("heard", "said")):
             columns = spec.columns[channel * BOOKS : (channel + 1) * BOOKS]
@@ -109,14 +135,13 @@ def test_a_line_changes_what_is_said_by_what_it_states():
 
 
 def test_channels_are_read_one_at_a_time(context):
-    source = context.source("train", KINDS)
+    source = context.source("train")
     apart, first = ChannelsApart(source, 2), Channel(source, 0)
     assert len(apart) == 2 * len(source) and len(first) == len(source)
     np.testing.assert_array_equal(apart[1]["samples"], source[1]["samples"][:, 0])
-    talk = source.kinds.index("dialogue")
-    np.testing.assert_array_equal(apart[len(source) + talk]["samples"], source[talk]["samples"][:, 1])
-    alone = source.kinds.index("sentence")
-    np.testing.assert_array_equal(apart[len(source) + alone]["samples"], source[alone]["samples"][:, 0])
+    voices = [len(source[i]["messages"]) for i in range(len(source))]
+    for both, heard in ((voices.index(2), 1), (voices.index(1), 0)):
+        np.testing.assert_array_equal(apart[len(source) + both]["samples"], source[both]["samples"][:, heard])
     with pytest.raises(UserError, match="channel is 2"):
         Channel(source, 2)[0]
 
@@ -126,28 +151,25 @@ def example_of(context, place, item):
     return rows, rows.make()(item, rng)
 
 
-def items_of(context, kind):
-    source = context.source("train", KINDS)
+def items_of(context):
+    source = context.source("train")
     rows = RecordSource(CodecTokensConfig.of(context.run.stage("codes")).records(context.finished("codes"), "train"))
-    return [source[i] | rows[i] for i in range(len(source)) if source.kinds[i] == kind]
+    return [source[i] | rows[i] for i in range(len(source))]
 
 
 def test_rows_hold_the_own_side_first_and_its_words_alone(context):
-    item = items_of(context, "dialogue")[0]
+    item = items_of(context)[0]
     rows, made = example_of(context, 2, item)
     assert rows.columns[0] == "codes_0_of_1" and rows.columns[BOOKS] == "codes_0"
     text, codes = rows.content(rows.opening(item, np.random.default_rng(0)))
     said = np.stack([item[name] for name in rows.columns[:BOOKS]], 1)
     np.testing.assert_array_equal(codes[:, :BOOKS], said[: len(codes)])
-    turn = np.asarray(item["word_turn"])
-    own = [word for word, place in zip(item["words"], turn, strict=True) if item["turns"][place]["channel"] == 1]
-    spelt = rows.tokenizer.decode([token for word in own for token in rows.tokenizer.encode(f" {word}")])
-    assert len(text) and spelt.startswith(rows.tokenizer.decode(text.tolist()))
+    assert rows.tokenizer.decode(text.tolist()).split() == list(words_of(item).on(1).words)
     assert made["ids"].shape == made["hidden"].shape == (rows.steps, len(STREAMS)) and not made["hidden"].any()
 
 
 def test_one_side_alone_hears_nothing_and_text_alone_has_no_codes(context):
-    item = items_of(context, "sentence")[0]
+    item = items_of(context)[0]
     _, one = example_of(context, 1, item)
     real = one["ids"][one["mask"]][1:]
     assert (real[:, 1 + BOOKS :] == ABSENT).all() and (real[:-1, 1] >= 0).all()
@@ -160,7 +182,7 @@ def test_one_side_alone_hears_nothing_and_text_alone_has_no_codes(context):
 
 
 def test_what_is_heard_is_written_with_no_own_side(context):
-    item, spec = items_of(context, "sentence")[0], spec_of(context)
+    item, spec = items_of(context)[0], spec_of(context)
     rows = STAGE.rows(spec, SideConfig(own=1, parts="other", late=(10, 10)))
     row = rows.from_start(item, np.random.default_rng(0))
     codes = (row[:, 1:] != EMPTY).any(1)
@@ -168,13 +190,12 @@ def test_what_is_heard_is_written_with_no_own_side(context):
     heard = np.stack([item[name] for name in spec.columns[:BOOKS]], 1)
     np.testing.assert_array_equal(row[1 : 1 + len(heard), 1 + BOOKS], heard[: len(row) - 1, 0])
     text = row[(row[:, 0] >= 0) & (row[:, 0] < SIZE), 0]
-    spelt = [token for word in item["words"] for token in rows.tokenizer.encode(f" {word}")]
-    assert text.tolist() == spelt[: len(text)] and len(text)
+    assert rows.tokenizer.decode(text.tolist()).split() == list(words_of(item).on(0).words)
     assert int(np.argmax((row[:, 0] >= 0) & (row[:, 0] < SIZE))) >= 10
 
 
 def test_text_may_come_before_its_speech_or_after(context):
-    item, side = items_of(context, "sentence")[0], SideConfig(own=0, parts="own", late=(-6, 6))
+    item, side = items_of(context)[0], SideConfig(own=0, parts="own", late=(-6, 6))
     rows = STAGE.rows(spec_of(context), side)
     drawn = [rows.from_start(item, np.random.default_rng(seed)) for seed in range(12)]
     starts = {int(np.argmax((row[:, 0] >= 0) & (row[:, 0] < SIZE))) for row in drawn}
@@ -212,12 +233,12 @@ def test_what_does_not_fit_is_refused(context):
         STAGE.replace(tasks=MixtureConfig(parts=(PartConfig(name="none", weight=1.0),)))
     tokens = CodecTokensConfig(name="codes", source="stage:codec", line=LineConfig())
     with pytest.raises(UserError, match="line is"):
-        tokens.check_corpus(CORPUS.replace(channels=1))
+        tokens.check_corpus(ManifestConfig(path="calls.jsonl"))
 
 
 def test_its_outline_is_what_it_trains():
     tokens = CodecTokensConfig(name="codes", source="nowhere", expect=CODEC)
-    run = RunConfig(name="run", corpus=CORPUS, stages=(tokens, STAGE))
+    run = RunConfig(name="run", corpus=ManifestConfig(path="calls.jsonl", channels=2), stages=(tokens, STAGE))
     assert from_json(run.to_json()) == run
     outlined = STAGE.outline(run).batch
     rows = STAGE.rows(tokens.planned_spec(run), STAGE.sides[0])
