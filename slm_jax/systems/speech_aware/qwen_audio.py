@@ -59,7 +59,7 @@ from slm_jax.training.loop import TrainConfig
 from slm_jax.training.optimizer import OptimizerConfig
 from slm_jax.training.post.speech_aware import SpeechAwareStageConfig
 
-REAL = "experiments/qwen_audio/real.json"
+REAL = "experiments/qwen_audio/both.json"
 CARD = SystemCard(
     name="Qwen-Audio",
     paper="Chu et al. 2023, 2024",
@@ -71,6 +71,8 @@ CARD = SystemCard(
     figures=(
         KeptFigure(words="WER, speakers nobody heard", file=REAL, place=("words", "transcription", "wer")),
         KeptFigure(words="with other speech", file=REAL, place=("words", "transcription", "other_speech", "wer")),
+        KeptFigure(words="loudness, exact", file=REAL, place=("words", "energy", "exact")),
+        KeptFigure(words="with other speech", file=REAL, place=("words", "energy", "other_speech", "exact")),
     ),
 )
 ENCODERS = {"qwen-audio": "large-v2", "qwen2-audio": "large-v3"}
