@@ -12,6 +12,7 @@ Voices      SpeakerEncoderConfig, SpeakerEncoder, SpeakerEmbedder              (
 Codecs      SEANetEncoderConfig: EnCodec, Mimi, SoundStream                    (`encoders.seanet`)
             DACEncoderConfig: DAC, SNAC                                        (`encoders.dac`)
             SpectralEncoderConfig: log-mel frames, the fast one                (`encoders.spectral`)
+Tracks      TrackEncoderConfig: F0 with voicing                                (`encoders.track`)
 Around one  WeightedLayersConfig: a learnt mixture of its layers               (`encoders.weighted_layers`)
             ChunkedEncoderConfig: clips longer than its window                 (`encoders.chunked`)
 Units       UnitEmbeddingConfig: a vector for each unit, no waveform           (`encoders.unit_embedding`)

@@ -10,6 +10,7 @@ from slm_jax.interop.family_bark import BARK
 from slm_jax.interop.family_beats import BEATS
 from slm_jax.interop.family_dac import DAC, SNAC
 from slm_jax.interop.family_encodec import ENCODEC
+from slm_jax.interop.family_f0_vqvae import F0_VQVAE
 from slm_jax.interop.family_ge2e import GE2E
 from slm_jax.interop.family_gpt2 import GPT2
 from slm_jax.interop.family_hifigan import HIFIGAN, SPEECHT5_HIFIGAN
@@ -35,7 +36,7 @@ ENCODER_DECODERS = (T5, MT5)
 ENCODERS = (HUBERT, WAV2VEC2, WAVLM, W2V_BERT, BEATS, GE2E)
 ADAPTERS = (QFORMER,)
 VOCODERS = (HIFIGAN, SPEECHT5_HIFIGAN, UNIT_HIFIGAN, CODE_HIFIGAN)
-CODECS = (ENCODEC, MIMI, DAC, SNAC)
+CODECS = (ENCODEC, MIMI, DAC, SNAC, F0_VQVAE)
 LISTENERS = (WHISPER, QWEN2_AUDIO, QWEN_AUDIO)
 ALL = (*DECODERS, *OF_STREAMS, *ENCODER_DECODERS, *ENCODERS, *ADAPTERS, *VOCODERS, *CODECS, *LISTENERS)
 FAMILIES: dict[str, Family] = {family.name: family for family in ALL}

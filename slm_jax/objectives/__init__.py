@@ -10,5 +10,6 @@ Speech     HuBERT's masked prediction                   (`objectives.masked_pred
 Waveforms  spectra and judges of a vocoder              (`objectives.vocoder`)
            the same of a codec, and its codebooks       (`objectives.codec`)
            a teacher for the first of them              (`objectives.taught`)
+Pitch      F0 and voicing through a codebook            (`objectives.pitch_codes`)
 Durations  frames of each unit                          (`objectives.duration`)
 """

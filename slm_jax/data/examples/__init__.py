@@ -19,5 +19,6 @@ Speech prompts     such conversations as rows of words and clips         (`data.
 World labels       what the world knows of a sentence, as tasks          (`data.examples.world_labels`)
 Whisper targets    such conversations as rows of Whisper's decoder       (`data.examples.whisper_targets`)
 Vocoder segments   frames of units and F0 with their samples              (`data.examples.vocoder_segments`)
+Pitch segments     stretches of F0 with voicing, around its mean          (`data.examples.pitch_segments`)
 Waveform segments  waveforms, as they are or through another channel      (`data.examples.waveform_segments`)
 """

@@ -8,6 +8,8 @@ Masked prediction    HuBERT: predict the units of hidden frames           (`trai
 CTC                  the characters of transcribed speech                 (`training.pre.ctc`)
 Unit LM              next unit                                            (`training.pre.unit_lm`)
 Pitch                F0 of every utterance and its statistics             (`training.pre.pitch`)
+Pitch codec          F0 through a codebook and back                       (`training.pre.pitch_codec`)
+Pitch codes          its codes of the corpus, for language models         (`training.pre.pitch_codes`)
 Unit vocoder         units, F0 and speaker to a waveform                  (`training.pre.unit_vocoder`)
 Mel vocoder          a spectrogram back to its waveform                    (`training.pre.mel_vocoder`)
 Vocoder stage        what both vocoders share: losses, judges, who learns  (`training.pre.vocoder_stage`)
