@@ -18,6 +18,7 @@ Around one  WeightedLayersConfig: a learnt mixture of its layers               (
 Units       UnitEmbeddingConfig: a vector for each unit, no waveform           (`encoders.unit_embedding`)
 Training    HubertPretrainingConfig: an encoder with a head over clusters      (`encoders.ssl_pretraining`)
             CTCEncoderConfig: an encoder with a head over labels and blank     (`encoders.ssl_ctc`)
+            SSLClassifierConfig: one over classes of windows, such as styles   (`encoders.ssl_classifier`)
             SpanMasksConfig: frames and channels masked in fine-tuning         (`encoders.span_masks`)
 Front ends  WaveformFrontEnd, LogMelFrontEnd, normalise_rows                   (`encoders.feature_extractor`)
             SpectrogramPatches                                                 (`encoders.spectrogram_patches`)

@@ -15,6 +15,7 @@ Families     what a config.json means and which table belongs to it  (`interop.f
              T5 and mT5; T5's decoder alone, as in AudioLM           (`interop.family_t5`,
                                                                       `interop.family_t5_stack`)
              wav2vec 2.0, HuBERT, WavLM                              (`interop.family_ssl`, `interop.ssl_names`)
+             and with a head over classes                            (`interop.family_ssl_classifier`)
              w2v-BERT 2.0                                            (`interop.family_w2v_bert`)
              Whisper                                                 (`interop.family_whisper`)
              Qwen and Qwen-Audio, Qwen2-Audio                        (`interop.family_qwen`,

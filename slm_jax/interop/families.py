@@ -24,6 +24,7 @@ from slm_jax.interop.family_qformer import QFORMER
 from slm_jax.interop.family_qwen import QWEN, QWEN_AUDIO
 from slm_jax.interop.family_qwen2_audio import QWEN2_AUDIO
 from slm_jax.interop.family_ssl import HUBERT, WAV2VEC2, WAVLM
+from slm_jax.interop.family_ssl_classifier import SSL_CLASSIFIERS
 from slm_jax.interop.family_t5 import MT5, T5
 from slm_jax.interop.family_t5_stack import T5_STACK
 from slm_jax.interop.family_unit_hifigan import CODE_HIFIGAN, UNIT_HIFIGAN
@@ -33,7 +34,7 @@ from slm_jax.interop.family_whisper import WHISPER
 DECODERS = (GPT2, OPT, LLAMA, QWEN2, MISTRAL, QWEN, T5_STACK, BARK)
 OF_STREAMS = (MUSICGEN, PGSLM, MOSHI)
 ENCODER_DECODERS = (T5, MT5)
-ENCODERS = (HUBERT, WAV2VEC2, WAVLM, W2V_BERT, BEATS, GE2E)
+ENCODERS = (*SSL_CLASSIFIERS, HUBERT, WAV2VEC2, WAVLM, W2V_BERT, BEATS, GE2E)
 ADAPTERS = (QFORMER,)
 VOCODERS = (HIFIGAN, SPEECHT5_HIFIGAN, UNIT_HIFIGAN, CODE_HIFIGAN)
 CODECS = (ENCODEC, MIMI, DAC, SNAC, F0_VQVAE)

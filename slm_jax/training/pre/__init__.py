@@ -10,6 +10,8 @@ Unit LM              next unit                                            (`trai
 Pitch                F0 of every utterance and its statistics             (`training.pre.pitch`)
 Pitch codec          F0 through a codebook and back                       (`training.pre.pitch_codec`)
 Pitch codes          its codes of the corpus, for language models         (`training.pre.pitch_codes`)
+Style                manners of speaking that the corpus knows            (`training.pre.style`)
+Style tokens         their classes or clusters, one a second              (`training.pre.style_tokens`)
 Unit vocoder         units, F0 and speaker to a waveform                  (`training.pre.unit_vocoder`)
 Mel vocoder          a spectrogram back to its waveform                    (`training.pre.mel_vocoder`)
 Vocoder stage        what both vocoders share: losses, judges, who learns  (`training.pre.vocoder_stage`)
