@@ -26,7 +26,8 @@ Families     what a config.json means and which table belongs to it  (`interop.f
                                                                       `interop.family_unit_hifigan`)
              EnCodec; Mimi; DAC and SNAC                             (`interop.family_encodec`,
                                                                       `interop.family_mimi`, `interop.family_dac`)
-             codes of F0, as in SpiRit-LM                            (`interop.family_f0_vqvae`)
+             codes of F0 and units by a classifier, as in SpiRit-LM  (`interop.family_f0_vqvae`,
+                                                                      `interop.family_linear_quantizer`)
              any codec as a tokenizer                                (`interop.codecs`)
              what codecs share                                       (`interop.codec_shapes`, `interop.dac_shapes`)
              abstract shapes of decoders, generators                 (`interop.decoder_shapes`,

@@ -14,6 +14,7 @@ from slm_jax.interop.family_f0_vqvae import F0_VQVAE
 from slm_jax.interop.family_ge2e import GE2E
 from slm_jax.interop.family_gpt2 import GPT2
 from slm_jax.interop.family_hifigan import HIFIGAN, SPEECHT5_HIFIGAN
+from slm_jax.interop.family_linear_quantizer import LINEAR_QUANTIZER
 from slm_jax.interop.family_llama import LLAMA, MISTRAL, QWEN2
 from slm_jax.interop.family_mimi import MIMI
 from slm_jax.interop.family_moshi import MOSHI
@@ -37,7 +38,7 @@ ENCODER_DECODERS = (T5, MT5)
 ENCODERS = (*SSL_CLASSIFIERS, HUBERT, WAV2VEC2, WAVLM, W2V_BERT, BEATS, GE2E)
 ADAPTERS = (QFORMER,)
 VOCODERS = (HIFIGAN, SPEECHT5_HIFIGAN, UNIT_HIFIGAN, CODE_HIFIGAN)
-CODECS = (ENCODEC, MIMI, DAC, SNAC, F0_VQVAE)
+CODECS = (ENCODEC, MIMI, DAC, SNAC, F0_VQVAE, LINEAR_QUANTIZER)
 LISTENERS = (WHISPER, QWEN2_AUDIO, QWEN_AUDIO)
 ALL = (*DECODERS, *OF_STREAMS, *ENCODER_DECODERS, *ENCODERS, *ADAPTERS, *VOCODERS, *CODECS, *LISTENERS)
 FAMILIES: dict[str, Family] = {family.name: family for family in ALL}

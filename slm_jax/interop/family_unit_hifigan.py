@@ -217,7 +217,8 @@ def _tables(config: UnitVocoderConfig) -> int:
 
 def _tokens(fields: HubConfig, hop: int) -> dict[str, int]:
     """How many tokens of pitch and style there are, and how many frames of units each lasts, as SpiRit-LM rounds it."""
-    found, usual = {}, UnitVocoderConfig()
+    found: dict[str, int] = {}
+    usual = UnitVocoderConfig()
     for kind, theirs in TOKENS.items():
         count = fields.number(f"num_{theirs}_tokens", 0)
         frames = fields.number(f"{theirs}_hop_size", getattr(usual, f"{kind}_every") * hop) / hop
