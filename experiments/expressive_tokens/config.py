@@ -3,10 +3,10 @@
     python -m slm_jax train experiments/expressive_tokens/config.py --workdir runs/expressive_tokens
     python experiments/expressive_tokens/run.py runs/expressive_tokens
 
-Eighteen minutes of sixteen speakers of the synthetic world, who speak slowly, as usual or fast, softly or loudly, low or
-high, each sentence as drawn. Speakers are dealt out to the splits: those of the test split are never trained on. Pitch: the
-published shape (F0 at 200 Hz to 64 codes at 12.5 Hz, .2 M weights). Style: a small encoder on log-mels learns the 27
-manners, a second at a time; its classes are tokens, and so are 100 clusters of its features.
+Eighteen minutes of sixteen speakers of the synthetic world, who speak slowly, as usual or fast, softly, as usual or
+loudly, low, as usual or high, each sentence as drawn. Speakers are dealt out to the splits: those of the test split are
+never trained on. Pitch: the published shape (F0 at 200 Hz to 64 codes at 12.5 Hz, .2 M weights). Style: a small encoder
+on log-mels learns the 27 manners, a second at a time; its classes are tokens, and so are 100 clusters of its features.
 """
 
 from slm_jax.audio.pitch import PitchConfig

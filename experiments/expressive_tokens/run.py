@@ -3,10 +3,10 @@
     python -m slm_jax train experiments/expressive_tokens/config.py --workdir runs/expressive_tokens
     python experiments/expressive_tokens/run.py runs/expressive_tokens
 
-Leaves `figures.json` beside this file or in `--out`. Pitch: F0 that the codes give back, against what was tracked; beside
-it the same of other utterances' codes (as long as both go), and of 64 classes of the mean ln F0 of each code's time.
-Style: how much tokens tell of each label, and how often a label is guessed right from them by what they met most in the
-training speech; beside it the same of tokens that were dealt out anew among the utterances.
+Leaves `figures.json` beside this file or in `--out`. Pitch: F0 that the codes give back, against what was tracked;
+beside it the same of other utterances' codes (as long as both go), and of 64 classes of the mean ln F0 of each code's
+time. Style: how much tokens tell of each label, and how often a label is guessed right from them by what they met most
+in the training speech; beside it the same of tokens that were dealt out anew among the utterances.
 """
 
 import argparse
@@ -56,7 +56,8 @@ def pitch_figures(context: StageContext) -> dict[str, Any]:
     tokenizer: PitchTokenizer = token_stage(context, "pitch_codes").tokenizer(context)
     test, codes = context.source("test"), tokens(context, "pitch_codes", "test")
     tracker = PitchStageConfig.of(context.finished(stage.pitch))
-    real = [tracker.track(test[i]) for i in range(len(test))]
+    tracked = dict(tracker.tracks(test, context))
+    real = [tracked[i]["f0_hz"] for i in range(len(test))]
     known = RecordSource(context.finished(stage.pitch).path / "f0" / "train")
     given = {"codes": codes, "codes of other utterances": codes[1:] + codes[:1]}
     made = {
@@ -149,7 +150,7 @@ def main() -> None:
     }
     figures = {
         "speakers": {split: len(names) for split, names in speakers.items()},
-        "heard in both": len(set(speakers["train"]) & set(speakers["test"])),
+        "heard in both": len(speakers["train"] & speakers["test"]),
         "pitch": pitch_figures(context),
         "style": {name: style_figures(context, name, labels) for name in ("style_classes", "style_clusters")},
     }

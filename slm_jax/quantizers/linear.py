@@ -1,9 +1,9 @@
 """Units by a classifier instead of a table: maps with rectifiers onto units and a blank (Gat et al. 2023).
 
 A model of speech with noise and other changes is taught to give the units of the clean one by CTC; the blank then says
-nothing new. SpiRit-LM's units at 25 Hz come from such a quantizer. Two faults of its code are not copied: a blank before
-the first unit of a row took the unit of the row's last frame, and in a batch blanks took units of other rows. Here rows
-stand alone, and blanks in front take the first unit that follows.
+nothing new. SpiRit-LM's units at 25 Hz come from such a quantizer. Two faults of its code are not copied: a blank
+before the first unit of a row took the unit of the row's last frame, and in a batch blanks took units of other rows.
+Here rows stand alone, and blanks in front take the first unit that follows.
 """
 
 import flax.linen as nn

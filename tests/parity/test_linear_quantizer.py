@@ -1,6 +1,7 @@
 """The linear quantizer of SpiRit-LM's units against the same layers in PyTorch, in rows of any length, both ways."""
 
 import json
+from itertools import pairwise
 
 import jax
 import jax.numpy as jnp
@@ -35,7 +36,7 @@ def twin(tmp_path_factory):
     excess = CFG["upstream_dim"] - CFG["vocab_size"] - 1
     widths = [CFG["dim"], CFG["dim"] - excess // 4, CFG["dim"] - excess // 2, CFG["vocab_size"] + 1]
     layers = []
-    for given, made in zip(widths, widths[1:], strict=False):
+    for given, made in pairwise(widths):
         layers += [torch.nn.Linear(given, made), torch.nn.LeakyReLU()]
     model = torch.nn.Sequential(*layers[:-1]).eval()
     with torch.no_grad():

@@ -4,11 +4,28 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from slm_jax.core.config import Config
 from slm_jax.core.errors import UserError, nearest, require
 from slm_jax.data.passes import float_samples
+
+
+class TokenColumn(Config):
+    """A stream of tokens beside the units, in the field `column`; one of them lasts `every` frames of units."""
+
+    column: str
+    every: int
+
+    def __post_init__(self) -> None:
+        require(self.every > 0, "every", self.every, "frames, at least 1")
+
+    def read(self, item: dict[str, Any], start: int, stop: int) -> Int[np.ndarray, "T"]:
+        """The tokens of frames `start` to `stop`; the last one goes on, and of an item without any it is 0."""
+        tokens = item[self.column]
+        if not len(tokens):
+            return np.zeros(stop - start, np.int32)
+        return tokens[np.minimum(np.arange(start, stop) // self.every, len(tokens) - 1)].astype(np.int32)
 
 
 class VocoderSegmentConfig(Config):
@@ -16,6 +33,7 @@ class VocoderSegmentConfig(Config):
 
     F0 value p stands for the time (p + 1/2) `f0_step_s` seconds; it is read at the middle of each frame.
     `speakers` lists the names that `speaker` may take, in the order of the embedding; empty means one voice.
+    `pitch_token` and `style_token`: streams of tokens beside the units.
     """
 
     frames: int = 32
@@ -25,6 +43,8 @@ class VocoderSegmentConfig(Config):
     units: str = "units"
     f0: str = "f0_hz"
     speakers: tuple[str, ...] = ()
+    pitch_token: TokenColumn | None = None
+    style_token: TokenColumn | None = None
 
     def __post_init__(self) -> None:
         for name in ("frames", "hop_samples", "rate_hz", "f0_step_s"):
@@ -34,7 +54,8 @@ class VocoderSegmentConfig(Config):
         """A function of an item with `samples` `[N]`, frame-level units `[T]`, F0 and `speaker` to one example.
 
         The example: `units` `[T]` int32, `f0_hz` `[T]` float32 (0 where unvoiced), `voiced` `[T]`, `frame_mask` `[T]`,
-        `samples` `[T * hop]` float32, `speaker` int32. An utterance shorter than the segment is padded with 0.
+        `samples` `[T * hop]` float32, `speaker` int32; `pitch_token` and `style_token` `[T]` int32 where there are any.
+        An utterance shorter than the segment is padded with 0.
         """
 
         def example(item: dict[str, Any], rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -44,6 +65,7 @@ class VocoderSegmentConfig(Config):
             f0_hz, voiced = self.frame_f0(item[self.f0], start, stop)
             samples = float_samples(item["samples"][start * self.hop_samples : stop * self.hop_samples])
             pad = self.frames - (stop - start)
+            tokens = {name: np.pad(one.read(item, start, stop), (0, pad)) for name, one in self.streams.items()}
             return {
                 "units": np.pad(item[self.units][start:stop].astype(np.int32), (0, pad)),
                 "f0_hz": np.pad(f0_hz, (0, pad)),
@@ -51,9 +73,16 @@ class VocoderSegmentConfig(Config):
                 "frame_mask": np.arange(self.frames) < stop - start,
                 "samples": np.pad(samples, (0, pad * self.hop_samples)),
                 "speaker": np.asarray(self.speaker_id(item.get("speaker", "")), np.int32),
+                **tokens,
             }
 
         return example
+
+    @property
+    def streams(self) -> dict[str, TokenColumn]:
+        """The streams of tokens beside the units."""
+        both = {"pitch_token": self.pitch_token, "style_token": self.style_token}
+        return {name: column for name, column in both.items() if column is not None}
 
     def frame_f0(
         self, f0_hz: Float[np.ndarray, "P"], start: int, stop: int

@@ -12,6 +12,7 @@ from slm_jax.assemblies.pitch_tokenizer import PitchTokenizer
 from slm_jax.core.errors import require
 from slm_jax.core.types import Frames
 from slm_jax.data.examples.pitch_segments import PitchSegmentConfig
+from slm_jax.data.joined import Subset
 from slm_jax.data.order import Source
 from slm_jax.data.pipeline import make_batches
 from slm_jax.data.records import RecordSource
@@ -119,8 +120,8 @@ class PitchCodecStageConfig(GradientStageConfig):
     def _evaluation(self, context: StageContext, tracker: PitchStageConfig) -> Evaluate | None:
         """What is left of the F0 of held-out utterances, and how codes are used."""
         dev = context.source("dev")
-        tracks = [tracker.track(dev[i]) for i in range(min(HELD_OUT, len(dev)))]
-        tracks = [track for track in tracks if len(track) >= self.model.hop]
+        found = tracker.tracks(Subset(dev, range(min(HELD_OUT, len(dev)))), context)
+        tracks = [row["f0_hz"] for _, row in found if len(row["f0_hz"]) >= self.model.hop]
         if not tracks:
             context.say_unmeasured(self.name)
             return None
