@@ -107,6 +107,7 @@ def test_tokens_at_rates_of_their_own_are_repeated(models):
     np.testing.assert_allclose(found[0], wanted, atol=TOLERANCE)
 
 
+@pytest.mark.slow(seconds=10)
 def test_units_without_repetitions_bring_a_token_of_each_kind(models):
     """Durations are predicted, and tokens last as long as their units; rows of other lengths change nothing."""
     spoken, vocoder, variables = models["expressive"]

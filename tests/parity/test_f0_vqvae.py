@@ -47,7 +47,7 @@ def hub_of(shape: dict) -> dict:
     }
 
 
-@pytest.fixture(scope="module", params=SHAPES)
+@pytest.fixture(scope="module", params=[pytest.param("as released", marks=pytest.mark.slow), "all settings"])
 def pair(request):
     """The twin, our config, and our weights of it."""
     torch.manual_seed(0)

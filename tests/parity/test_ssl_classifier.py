@@ -38,7 +38,9 @@ WINDOW = 24
 TOLERANCE = 2e-5
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(
+    scope="module", params=["wav2vec2", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("hubert", "wavlm"))]
+)
 def pair(request, tmp_path_factory):
     """The transformers model, and the folder that it wrote."""
     name, settings = KINDS[request.param]

@@ -27,6 +27,7 @@ from slm_jax.training.stages import RunConfig, run_stage
 from slm_jax.training.token_stage import planned_spec, token_stage
 from tests.training.small_voices import Voices, VoicesContext
 
+pytestmark = pytest.mark.slow(seconds=20)
 SIDE = {"width": 12, "hidden": 16, "strides": (4, 2), "depth": 2}
 CODEC = PitchCodecConfig(
     encoder=TrackEncoderConfig(**SIDE),

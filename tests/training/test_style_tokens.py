@@ -23,6 +23,8 @@ from slm_jax.training.token_stage import planned_spec, token_stage
 from tests.shapes import ENCODERS
 
 HOP = 320
+taught = pytest.mark.slow(seconds=25)
+"""What stands on a trained classifier."""
 LABELS = LabelsConfig(fields=("energy", "register"), values=(("soft", "loud"), ("low", "high")))
 STYLE = StyleStageConfig(
     name="style",
@@ -79,12 +81,14 @@ def rows_of(stage, context, split="train"):
     return [table[i] for i in range(len(table))]
 
 
+@taught
 def test_the_manners_are_learnt_and_told_apart_on_held_out_tones(context):
     lines = read_metrics(context.finished("style").path)
     assert [line["evaluate/accuracy"] for line in lines if "evaluate/accuracy" in line][-1] == 1.0
     assert trained(context.finished("style"))[0].model_of(context.finished("style")) == (STYLE.model, "")
 
 
+@taught
 def test_the_class_of_every_window_is_a_token(context):
     rows, tones = rows_of(CLASSES, context), Tones(17)
     for row, tone in zip(rows[:16], (tones[i] for i in range(16)), strict=True):
@@ -92,6 +96,7 @@ def test_the_class_of_every_window_is_a_token(context):
         assert row["style"][0] == LABELS.class_of(tone)
 
 
+@taught
 def test_clusters_of_another_window_are_tokens_too(context):
     rows = rows_of(CLUSTERS, context, "test")
     assert all(row["style"].max() < 6 for row in rows)
@@ -99,6 +104,7 @@ def test_clusters_of_another_window_are_tokens_too(context):
     assert len(rows[0]["style"]) == STYLE.model.replace(window=5).frame_count(6400) == 4
 
 
+@taught
 @pytest.mark.parametrize("stage", [CLASSES, CLUSTERS], ids=["classes", "clusters"])
 def test_the_tokenizer_makes_what_the_table_holds(context, stage):
     tokenizer, spec = stage.tokenizer(context), token_stage(context, stage.name).spec(context)

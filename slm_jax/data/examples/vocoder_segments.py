@@ -11,29 +11,13 @@ from slm_jax.core.errors import UserError, nearest, require
 from slm_jax.data.passes import float_samples
 
 
-class TokenColumn(Config):
-    """A stream of tokens beside the units, in the field `column`; one of them lasts `every` frames of units."""
-
-    column: str
-    every: int
-
-    def __post_init__(self) -> None:
-        require(self.every > 0, "every", self.every, "frames, at least 1")
-
-    def read(self, item: dict[str, Any], start: int, stop: int) -> Int[np.ndarray, "T"]:
-        """The tokens of frames `start` to `stop`; the last one goes on, and of an item without any it is 0."""
-        tokens = item[self.column]
-        if not len(tokens):
-            return np.zeros(stop - start, np.int32)
-        return tokens[np.minimum(np.arange(start, stop) // self.every, len(tokens) - 1)].astype(np.int32)
-
-
 class VocoderSegmentConfig(Config):
     """A random segment of `frames` frames of `hop_samples`; frame t stands for samples [t * hop, (t + 1) * hop).
 
     F0 value p stands for the time (p + 1/2) `f0_step_s` seconds; it is read at the middle of each frame.
     `speakers` lists the names that `speaker` may take, in the order of the embedding; empty means one voice.
-    `pitch_token` and `style_token`: streams of tokens beside the units.
+    `pitch_every`, `style_every`: frames of units that a token of `pitch_token` or `style_token` lasts, 0 where an item
+    has none.
     """
 
     frames: int = 32
@@ -43,8 +27,8 @@ class VocoderSegmentConfig(Config):
     units: str = "units"
     f0: str = "f0_hz"
     speakers: tuple[str, ...] = ()
-    pitch_token: TokenColumn | None = None
-    style_token: TokenColumn | None = None
+    pitch_every: int = 0
+    style_every: int = 0
 
     def __post_init__(self) -> None:
         for name in ("frames", "hop_samples", "rate_hz", "f0_step_s"):
@@ -65,7 +49,8 @@ class VocoderSegmentConfig(Config):
             f0_hz, voiced = self.frame_f0(item[self.f0], start, stop)
             samples = float_samples(item["samples"][start * self.hop_samples : stop * self.hop_samples])
             pad = self.frames - (stop - start)
-            tokens = {name: np.pad(one.read(item, start, stop), (0, pad)) for name, one in self.streams.items()}
+            streams = self.streams.items()
+            tokens = {name: np.pad(tokens_at(item[name], every, start, stop), (0, pad)) for name, every in streams}
             return {
                 "units": np.pad(item[self.units][start:stop].astype(np.int32), (0, pad)),
                 "f0_hz": np.pad(f0_hz, (0, pad)),
@@ -79,10 +64,10 @@ class VocoderSegmentConfig(Config):
         return example
 
     @property
-    def streams(self) -> dict[str, TokenColumn]:
-        """The streams of tokens beside the units."""
-        both = {"pitch_token": self.pitch_token, "style_token": self.style_token}
-        return {name: column for name, column in both.items() if column is not None}
+    def streams(self) -> dict[str, int]:
+        """The fields with tokens beside the units, and how many frames each of their tokens lasts."""
+        both = {"pitch_token": self.pitch_every, "style_token": self.style_every}
+        return {name: every for name, every in both.items() if every}
 
     def frame_f0(
         self, f0_hz: Float[np.ndarray, "P"], start: int, stop: int
@@ -99,6 +84,13 @@ class VocoderSegmentConfig(Config):
             known = len(self.speakers)
             raise UserError(f"speaker {name!r} is not one of the {known} known ones{nearest(name, self.speakers)}")
         return self.speakers.index(name)
+
+
+def tokens_at(tokens: Int[np.ndarray, "K"], every: int, start: int, stop: int) -> Int[np.ndarray, "T"]:
+    """The tokens of frames `start` to `stop`, int32; the last one goes on, and where there is none it is 0."""
+    if not len(tokens):
+        return np.zeros(stop - start, np.int32)
+    return tokens[np.minimum(np.arange(start, stop) // every, len(tokens) - 1)].astype(np.int32)
 
 
 def f0_at(

@@ -9,8 +9,8 @@ from slm_jax.core.config import Config, from_json
 from slm_jax.core.errors import require
 from slm_jax.core.token_spec import TokenSpec
 from slm_jax.data.corpus import CorpusConfig
-from slm_jax.data.examples.vocoder_segments import TokenColumn, VocoderSegmentConfig
-from slm_jax.data.joined import Joined
+from slm_jax.data.examples.vocoder_segments import VocoderSegmentConfig
+from slm_jax.data.joined import Joined, Picked
 from slm_jax.data.pipeline import make_batches
 from slm_jax.data.records import RecordSource
 from slm_jax.data.shapes import stacked_shapes
@@ -70,7 +70,7 @@ class UnitVocoderStageConfig(VocoderStageConfig):
         samples, rows = example.frames * example.hop_samples, self.batches.batch
         track = np.zeros(1 + round(samples / example.rate_hz / example.f0_step_s), np.float32)
         item = {"samples": np.zeros(samples, np.float32), example.units: np.zeros(example.frames, np.int32)}
-        item |= {column.column: np.zeros(1, np.int32) for column in example.streams.values()}
+        item |= {name: np.zeros(1, np.int32) for name in example.streams}
         return Outline(
             *self._learner(model, example),
             batch=stacked_shapes(example.make()({**item, example.f0: track}, np.random.default_rng(0)), rows),
@@ -133,12 +133,8 @@ class UnitVocoderStageConfig(VocoderStageConfig):
         rule = f"stage {self.units!r} has a unit every {spec.hop} samples at {spec.rate_hz} Hz"
         fits = self.model.hop * spec.rate_hz == spec.hop * self.model.rate_hz
         require(fits, f"hop of {self.name}.model", self.model.hop, rule)
-        columns = {
-            f"{kind}_token": TokenColumn(column=one.columns[0], every=self._every(spec, kind, one))
-            for kind, one in streams.items()
-        }
         return VocoderSegmentConfig(
-            **columns,
+            **{f"{kind}_every": self._every(spec, kind, one) for kind, one in streams.items()},
             units=spec.columns[0],
             frames=self.frames,
             hop_samples=self.model.hop,
@@ -149,7 +145,12 @@ class UnitVocoderStageConfig(VocoderStageConfig):
 
     def _source(self, context: StageContext) -> Joined:
         units, pitch = context.finished(self.units), context.finished(self.pitch)
-        others = {stage: context.finished(stage) for stage in self._streams.values()}
-        tables = [token_stage(context, stage).records(folder, "train") for stage, folder in others.items()]
-        tables += [token_stage(context, self.units).records(units, "train"), pitch.path / "f0" / "train"]
-        return Joined(context.source("train"), *map(RecordSource, tables))
+        tables = token_stage(context, self.units).records(units, "train"), pitch.path / "f0" / "train"
+        tokens = [self._tokens(context, kind, stage) for kind, stage in self._streams.items()]
+        return Joined(context.source("train"), *map(RecordSource, tables), *tokens)
+
+    def _tokens(self, context: StageContext, kind: str, stage: str) -> Picked:
+        """The tokens of one kind, in a field of its own."""
+        config = token_stage(context, stage)
+        table = RecordSource(config.records(context.finished(stage), "train"))
+        return Picked(table, {f"{kind}_token": config.spec(context).columns[0]})
