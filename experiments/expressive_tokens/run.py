@@ -142,12 +142,8 @@ def main() -> None:
     run = RunFolder(asked.run)
     context = StageContext(run, read_run_config(run).corpus, asked.data_dir, progress=False)
     labels = StyleStageConfig.of(context.finished("style")).labels
-    speakers = {
-        split: sorted(
-            {row["speaker"] for row in map(context.source(split).__getitem__, range(len(context.source(split))))}
-        )
-        for split in ("train", "test")
-    }
+    sources = {split: context.source(split) for split in ("train", "test")}
+    speakers = {split: {source[i]["speaker"] for i in range(len(source))} for split, source in sources.items()}
     figures = {
         "speakers": {split: len(names) for split, names in speakers.items()},
         "heard in both": len(speakers["train"] & speakers["test"]),

@@ -13,9 +13,12 @@ GROSS = 0.2
 
 
 class PitchKept(NamedTuple):
-    """`correlation`: of ln F0 less each track's mean, over values that are voiced in both; `cents`: its root mean
-    square difference there; `gross`: share of those values further off than a fifth of F0; `voicing_error`: share of
-    all values whose voicing differs; `values`: how many are voiced in both."""
+    """How near one track is to another.
+
+    `correlation`: of ln F0 less the real track's mean, over values that are voiced in both. `cents`: root mean square
+    difference there. `gross`: share of those values further off than a fifth of F0. `voicing_error`: share of all
+    values whose voicing differs. `values`: how many are voiced in both.
+    """
 
     correlation: float
     cents: float

@@ -19,8 +19,11 @@ from slm_jax.quantizers.codebooks import COLLECTION
 
 
 class PitchLossConfig(Config):
-    """Weights. `f0`: squared error over voiced values; `voicing`: cross-entropy; `commitment`: of latents to codes;
-    `codes`: of codes to latents, where no averages move them."""
+    """Weights.
+
+    `f0`: squared error over voiced values. `voicing`: cross-entropy. `commitment`: of latents to codes. `codes`: of
+    codes to latents, where no averages move them.
+    """
 
     f0: float = 1.0
     voicing: float = 0.5

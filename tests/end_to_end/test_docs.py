@@ -75,6 +75,7 @@ def carry_out(page, capsys):
         *(pytest.param(page, marks=pytest.mark.slow(seconds=60)) for page in ("speech_aware", "codecs")),
         *(pytest.param(page, marks=pytest.mark.slow(seconds=40)) for page in ("schemes", "layouts")),
         *(pytest.param(page, marks=pytest.mark.slow(seconds=40)) for page in ("prosody", "cascades")),
+        pytest.param("expressive_tokens", marks=pytest.mark.slow(seconds=20)),
     ],
 )
 def test_every_block_runs_as_written(page, desk, capsys):
