@@ -128,3 +128,13 @@ def test_what_is_too_short_or_no_code_is_refused(context):
     place.begin(short, {"pitch": "none"})
     with pytest.raises(UserError, match="start_segments is 1: 8 codes must begin there"):
         short.run(place, context)
+
+
+def test_the_outline_has_the_shapes_of_a_batch(context):
+    outline, plan = STAGE.outline(RUN), STAGE.plan(context.finished("codec"), context)
+    batch = next(plan.batches)
+    plan.batches.close()
+    assert {name: (x.shape, x.dtype) for name, x in batch.items()} == {
+        name: (x.shape, x.dtype) for name, x in outline.batch.items()
+    }
+    assert outline.tokens == 4 * 8 and outline.speech_s == pytest.approx(4 * 0.64)

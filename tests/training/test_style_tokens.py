@@ -117,6 +117,16 @@ def test_the_tokenizer_makes_what_the_table_holds(context, stage):
         tokenizer.encode_all([np.zeros(10, np.float32)])
 
 
+@taught
+def test_the_outline_has_the_shapes_of_a_batch(context):
+    outline, plan = STYLE.outline(RUN), STYLE.plan(context.finished("style"), context)
+    batch = next(plan.batches)
+    plan.batches.close()
+    assert {name: (x.shape, x.dtype) for name, x in batch.items()} == {
+        name: (x.shape, x.dtype) for name, x in outline.batch.items()
+    }
+
+
 def test_labels_are_combinations_in_order():
     assert LABELS.names == ("soft low", "soft high", "loud low", "loud high")
     world = world_labels("energy", "rate")
