@@ -64,7 +64,7 @@ BUDGET_S = {
     "nn": 38,
     "objectives": 36,
     "parallel": 4,
-    "parity": 128,
+    "parity": 126,
     "quantizers": 21,
     "reference": 19,
     "schemes": 4,
