@@ -5,6 +5,7 @@ import pytest
 
 from slm_jax.assemblies.pitch_codec import PitchCodecConfig
 from slm_jax.audio.pitch import PitchConfig
+from slm_jax.checkpoints.manager import META, Checkpoints
 from slm_jax.core.contracts import Tokenizer
 from slm_jax.core.errors import UserError
 from slm_jax.data.corpus import SPLITS, WorldConfig
@@ -15,16 +16,18 @@ from slm_jax.encoders.track import TrackEncoderConfig
 from slm_jax.evaluation.pitch_codes import pitch_kept
 from slm_jax.quantizers.codebooks import COLLECTION, CodebookConfig
 from slm_jax.quantizers.residual import ResidualVQConfig
-from slm_jax.training.gradient_stage import trained
+from slm_jax.training.gradient_stage import CHECKPOINTS, trained
 from slm_jax.training.loop import TrainConfig
 from slm_jax.training.metrics import read_metrics
 from slm_jax.training.optimizer import OptimizerConfig
 from slm_jax.training.pre.pitch import PitchStageConfig
 from slm_jax.training.pre.pitch_codec import PitchCodecStageConfig
 from slm_jax.training.pre.pitch_codes import PitchCodesConfig
+from slm_jax.training.pre.unit_lm import UnitLMConfig
 from slm_jax.training.run_folder import RunFolder
 from slm_jax.training.stages import RunConfig, run_stage
-from slm_jax.training.token_stage import planned_spec, token_stage
+from slm_jax.training.token_stage import TOKENS, planned_spec, token_stage
+from tests.shapes import DECODER
 from tests.training.small_voices import Voices, VoicesContext
 
 pytestmark = pytest.mark.slow(seconds=20)
@@ -138,3 +141,20 @@ def test_the_outline_has_the_shapes_of_a_batch(context):
         name: (x.shape, x.dtype) for name, x in outline.batch.items()
     }
     assert outline.tokens == 4 * 8 and outline.speech_s == pytest.approx(4 * 0.64)
+
+
+def test_a_language_model_reads_codes_of_pitch_as_it_reads_any_units(context):
+    lm = UnitLMConfig(
+        name="lm",
+        units="codes",
+        model=DECODER,
+        row_length=32,
+        train=TrainConfig(steps=1, log_every=1),
+        batches=PipelineConfig(batch=4),
+        optimizer=OptimizerConfig(warmup_steps=0),
+    )
+    run_stage(lm, context)
+    saved = Checkpoints(context.finished("lm").path / CHECKPOINTS)
+    read = saved.read_json(saved.newest_sound(), META)["fixed"]["meta"][TOKENS]
+    assert read == token_stage(context, "codes").spec(context).to_json()
+    assert np.isfinite(read_metrics(context.finished("lm").path)[0]["loss"])
