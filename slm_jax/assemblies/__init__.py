@@ -14,6 +14,10 @@ Codec                encoder, quantizer, decoder, whole and step by step
                      (`assemblies.codec_latents`)
                      with its weights as a tokenizer, and codes in files
                      (`assemblies.codec_tokenizer`, `assemblies.codec_files`)
+Pitch codec          F0 and voicing through a codebook, and that as a tokenizer
+                     (`assemblies.pitch_codec`, `assemblies.pitch_tokenizer`)
+Style tokenizer      the class or cluster that a classifier hears in every second of speech
+                     (`assemblies.style_tokenizer`)
 Phonetic tokenizer   features of a layer (or MFCC), treated, clustered: speech to units
                      (`assemblies.phonetic_tokenizer`)
 Unit sequences       those units without repetitions, or byte pairs of them

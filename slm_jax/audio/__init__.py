@@ -7,6 +7,7 @@ Transforms  stft, istft, griffin_lim                                     (`audio
 Mel         LogMelConfig, mel_filterbank, whisper and HiFi-GAN recipes   (`audio.mel`)
 Kaldi       kaldi_fbank, kaldi_mfcc, mfcc (39 numbers), 50 Hz alignment  (`audio.kaldi`)
 Pitch       f0 (autocorrelation, Viterbi)                                (`audio.pitch`)
+            relative to its mean, as networks read it                    (`audio.pitch_features`)
 Rates       sample and frame counts, masks of frames                     (`audio.rates`)
 Windows     long recordings cut where it is quiet                        (`audio.windows`)
 Plots       loss curves, spectrogram with units, F0, waveform            (`audio.plots`)

@@ -34,6 +34,20 @@ class Joined:
         return {name: value for row in rows for name, value in row.items()}
 
 
+class Picked:
+    """Some fields of a source under names of their own (`fields`: name here -> name there), and the `id`."""
+
+    def __init__(self, source: Any, fields: Mapping[str, str]) -> None:
+        self.source, self.fields = source, dict(fields)
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        row = self.source[index]
+        return {"id": row["id"], **{name: row[field] for name, field in self.fields.items()}}
+
+
 class Subset:
     """Some rows of a source, in the order given."""
 

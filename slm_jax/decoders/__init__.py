@@ -7,6 +7,7 @@ Generators       HiFiGANConfig                                     (`decoders.hi
 Codecs           SEANetDecoderConfig: EnCodec, Mimi, SoundStream   (`decoders.seanet`)
                  DACDecoderConfig: DAC, SNAC                       (`decoders.dac`)
                  SpectralDecoderConfig: an inverse STFT            (`decoders.spectral`)
+Tracks           TrackDecoderConfig: F0 with voicing               (`decoders.track`)
 Excitation       harmonics of F0 and noise                         (`decoders.excitation`)
 Predictors       durations, F0 and voicing of units                (`decoders.predictors`)
 Length           units and durations to frames, static shapes      (`decoders.length`)

@@ -1,8 +1,8 @@
 """From discrete units to a waveform: HiFi-GAN on units, or the same inputs on the fast generator.
 
 Source: Polyak et al. 2021 (units, F0 and speaker in, HiFi-GAN out); the duration predictor as in Lee et al. 2022 and
-transformers' `SeamlessM4TCodeHifiGan`. The F0 predictor lets units that a language model made be spoken without a
-recording's F0.
+transformers' `SeamlessM4TCodeHifiGan`; tokens of pitch and style as in SpiRit-LM (Nguyen et al. 2024). The F0 predictor
+lets units that a language model made be spoken without a recording's F0.
 """
 
 import flax.linen as nn
@@ -21,14 +21,29 @@ from slm_jax.nn.dtypes import at_least_float32
 from slm_jax.nn.linear import Embed
 
 FLOOR_F0_HZ = 20.0
+TABLES = {
+    "pitch_token": "pitch_tokens",
+    "style_token": "style_tokens",
+    "speaker": "speakers",
+    "style": "styles",
+    "language": "languages",
+}
+"""Inputs that are looked up, in their order behind the unit and F0, and the fields that say how many of each there are.
+Each has a width `NAME_dim`."""
+STREAMS = ("pitch_token", "style_token")
+"""Those of them that change from frame to frame; the others belong to the row."""
 
 
 class UnitVocoderConfig(Config):
-    """Inputs of the generator, in this order: unit, normalised log F0 and voicing (with `pitch`), speaker, language.
+    """Inputs of the generator, in this order: unit, normalised log F0 and voicing (with `pitch`), token of pitch, token
+    of style, speaker, style, language.
 
-    `speakers` 0 leaves the speaker out, `languages` 0 the language. F0 enters as `(ln f0_hz - log_f0_mean) /
-    log_f0_std` where voiced and 0 elsewhere; `voicing` False leaves F0 alone to tell what is voiced, as fairseq's
-    vocoders do. `durations` and `pitch_predictor` None leave the predictor out.
+    `speakers` 0 leaves the speaker out, `languages` 0 the language, `styles` 0 a style of the whole row (SpiRit-LM's
+    base vocoder). `pitch_tokens` and `style_tokens`: how many there are of streams beside the units, 0 for none; one of
+    them lasts `pitch_every` or `style_every` frames of units where it comes at a rate of its own (`repeated`).
+
+    F0 enters as `(ln f0_hz - log_f0_mean) / log_f0_std` where voiced and 0 elsewhere; `voicing` False leaves F0 alone
+    to tell what is voiced, as fairseq's vocoders do. `durations` and `pitch_predictor` None leave the predictor out.
     """
 
     units: int = 100
@@ -37,6 +52,14 @@ class UnitVocoderConfig(Config):
     speaker_dim: int = 128
     languages: int = 0
     language_dim: int = 128
+    styles: int = 0
+    style_dim: int = 128
+    pitch_tokens: int = 0
+    pitch_token_dim: int = 128
+    pitch_every: int = 2
+    style_tokens: int = 0
+    style_token_dim: int = 128
+    style_every: int = 25
     pitch: bool = True
     voicing: bool = True
     log_f0_mean: float = 5.2
@@ -48,8 +71,10 @@ class UnitVocoderConfig(Config):
 
     def __post_init__(self) -> None:
         require(self.units > 0, "units", self.units, "must be positive")
-        require(self.speakers >= 0, "speakers", self.speakers, "0 (none) or more")
-        require(self.languages >= 0, "languages", self.languages, "0 (none) or more")
+        for kind in TABLES.values():
+            require(getattr(self, kind) >= 0, kind, getattr(self, kind), "0 (none) or more")
+        for name in ("pitch_every", "style_every"):
+            require(getattr(self, name) >= 1, name, getattr(self, name), "frames, at least 1")
         require(self.log_f0_std > 0, "log_f0_std", self.log_f0_std, "must be positive")
         outputs = 1 if self.durations is None else self.durations.outputs
         require(outputs == 1, "durations.outputs", outputs, "a duration is one number")
@@ -67,8 +92,8 @@ class UnitVocoderConfig(Config):
     def input_width(self) -> int:
         """Width of what the generator reads."""
         pitch = 1 + self.voicing if self.pitch else 0
-        voice = self.speaker_dim if self.speakers else 0
-        return self.unit_dim + pitch + voice + (self.language_dim if self.languages else 0)
+        tables = (getattr(self, f"{name}_dim") for name, kind in TABLES.items() if getattr(self, kind))
+        return self.unit_dim + pitch + sum(tables)
 
     def make(self) -> "UnitVocoder":
         """The module."""
@@ -84,10 +109,10 @@ class UnitVocoder(nn.Module):
         c = self.config
         self.unit = Embed(c.units, c.unit_dim, (None, "embed"), nn.initializers.normal(1.0))
         self.generator = c.generator.make()
-        if c.speakers:
-            self.speaker = Embed(c.speakers, c.speaker_dim, (None, "embed"), nn.initializers.normal(1.0))
-        if c.languages:
-            self.language = Embed(c.languages, c.language_dim, (None, "embed"), nn.initializers.normal(1.0))
+        for name, kind in TABLES.items():
+            if getattr(c, kind):
+                width, axes = getattr(c, f"{name}_dim"), (None, "embed")
+                setattr(self, name, Embed(getattr(c, kind), width, axes, nn.initializers.normal(1.0)))
         if c.durations is not None:
             self.durations = c.durations.make()
         if c.pitch_predictor is not None:
@@ -100,7 +125,10 @@ class UnitVocoder(nn.Module):
         *,
         f0_hz: Float[Array, "B T"] | None = None,
         voiced: Bool[Array, "B T"] | None = None,
+        pitch_token: Int[Array, "B T"] | None = None,
+        style_token: Int[Array, "B T"] | None = None,
         speaker: Int[Array, "B"] | None = None,
+        style: Int[Array, "B"] | None = None,
         language: Int[Array, "B"] | None = None,
         key: jax.Array | None = None,
     ) -> Float[Array, "B N"]:
@@ -111,8 +139,9 @@ class UnitVocoder(nn.Module):
             require(f0_hz is not None and voiced is not None, "f0_hz", None, "this vocoder reads F0 and voicing")
             told = [self.normalised(f0_hz, voiced)] + [voiced.astype(jnp.float32)] * c.voicing
             parts.append(jnp.stack(told, axis=-1))
-        parts += self._speaker_vectors(speaker, units.shape[1])
-        parts += self._language_vectors(language, units.shape[1])
+        given = {"pitch_token": pitch_token, "style_token": style_token}
+        given |= {"speaker": speaker, "style": style, "language": language}
+        parts += [vector for name in TABLES for vector in self._vectors(name, given[name], units.shape[1])]
         features = jnp.concatenate(parts, axis=-1)
         if c.generator.reads_pitch:
             return self.generator(features, mask, f0_hz=f0_hz, voiced=voiced, key=key)
@@ -165,43 +194,57 @@ class UnitVocoder(nn.Module):
         durations: Int[Array, "B S"] | None = None,
         f0_hz: Float[Array, "B T"] | None = None,
         voiced: Bool[Array, "B T"] | None = None,
+        pitch_token: Int[Array, "B S"] | None = None,
+        style_token: Int[Array, "B S"] | None = None,
         speaker: Int[Array, "B"] | None = None,
+        style: Int[Array, "B"] | None = None,
         language: Int[Array, "B"] | None = None,
         key: jax.Array | None = None,
     ) -> Waveform:
         """Deduplicated units spoken in at most `capacity` frames (what goes beyond is cut off).
 
-        Durations (frames), F0 and voicing (at frame rate, T = capacity) are predicted where they are not given.
+        Durations (frames), F0 and voicing (at frame rate, T = capacity) are predicted where they are not given. Tokens
+        of pitch and style are one for each unit, and last as long.
         """
         if durations is None:
             durations = self.predicted_frames(units, mask)
         frames, real = regulate(units, durations, mask, capacity)
         if self.config.pitch and f0_hz is None:
             f0_hz, voiced = self.predicted_f0(frames, real, speaker)
-        samples = self(frames, real, f0_hz=f0_hz, voiced=voiced, speaker=speaker, language=language, key=key)
+        tokens = {"pitch_token": pitch_token, "style_token": style_token}
+        drawn_out = {
+            name: None if ids is None else regulate(ids, durations, mask, capacity)[0] for name, ids in tokens.items()
+        }
+        rows = {"speaker": speaker, "style": style, "language": language}
+        samples = self(frames, real, f0_hz=f0_hz, voiced=voiced, key=key, **drawn_out, **rows)
         return Waveform(samples, jnp.repeat(real, self.config.hop, axis=1), self.config.rate_hz)
 
     def _pitch_inputs(self, units: Int[Array, "B T"], speaker: Int[Array, "B"] | None) -> Float[Array, "B T D"]:
         """What the predictor of F0 reads."""
         predictor = self.config.pitch_predictor
         require(predictor is not None, "pitch_predictor", None, "this vocoder was made without the predictor")
-        return jnp.concatenate([self.unit(units), *self._speaker_vectors(speaker, units.shape[1])], axis=-1)
+        return jnp.concatenate([self.unit(units), *self._vectors("speaker", speaker, units.shape[1])], axis=-1)
 
-    def _speaker_vectors(self, speaker: Int[Array, "B"] | None, frames: int) -> list[jax.Array]:
-        """The speaker's vector at every frame, or nothing."""
-        c = self.config
-        if not c.speakers:
-            return []
-        require(speaker is not None, "speaker", None, f"this vocoder knows {c.speakers} speakers and needs one per row")
-        return [_at_every_frame(self.speaker(speaker), frames)]
-
-    def _language_vectors(self, language: Int[Array, "B"] | None, frames: int) -> list[jax.Array]:
-        """The language's vector at every frame, or nothing."""
-        known = self.config.languages
+    def _vectors(self, name: str, ids: Int[Array, "B *T"] | None, frames: int) -> list[jax.Array]:
+        """The vectors of one table at every frame, or nothing where the config has no such input."""
+        known = getattr(self.config, TABLES[name])
         if not known:
             return []
-        require(language is not None, "language", None, f"this vocoder knows {known} languages and needs one per row")
-        return [_at_every_frame(self.language(language), frames)]
+        kind, each = TABLES[name].replace("_", " "), "frame" if name in STREAMS else "row"
+        require(ids is not None, name, None, f"this vocoder knows {known} {kind} and needs one per {each}")
+        vectors = getattr(self, name)(ids)
+        return [vectors if name in STREAMS else _at_every_frame(vectors, frames)]
+
+
+def repeated(tokens: Int[Array, "B K"], every: int, frames: int) -> Int[Array, "B T"]:
+    """Tokens that last `every` frames each as one for each of `frames` frames; the last goes on to the end.
+
+    Raises `UserError` where the two differ by more than a token.
+    """
+    count = tokens.shape[1]
+    fits = abs(count * every - frames) <= every
+    require(fits, "tokens", count, f"of {every} frames each, for {frames} frames of units")
+    return jnp.take(tokens, jnp.minimum(jnp.arange(frames) // every, count - 1), axis=1)
 
 
 def _at_every_frame(vectors: Float[Array, "B D"], frames: int) -> Float[Array, "B T D"]:
@@ -213,15 +256,15 @@ def initialise(vocoder: UnitVocoder, key: jax.Array) -> dict:
     c = vocoder.config
     frames, some = 4, jnp.ones((1, 4), bool)
     units = jnp.zeros((1, frames), jnp.int32)
-    speaker = jnp.zeros((1,), jnp.int32) if c.speakers else None
-    language = jnp.zeros((1,), jnp.int32) if c.languages else None
+    zeros = {name: jnp.zeros((1, frames) if name in STREAMS else (1,), jnp.int32) for name in TABLES}
+    given = {name: zeros[name] for name, kind in TABLES.items() if getattr(c, kind)}
 
     def touch_all(module: UnitVocoder) -> None:
         if c.durations is not None:
             module.log_durations(units, some)
         if c.pitch_predictor is not None:
-            module.pitch_of(units, some, speaker)
+            module.pitch_of(units, some, given.get("speaker"))
         f0_hz = jnp.full((1, frames), 100.0)
-        module(units, some, f0_hz=f0_hz, voiced=some, speaker=speaker, language=language)
+        module(units, some, f0_hz=f0_hz, voiced=some, **given)
 
     return nn.init(touch_all, vocoder)(key)

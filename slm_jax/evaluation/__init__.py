@@ -4,6 +4,7 @@ Units             phone purity, cluster purity, PNMI, frame labels from spans   
 Language model    n-gram baselines, unit statistics of continuations            (`evaluation.language_model`)
 Resynthesis       STOI, log-mel distance, voiced share, F0 error                (`evaluation.resynthesis`)
 Prosody           pitch and tempo of continuations beside their prompts     (`evaluation.prosody`)
+Pitch codes       F0 that codes keep, how they are used                         (`evaluation.pitch_codes`)
 Speaker           cosines of speakers' vectors, is the right one nearest?   (`evaluation.speaker`)
 Codec             SI-SDR, PESQ, use of codebooks                           (`evaluation.codec`)
 Comparison        features clustered after equal treatments                     (`evaluation.unit_comparison`)

@@ -16,6 +16,7 @@ Families     what a config.json means and which table belongs to it  (`interop.f
              T5 and mT5; T5's decoder alone, as in AudioLM           (`interop.family_t5`,
                                                                       `interop.family_t5_stack`)
              wav2vec 2.0, HuBERT, WavLM                              (`interop.family_ssl`, `interop.ssl_names`)
+             and with a head over classes                            (`interop.family_ssl_classifier`)
              w2v-BERT 2.0                                            (`interop.family_w2v_bert`)
              Whisper                                                 (`interop.family_whisper`)
              Qwen and Qwen-Audio, Qwen2-Audio                        (`interop.family_qwen`,
@@ -26,6 +27,8 @@ Families     what a config.json means and which table belongs to it  (`interop.f
                                                                       `interop.family_unit_hifigan`)
              EnCodec; Mimi; DAC and SNAC                             (`interop.family_encodec`,
                                                                       `interop.family_mimi`, `interop.family_dac`)
+             codes of F0 and units by a classifier, as in SpiRit-LM  (`interop.family_f0_vqvae`,
+                                                                      `interop.family_linear_quantizer`)
              any codec as a tokenizer                                (`interop.codecs`)
              what codecs share                                       (`interop.codec_shapes`, `interop.dac_shapes`)
              abstract shapes of decoders, generators                 (`interop.decoder_shapes`,

@@ -10,9 +10,11 @@ from slm_jax.interop.family_bark import BARK
 from slm_jax.interop.family_beats import BEATS
 from slm_jax.interop.family_dac import DAC, SNAC
 from slm_jax.interop.family_encodec import ENCODEC
+from slm_jax.interop.family_f0_vqvae import F0_VQVAE
 from slm_jax.interop.family_ge2e import GE2E
 from slm_jax.interop.family_gpt2 import GPT2
 from slm_jax.interop.family_hifigan import HIFIGAN, SPEECHT5_HIFIGAN
+from slm_jax.interop.family_linear_quantizer import LINEAR_QUANTIZER
 from slm_jax.interop.family_llama import LLAMA, MISTRAL, QWEN2
 from slm_jax.interop.family_mimi import MIMI
 from slm_jax.interop.family_moshi import MOSHI
@@ -23,6 +25,7 @@ from slm_jax.interop.family_qformer import QFORMER
 from slm_jax.interop.family_qwen import QWEN, QWEN_AUDIO
 from slm_jax.interop.family_qwen2_audio import QWEN2_AUDIO
 from slm_jax.interop.family_ssl import HUBERT, WAV2VEC2, WAVLM
+from slm_jax.interop.family_ssl_classifier import SSL_CLASSIFIERS
 from slm_jax.interop.family_t5 import MT5, T5
 from slm_jax.interop.family_t5_stack import T5_STACK
 from slm_jax.interop.family_unit_hifigan import CODE_HIFIGAN, UNIT_HIFIGAN
@@ -32,10 +35,10 @@ from slm_jax.interop.family_whisper import WHISPER
 DECODERS = (GPT2, OPT, LLAMA, QWEN2, MISTRAL, QWEN, T5_STACK, BARK)
 OF_STREAMS = (MUSICGEN, PGSLM, MOSHI)
 ENCODER_DECODERS = (T5, MT5)
-ENCODERS = (HUBERT, WAV2VEC2, WAVLM, W2V_BERT, BEATS, GE2E)
+ENCODERS = (*SSL_CLASSIFIERS, HUBERT, WAV2VEC2, WAVLM, W2V_BERT, BEATS, GE2E)
 ADAPTERS = (QFORMER,)
 VOCODERS = (HIFIGAN, SPEECHT5_HIFIGAN, UNIT_HIFIGAN, CODE_HIFIGAN)
-CODECS = (ENCODEC, MIMI, DAC, SNAC)
+CODECS = (ENCODEC, MIMI, DAC, SNAC, F0_VQVAE, LINEAR_QUANTIZER)
 LISTENERS = (WHISPER, QWEN2_AUDIO, QWEN_AUDIO)
 ALL = (*DECODERS, *OF_STREAMS, *ENCODER_DECODERS, *ENCODERS, *ADAPTERS, *VOCODERS, *CODECS, *LISTENERS)
 FAMILIES: dict[str, Family] = {family.name: family for family in ALL}

@@ -15,7 +15,7 @@ from flax.core import meta
 from slm_jax.core.errors import UserError
 from slm_jax.decoders.hifigan import HiFiGANConfig
 from slm_jax.decoders.predictors import PredictorConfig
-from slm_jax.decoders.unit_vocoder import UnitVocoderConfig, initialise
+from slm_jax.decoders.unit_vocoder import TABLES, UnitVocoderConfig, initialise
 from slm_jax.interop.family import Family
 from slm_jax.interop.generator_shapes import RENAMES, UNSAID, generator_rules, read_generator, write_generator
 from slm_jax.interop.hub_config import Hub, HubConfig, require_said
@@ -27,7 +27,6 @@ SPECTROGRAM_FIELDS = ("num_mels", "n_fft", "hop_size", "win_size", "fmin", "fmax
 OFF = {
     "embedder_params": (),
     "f0_quant_num_bin": (0,),
-    "multistyle": (False,),
     "f0_stats": (),
     "f0_normalize": (False,),
     "f0_median": (False,),
@@ -41,6 +40,8 @@ OTHER_PARTS = re.compile(
     r"|feature_projection_input_dim|rotary_embedding_base|tie_word_embeddings|is_encoder_decoder|vocoder_offset"
 )
 """Seamless: fields of the translator, whose config its vocoder shares. `vocoder_offset` is taken off its units."""
+TOKENS = {"pitch": "f0", "style": "style"}
+"""Streams of tokens beside the units: our name -> fairseq's (`num_f0_tokens`, `f0_hop_size`)."""
 PREDICTOR_KERNEL = 3
 """Both families pad the second convolution of the predictor as for this kernel, whatever its own is."""
 
@@ -52,24 +53,30 @@ def read_fairseq(hub: Hub) -> UnitVocoderConfig:
     tells: `log_f0_mean` and `log_f0_std` must be added to it.
     """
     fields = HubConfig("unit_hifigan", hub, OFF)
-    fields.read |= {*SPECTROGRAM_FIELDS, "num_speakers", "log_f0_mean", "log_f0_std"}
+    fields.read |= {*SPECTROGRAM_FIELDS, "num_speakers", "num_styles", "log_f0_mean", "log_f0_std"}
     generator = read_generator(fields, weight_norm=True)
     hop = fields.number("code_hop_size", generator.hop)
     fields.unless(hop == generator.hop, "code_hop_size", hop, f"the upsample_rates make {generator.hop} samples")
     width, pitch = fields.number("embedding_dim", 128), _flag(fields, "f0")
     speakers = fields.number("num_speakers", 200) if _flag(fields, "multispkr") else 0
+    styles = fields.number("num_styles", 100) if _flag(fields, "multistyle") else 0
+    tokens = _tokens(fields, hop)
     if pitch:
         for name in ("log_f0_mean", "log_f0_std"):
             fields.unless(name in hub, name, None, "f0 is on: add what its training normalised log F0 with")
-    inputs = width * (2 if speakers else 1) + pitch
+    tables = {"pitch_token": tokens["pitch_tokens"], "style_token": tokens["style_tokens"], "style": styles}
+    inputs = width * (1 + sum(count > 0 for count in (*tables.values(), speakers))) + pitch
     given = fields.number("model_in_dim", inputs)
-    fields.unless(given == inputs, "model_in_dim", given, f"units, F0 and speaker make {inputs}")
+    fields.unless(given == inputs, "model_in_dim", given, f"all inputs, units among them, make {inputs}")
     return fields.make(
         UnitVocoderConfig,
         units=fields.number("num_embeddings", 100),
         unit_dim=width,
         speakers=speakers,
         speaker_dim=width,
+        styles=styles,
+        **tokens,
+        **{f"{name}_dim": width for name, count in tables.items() if count},
         pitch=pitch,
         voicing=False,
         log_f0_mean=fields.number("log_f0_mean", 0.0),
@@ -89,13 +96,19 @@ def write_fairseq(config: UnitVocoderConfig) -> dict[str, Any]:
         **write_generator(generator),
         "num_embeddings": config.units,
         "embedding_dim": config.unit_dim,
-        "model_in_dim": config.unit_dim * (2 if config.speakers else 1) + config.pitch,
+        "model_in_dim": config.unit_dim * (1 + _tables(config)) + config.pitch,
         "code_hop_size": config.hop,
         "sampling_rate": config.rate_hz,
         "f0": config.pitch,
     }
     if config.speakers:
         hub |= {"multispkr": "from_input_file", "num_speakers": config.speakers}
+    if config.styles:
+        hub |= {"multistyle": "from_input_file", "num_styles": config.styles}
+    for kind, theirs in TOKENS.items():
+        if getattr(config, f"{kind}_tokens"):
+            hub[f"num_{theirs}_tokens"] = getattr(config, f"{kind}_tokens")
+            hub[f"{theirs}_hop_size"] = getattr(config, f"{kind}_every") * config.hop
     if config.pitch:
         hub |= {"log_f0_mean": config.log_f0_mean, "log_f0_std": config.log_f0_std}
     if durations is not None:
@@ -161,7 +174,10 @@ def fairseq_table(config: UnitVocoderConfig, spelling: str = "fairseq") -> Table
     return Table(
         rules=(
             rule("dict.weight", "unit/embedding"),
+            rule("f0_dict.weight", "pitch_token/embedding"),
+            rule("style_dict.weight", "style_token/embedding"),
             rule("spkr.weight", "speaker/embedding"),
+            rule("style.weight", "style/embedding"),
             *_predictor_rules("dur_predictor", ".0"),
             *generator_rules(_hifigan(config), spelling),
         ),
@@ -192,6 +208,23 @@ def boxed_params(config: UnitVocoderConfig) -> Any:
 def abstract_params(config: UnitVocoderConfig) -> Any:
     """Shapes and dtypes of the parameters."""
     return meta.unbox(boxed_params(config))
+
+
+def _tables(config: UnitVocoderConfig) -> int:
+    """How many tables of fairseq's there are beside the units'."""
+    return sum(bool(getattr(config, kind)) for name, kind in TABLES.items() if name != "language")
+
+
+def _tokens(fields: HubConfig, hop: int) -> dict[str, int]:
+    """How many tokens of pitch and style there are, and how many frames of units each lasts, as SpiRit-LM rounds it."""
+    found: dict[str, int] = {}
+    usual = UnitVocoderConfig()
+    for kind, theirs in TOKENS.items():
+        count = fields.number(f"num_{theirs}_tokens", 0)
+        frames = fields.number(f"{theirs}_hop_size", getattr(usual, f"{kind}_every") * hop) / hop
+        fields.unless(frames >= 0.5, f"{theirs}_hop_size", frames * hop, f"at least the {hop} samples of a unit")
+        found |= {f"{kind}_tokens": count, f"{kind}_every": max(1, round(frames))}
+    return found
 
 
 def _predictor(fields: HubConfig, width: int) -> PredictorConfig | None:
@@ -236,8 +269,8 @@ def _hifigan(config: UnitVocoderConfig) -> HiFiGANConfig:
 def _require_said(family: str, config: UnitVocoderConfig, read_back: UnitVocoderConfig) -> None:
     """Fields of inputs that are off say nothing."""
     unsaid = [*UNSAID, "durations.dtype"]
-    unsaid += [] if config.speakers else ["speaker_dim"]
-    unsaid += [] if config.languages else ["language_dim"]
+    unsaid += [f"{name}_dim" for name, kind in TABLES.items() if not getattr(config, kind)]
+    unsaid += [f"{kind}_every" for kind in TOKENS if not getattr(config, f"{kind}_tokens")]
     unsaid += [] if config.pitch else ["voicing", "log_f0_mean", "log_f0_std"]
     require_said(family, config, read_back, tuple(unsaid))
 

@@ -28,7 +28,7 @@ FOLDER_FILES = (
 )
 """What a hub folder's weights are called, the preferred first."""
 SUFFIXES = (".safetensors", ".npz", ".pt", ".pth", ".bin", ".ckpt")
-INNER_NAMES = ("model", "state_dict", "model_state_dict", "model_state", "generator", "module")
+INNER_NAMES = ("model", "model_weight", "state_dict", "model_state_dict", "model_state", "generator", "module")
 """Where checkpoints of training scripts keep the weights beside their optimizer and settings."""
 INERT = ("fairseq.data.dictionary.Dictionary",)
 """Classes in published checkpoints whose objects nobody needs here: fairseq's HuBERT keeps its labels in one."""

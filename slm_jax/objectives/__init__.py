@@ -7,8 +7,10 @@ Tokens     NextToken, cross-entropy whole or in chunks  (`objectives.next_token`
            text that is heard: attention, and CTC       (`objectives.heard_text`)
 Speech     HuBERT's masked prediction                   (`objectives.masked_prediction`)
            ctc_nll, CTC: labels without times           (`objectives.ctc`)
+           classes of windows                           (`objectives.classes`)
 Waveforms  spectra and judges of a vocoder              (`objectives.vocoder`)
            the same of a codec, and its codebooks       (`objectives.codec`)
            a teacher for the first of them              (`objectives.taught`)
+Pitch      F0 and voicing through a codebook            (`objectives.pitch_codes`)
 Durations  frames of each unit                          (`objectives.duration`)
 """

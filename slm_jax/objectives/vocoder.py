@@ -5,8 +5,8 @@ WaveGAN (Yamamoto et al. 2020). The parts are `generator` and `discriminator`; w
 second is absent and the spectral loss trains alone, which is what a CPU can afford.
 
 Batch keys: `samples [B, T hop]` (float, or int16). Of a unit vocoder `units [B, T]` int, and where it reads them `f0_hz
-[B, T]`, `voiced [B, T]`, `speaker [B]`; `frame_mask [B, T]` when rows are padded. Of a mel vocoder `sample_mask`: it
-reads the spectrogram of what it is to say.
+[B, T]`, `voiced [B, T]`, `pitch_token [B, T]`, `style_token [B, T]`, `speaker [B]`; `frame_mask [B, T]` when rows are
+padded. Of a mel vocoder `sample_mask`: it reads the spectrogram of what it is to say.
 """
 
 from functools import partial
@@ -30,6 +30,8 @@ from slm_jax.decoders.unit_vocoder import UnitVocoder
 OWNS_GENERATOR: PathPredicate = matching("params/generator/")
 OWNS_DISCRIMINATOR: PathPredicate = matching("params/discriminator/")
 FLOOR = 1e-5
+CONDITIONS = ("f0_hz", "voiced", "pitch_token", "style_token", "speaker")
+"""What a unit vocoder may be told beside the units."""
 
 
 class VocoderLossConfig(Config):
@@ -137,7 +139,7 @@ def spoken(
         assert vocoder.config.features is not None  # for the type checker
         frames = vocoder.config.features.make().frames(waveform_of(batch), batch["sample_mask"])
         return vocoder.apply(variables, frames.values, mask)
-    conditions = {name: batch[name] for name in ("f0_hz", "voiced", "speaker") if name in batch}
+    conditions = {name: batch[name] for name in CONDITIONS if name in batch}
     given = mask if "frame_mask" in batch else None
     return vocoder.apply(variables, batch["units"], given, key=key, **conditions)
 

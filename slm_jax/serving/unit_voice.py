@@ -43,11 +43,14 @@ class UnitVoice:
         *,
         durations: Sequence[Units] | None = None,
         f0: Sequence[tuple[np.ndarray, np.ndarray]] | None = None,
+        pitch_token: Sequence[Units] | None = None,
+        style_token: Sequence[Units] | None = None,
         speaker: int | Sequence[int] = 0,
     ) -> list[Samples]:
         """Each sequence of units as speech; `speaker`: place in `speakers`, one for all or one for each.
 
-        Durations (frames per unit) and F0 (Hz and voicing per frame) are predicted where they are not given.
+        Durations (frames per unit) and F0 (Hz and voicing per frame) are predicted where they are not given. A vocoder
+        that reads tokens of pitch and style needs one of each for every unit.
         """
         require(all(len(row) for row in runs), "units", "an empty sequence", "there must be something to say")
         units, mask = padded(runs, RUN_BUCKET)
@@ -58,6 +61,8 @@ class UnitVoice:
         longest = int((frames * mask).sum(1).max())
         capacity = -(-longest // FRAME_BUCKET) * FRAME_BUCKET
         given = {} if f0 is None else pitch_rows(f0, capacity)
+        for name, tokens in (("pitch_token", pitch_token), ("style_token", style_token)):
+            given |= {} if tokens is None else {name: padded(tokens, RUN_BUCKET)[0]}
         if self.vocoder.config.speakers:
             given["speaker"] = np.broadcast_to(np.asarray(speaker, np.int32), len(runs))
         wave = self._speak(self.vocoder_params, units, mask, frames, capacity, **given)

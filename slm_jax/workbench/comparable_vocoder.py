@@ -14,7 +14,7 @@ import numpy as np
 from slm_jax.core.trees import flatten_by_path
 from slm_jax.decoders.length import regulate
 from slm_jax.decoders.mel_vocoder import MelVocoder, MelVocoderConfig
-from slm_jax.decoders.unit_vocoder import UnitVocoder, UnitVocoderConfig
+from slm_jax.decoders.unit_vocoder import STREAMS, TABLES, UnitVocoder, UnitVocoderConfig
 from slm_jax.workbench.comparable import Case, Comparable, Found, Inputs
 
 STEPS = 23
@@ -45,12 +45,10 @@ def _mel_cases(config: MelVocoderConfig, rng: np.random.Generator, tiny: bool) -
 
 def _unit_cases(config: UnitVocoderConfig, rng: np.random.Generator, tiny: bool) -> Iterable[Case]:
     """Random units with what they need."""
-    inputs: Inputs = {
-        "units": rng.integers(1, config.units, (3, STEPS)),
-        "speaker": rng.integers(0, config.speakers, 3),
-    }
-    if config.languages:
-        inputs["language"] = rng.integers(0, config.languages, 3)
+    inputs: Inputs = {"units": rng.integers(1, config.units, (3, STEPS))}
+    for name, kind in sorted(TABLES.items(), key=lambda one: one[0] != "speaker"):
+        if getattr(config, kind):
+            inputs[name] = rng.integers(0, getattr(config, kind), (3, STEPS) if name in STREAMS else 3)
     if config.pitch:
         inputs["f0_hz"] = rng.uniform(80.0, 300.0, (3, STEPS)).astype(np.float32)
         inputs["voiced"] = rng.random((3, STEPS)) < 0.6

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from slm_jax.core.errors import UserError
-from slm_jax.data.examples.vocoder_segments import VocoderSegmentConfig, f0_at
+from slm_jax.data.examples.vocoder_segments import VocoderSegmentConfig, f0_at, tokens_at
 
 CONFIG = VocoderSegmentConfig(frames=32, speakers=("ann", "bob"))
 
@@ -82,3 +82,8 @@ def test_f0_beyond_the_track_is_unvoiced():
 def test_config_checks_its_fields(field, value):
     with pytest.raises(UserError, match=field):
         CONFIG.replace(**{field: value})
+
+
+def test_the_last_token_of_a_stream_goes_on_to_the_end_and_none_is_0():
+    assert tokens_at(np.asarray([3, 5]), 2, 1, 7).tolist() == [3, 5, 5, 5, 5, 5]
+    assert tokens_at(np.zeros(0, int), 2, 0, 2).tolist() == [0, 0]

@@ -1,7 +1,7 @@
 import pytest
 
 from slm_jax.core.errors import UserError
-from slm_jax.data.joined import EndToEnd, Joined, Subset
+from slm_jax.data.joined import EndToEnd, Joined, Picked, Subset
 
 SPEECH = [{"id": "a", "samples": 1}, {"id": "b", "samples": 2}]
 UNITS = [{"id": "a", "units": 10}, {"id": "b", "units": 20}]
@@ -11,6 +11,12 @@ def test_rows_are_merged():
     joined = Joined(SPEECH, UNITS)
     assert len(joined) == 2
     assert joined[1] == {"id": "b", "samples": 2, "units": 20}
+
+
+def test_fields_under_names_of_their_own_leave_others_alone():
+    table = [{"id": "a", "units": 3, "runs": 4}, {"id": "b", "units": 5, "runs": 6}]
+    joined = Joined(SPEECH, UNITS, Picked(table, {"pitch": "units"}))
+    assert joined[1] == {"id": "b", "samples": 2, "units": 20, "pitch": 5} and len(Picked(table, {})) == 2
 
 
 def test_rows_of_another_corpus_are_refused():

@@ -68,6 +68,19 @@ VOICES = UnitVocoderConfig(
     durations=PredictorConfig(width=4),
     pitch_predictor=None,
 )
+EXPRESSIVE = VOICES.replace(
+    pitch=False,
+    log_f0_mean=0.0,
+    log_f0_std=1.0,
+    pitch_tokens=5,
+    pitch_token_dim=6,
+    pitch_every=2,
+    style_tokens=4,
+    style_token_dim=6,
+    style_every=7,
+    styles=2,
+    style_dim=6,
+)
 SEAMLESS = VOICES.replace(
     pitch=False,
     voicing=True,
@@ -111,7 +124,7 @@ def test_the_25_hz_vocoder_takes_its_rates_from_the_file():
         family_of(FAIRSEQ).read_config(FAIRSEQ | {"code_hop_size": 640})
 
 
-@pytest.mark.parametrize("config", [VOICES, SEAMLESS], ids=["unit_hifigan", "code_hifigan"])
+@pytest.mark.parametrize("config", [VOICES, EXPRESSIVE, SEAMLESS], ids=["voices", "expressive", "code_hifigan"])
 def test_export_and_import_are_inverse(config, tmp_path):
     params = drawn(config)
     export(config, params, tmp_path / "hub")
@@ -129,6 +142,21 @@ def test_seamless_reads_the_language_first():
     np.testing.assert_array_equal(written["hifi_gan.conv_pre.weight"][:, :2], ours[:, 11:])
 
 
+def test_spirit_lms_tokens_of_pitch_and_style_have_tables_and_rates():
+    hops = {"code_hop_size": 320, "f0_hop_size": 1280, "style_hop_size": 8000}
+    told = {"num_f0_tokens": 64, "num_style_tokens": 100, "multispkr": True, "num_speakers": 4, "model_in_dim": 512}
+    config = family_of(FAIRSEQ).read_config(FAIRSEQ | hops | told)
+    assert (config.pitch_tokens, config.pitch_every, config.style_tokens, config.style_every) == (64, 4, 100, 25)
+    assert (config.input_width, config.styles) == (512, 0)
+    names = export_shapes(FAMILIES["unit_hifigan"].table(config), FAMILIES["unit_hifigan"].abstract(config))
+    assert names["f0_dict.weight"] == (64, 128) and names["style_dict.weight"] == (100, 128)
+    assert names["conv_pre.weight_v"] == (512, 512, 7)
+    base = FAIRSEQ | {"multistyle": True, "num_styles": 26, "model_in_dim": 256}
+    assert family_of(base).read_config(base).styles == 26
+    with pytest.raises(UserError, match="f0_hop_size is"):
+        family_of(FAIRSEQ).read_config(FAIRSEQ | told | {"f0_hop_size": 100})
+
+
 def test_f0_needs_the_numbers_that_normalised_it():
     """No published config.json tells them, and guessed ones would be heard."""
     pitched = FAIRSEQ | {"f0": True, "model_in_dim": 129}
@@ -139,7 +167,7 @@ def test_f0_needs_the_numbers_that_normalised_it():
 
 
 def test_everything_unsupported_is_named():
-    wrong = {"f0_quant_num_bin": 32, "multistyle": True, "embedder_params": {"a": 1}, "model_in_dim": 384, "novel": 1}
+    wrong = {"f0_quant_num_bin": 32, "vqvae": True, "embedder_params": {"a": 1}, "model_in_dim": 384, "novel": 1}
     with pytest.raises(UserError) as error:
         family_of(FAIRSEQ).read_config(FAIRSEQ | wrong)
     for name in wrong:
@@ -170,3 +198,5 @@ def test_what_no_form_can_say_is_refused():
         FAMILIES["unit_hifigan"].write_config(SEAMLESS)
     with pytest.raises(UserError, match="speaker_dim: 5 -> 6"):
         FAMILIES["unit_hifigan"].write_config(VOICES.replace(speaker_dim=5))
+    with pytest.raises(UserError, match="pitch_tokens: 5 -> 0"):
+        FAMILIES["code_hifigan"].write_config(SEAMLESS.replace(pitch_tokens=5))

@@ -17,47 +17,21 @@ from slm_jax.training.pre.frame_units import FrameUnitsConfig
 from slm_jax.training.pre.prosody import ProsodyStageConfig
 from slm_jax.training.pre.unit_lm import UnitLMConfig
 from slm_jax.training.run_folder import RunFolder
-from slm_jax.training.stages import RunConfig, StageContext, run_stage
+from slm_jax.training.stages import RunConfig, run_stage
 from slm_jax.training.token_stage import planned_spec, token_stage
-from tests.golden.sounds import sound
 from tests.shapes import DECODER
+from tests.training.small_voices import SPEAKERS, Voices, VoicesContext
 
-SPEAKERS = {"train": ("low", "high", "low", "high", "low"), "dev": ("unheard",), "test": ("high",)}
 PITCH = PitchConfig(hop_s=0.01)
 UNITS = FrameUnitsConfig(name="units", features=MFCCFeaturesConfig(), kmeans=KMeansConfig(clusters=12))
 PROSODY = ProsodyStageConfig(name="prosody", units="units", prosody=ProsodyConfig(pitch=PITCH, longest=4, bins=4))
 RUN = RunConfig(name="run", corpus=WorldConfig(), stages=(UNITS, PROSODY))
 
 
-class Voices:
-    """Buzzes with a pitch; those of `high` are played faster."""
-
-    def __init__(self, split: str) -> None:
-        self.split, self.speakers = split, SPEAKERS[split]
-
-    def __len__(self) -> int:
-        return len(self.speakers)
-
-    def __getitem__(self, index: int) -> dict:
-        samples, speaker = sound(10 * SPLITS.index(self.split) + index), self.speakers[index]
-        if speaker == "high":
-            samples = np.interp(np.arange(0, len(samples) - 1, 1.5), np.arange(len(samples)), samples)
-        return {"id": f"{self.split}{index}", "speaker": speaker, "samples": samples.astype(np.float32)}
-
-
-class Context(StageContext):
-    """Reads the voices instead of a corpus."""
-
-    lengths = (24_000, 48_000)
-
-    def source(self, split, kinds=None):
-        return Voices(split)
-
-
 @pytest.fixture(scope="module")
 def context(tmp_path_factory):
     run = RunFolder(tmp_path_factory.mktemp("prosody"))
-    made = Context(run, RUN.corpus, run.path / "data", progress=False)
+    made = VoicesContext(run, RUN.corpus, run.path / "data", progress=False)
     for stage in RUN.stages:
         run_stage(stage, made)
     return made

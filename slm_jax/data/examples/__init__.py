@@ -2,6 +2,7 @@
 
 Masked speech      crops with frame labels and mask spans, for SSL        (`data.examples.masked_speech`)
 Transcribed speech utterances with their text spelled out, for CTC        (`data.examples.transcribed_speech`)
+Labelled speech    stretches with a class that the corpus knows         (`data.examples.labelled_speech`)
 Unit text          unit sequences for a language model                    (`data.examples.unit_text`)
 Code rows          codes of several books in the order of a scheme        (`data.examples.code_rows`)
 Text code rows     codes and what is said in them, in a layout            (`data.examples.text_code_rows`)
@@ -20,5 +21,6 @@ Speech prompts     such conversations as rows of words and clips         (`data.
 World labels       what the world knows of a sentence, as tasks          (`data.examples.world_labels`)
 Whisper targets    such conversations as rows of Whisper's decoder       (`data.examples.whisper_targets`)
 Vocoder segments   frames of units and F0 with their samples              (`data.examples.vocoder_segments`)
+Pitch segments     stretches of F0 with voicing, around its mean          (`data.examples.pitch_segments`)
 Waveform segments  waveforms, as they are or through another channel      (`data.examples.waveform_segments`)
 """

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from slm_jax.core.config import Config
 from slm_jax.core.errors import UserError, nearest, require
@@ -16,6 +16,8 @@ class VocoderSegmentConfig(Config):
 
     F0 value p stands for the time (p + 1/2) `f0_step_s` seconds; it is read at the middle of each frame.
     `speakers` lists the names that `speaker` may take, in the order of the embedding; empty means one voice.
+    `pitch_every`, `style_every`: frames of units that a token of `pitch_token` or `style_token` lasts, 0 where an item
+    has none.
     """
 
     frames: int = 32
@@ -25,6 +27,8 @@ class VocoderSegmentConfig(Config):
     units: str = "units"
     f0: str = "f0_hz"
     speakers: tuple[str, ...] = ()
+    pitch_every: int = 0
+    style_every: int = 0
 
     def __post_init__(self) -> None:
         for name in ("frames", "hop_samples", "rate_hz", "f0_step_s"):
@@ -34,7 +38,8 @@ class VocoderSegmentConfig(Config):
         """A function of an item with `samples` `[N]`, frame-level units `[T]`, F0 and `speaker` to one example.
 
         The example: `units` `[T]` int32, `f0_hz` `[T]` float32 (0 where unvoiced), `voiced` `[T]`, `frame_mask` `[T]`,
-        `samples` `[T * hop]` float32, `speaker` int32. An utterance shorter than the segment is padded with 0.
+        `samples` `[T * hop]` float32, `speaker` int32; `pitch_token` and `style_token` `[T]` int32 where there are any.
+        An utterance shorter than the segment is padded with 0.
         """
 
         def example(item: dict[str, Any], rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -44,6 +49,8 @@ class VocoderSegmentConfig(Config):
             f0_hz, voiced = self.frame_f0(item[self.f0], start, stop)
             samples = float_samples(item["samples"][start * self.hop_samples : stop * self.hop_samples])
             pad = self.frames - (stop - start)
+            streams = self.streams.items()
+            tokens = {name: np.pad(tokens_at(item[name], every, start, stop), (0, pad)) for name, every in streams}
             return {
                 "units": np.pad(item[self.units][start:stop].astype(np.int32), (0, pad)),
                 "f0_hz": np.pad(f0_hz, (0, pad)),
@@ -51,9 +58,16 @@ class VocoderSegmentConfig(Config):
                 "frame_mask": np.arange(self.frames) < stop - start,
                 "samples": np.pad(samples, (0, pad * self.hop_samples)),
                 "speaker": np.asarray(self.speaker_id(item.get("speaker", "")), np.int32),
+                **tokens,
             }
 
         return example
+
+    @property
+    def streams(self) -> dict[str, int]:
+        """The fields with tokens beside the units, and how many frames each of their tokens lasts."""
+        both = {"pitch_token": self.pitch_every, "style_token": self.style_every}
+        return {name: every for name, every in both.items() if every}
 
     def frame_f0(
         self, f0_hz: Float[np.ndarray, "P"], start: int, stop: int
@@ -70,6 +84,13 @@ class VocoderSegmentConfig(Config):
             known = len(self.speakers)
             raise UserError(f"speaker {name!r} is not one of the {known} known ones{nearest(name, self.speakers)}")
         return self.speakers.index(name)
+
+
+def tokens_at(tokens: Int[np.ndarray, "K"], every: int, start: int, stop: int) -> Int[np.ndarray, "T"]:
+    """The tokens of frames `start` to `stop`, int32; the last one goes on, and where there is none it is 0."""
+    if not len(tokens):
+        return np.zeros(stop - start, np.int32)
+    return tokens[np.minimum(np.arange(start, stop) // every, len(tokens) - 1)].astype(np.int32)
 
 
 def f0_at(

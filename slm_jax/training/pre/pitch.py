@@ -38,8 +38,7 @@ class PitchStageConfig(StageConfig):
 
     def run(self, folder: StageFolder, context: StageContext) -> Sequence[str]:
         source, table = context.source("train"), folder.path / "f0" / "train"
-        rows = self._given(source) if self.known in source[0] else self._tracks(source, context)
-        write_shared(table, rows, len(source))
+        write_shared(table, self.tracks(source, context), len(source))
         on_first_host(lambda: self._write_statistics(table, folder.path / VOICE))
         return ["f0", VOICE]
 
@@ -63,6 +62,12 @@ class PitchStageConfig(StageConfig):
         padded = np.pad(samples, (0, -len(samples) % self.pitch.rate_hz))  # whole seconds: few shapes to compile
         real = np.arange(len(padded)) < len(samples)
         return np.asarray(self.pitch.make()(padded[None], real[None])[0])[0, : pitch_values(self.pitch, len(samples))]
+
+    def tracks(self, source: Any, context: StageContext) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Places and rows (`id`, `speaker`, `f0_hz`) of this host's share of a source, as the tables hold them."""
+        if len(source) and self.known in source[0]:
+            return self._given(source)
+        return self._tracks(source, context)
 
     def _given(self, source: Any) -> Iterator[tuple[int, dict[str, Any]]]:
         for place in share_of(len(source)):
