@@ -69,11 +69,11 @@ BUDGET_S = {
     "reference": 19,
     "schemes": 4,
     "sequence_models": 30,
-    "serving": 90,
+    "serving": 82,
     "systems": 50,
     "text": 6,
     "token_compression": 8,
-    "training": 185,
+    "training": 180,
     "workbench": 36,
 }
 """Seconds of one worker per directory of tests, the slow ones not counted, with a cold compile cache, on a machine on

@@ -34,7 +34,7 @@ class Talker:
     decoding: Waiting = dataclasses.field(default_factory=Waiting)
 
     def open(self, batch):
-        raise NotImplementedError
+        """That it has one says that it streams; nobody opens it here."""
 
     def respond(self, conversations, decoding, key):
         return [self.reply(one[0].speech[0].samples, decoding.seconds) for one in conversations]
