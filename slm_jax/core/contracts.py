@@ -184,12 +184,20 @@ class Reply(NamedTuple):
     trace: dict[str, Any]
 
 
+class Spoken(NamedTuple):
+    """What came out of one push: `samples` float32 [B, hop], 0 where a row rests or says nothing yet; `texts`: what
+    each row wrote in it, '' for none."""
+
+    samples: np.ndarray
+    texts: tuple[str, ...]
+
+
 @runtime_checkable
 class Session(Protocol):
     """A batch of streams that are served together. Rows start, rest, stop and are reset alone.
 
-    `push(samples [B, hop], active [B])` takes the next stretch of every active row and gives what came out of it: a
-    row that rests hears nothing, says nothing and does not change.
+    `push(samples [B, hop], active [B])` takes the next stretch of every active row and gives what came out of it
+    (`Spoken`): a row that rests hears nothing, says nothing and does not change.
     """
 
     batch: int
