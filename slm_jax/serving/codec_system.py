@@ -43,6 +43,6 @@ class CodecSystem:
         return replies
 
     def open(self, batch: int) -> CodecEcho:
-        """A session in which everybody hears what the codec makes of them. Raises `UserError` where it is not causal."""
+        """Everybody hears what the codec makes of them; raises `UserError` where it is not causal."""
         books = self.tokenizer.books if self.decoding.books is None else self.decoding.books
         return CodecEcho(self.tokenizer.config, self.tokenizer.variables, batch, books)

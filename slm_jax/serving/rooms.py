@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from slm_jax.core.contracts import Session
+from slm_jax.core.contracts import Session, Spoken
 from slm_jax.core.errors import UserError
 from slm_jax.serving.delays import Delays
 from slm_jax.serving.pace import Pace
@@ -89,10 +89,10 @@ class Room:
             self._pace.pushed(start)
             try:
                 spoken = self.session.push(*self._pushed(frames))
+                self._deliver(frames, spoken, start, time.monotonic())
             except Exception as error:  # whatever it is, nobody must wait for ever
                 LOG.exception("the model failed")
                 return self._fail(f"the model failed: {error}")
-            self._deliver(frames, spoken.samples, spoken.texts, start, time.monotonic())
         return None
 
     def _gathered(self) -> list[Frame]:
@@ -122,14 +122,14 @@ class Room:
             self.session.reset(fresh)
         return samples, active
 
-    def _deliver(self, frames: list[Frame], samples: np.ndarray, texts: tuple[str, ...], start: float, end: float) -> None:
+    def _deliver(self, frames: list[Frame], spoken: Spoken, start: float, end: float) -> None:
         self.pushes += 1
         self.slow += end - start > self.period_s
         with self._changed:
             for frame in frames:
                 row, queue_s = frame.seat.row, start - frame.since
                 self.delays.waited(queue_s, end - start)
-                said = Said(frame.number, samples[row].copy(), texts[row], queue_s, end - start, end)
+                said = Said(frame.number, spoken.samples[row].copy(), spoken.texts[row], queue_s, end - start, end)
                 frame.seat.deliver(frame.life, said)
                 if frame.seat.lost and self._seats[row] is frame.seat:
                     self._seats[row] = None

@@ -13,7 +13,7 @@ from slm_jax.serving.web.limits import Limits, MessageRate
 from slm_jax.serving.web.talk import Talk
 
 LOG = logging.getLogger(__name__)
-UNREAD_BYTES = 65_536
+UNREAD_BYTES = 32_768
 """What the system keeps for a client who does not read: little, so that it is noticed."""
 MOST_WAITING = 64
 """Events of the talk itself that may wait; until some are fetched, nothing more is read."""
@@ -32,7 +32,7 @@ class Connection:
 
     async def run(self) -> None:
         """Returns when it is over; the talk has left by then."""
-        tasks = [asyncio.create_task(self._read()), asyncio.create_task(self._write())]
+        tasks: list[asyncio.Future[Any]] = [asyncio.create_task(self._read()), asyncio.create_task(self._write())]
         try:
             self._woken.set()
             most_s = 60 * self._limits.minutes
@@ -50,7 +50,7 @@ class Connection:
         if not self._over.done():
             self._over.set_result(why)
 
-    def _why(self, tasks: list[asyncio.Task]) -> Refused | None:
+    def _why(self, tasks: list[asyncio.Future[Any]]) -> Refused | None:
         """What ended it: None if nothing did."""
         if self._over.done():
             return self._over.result()

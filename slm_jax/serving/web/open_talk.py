@@ -20,8 +20,6 @@ class OpenSide:
     """The response begins with the first frame and goes on until `commit` and all that was heard by then, or `cancel`,
     with which the row begins anew. Raises `UserError` when there is no seat."""
 
-    talk: Talk
-
     def __init__(self, room: Room, wake: Callable[[], None]) -> None:
         self._room, self._seat = room, room.take(wake)
         rate_hz = room.session.rate_hz
@@ -35,6 +33,10 @@ class OpenSide:
     def lost(self) -> str | None:
         """Why the seat is lost."""
         return self._seat.lost
+
+    def join(self, talk: Talk) -> None:
+        """The talk that it is a side of."""
+        self.talk = talk
 
     def hear(self, samples: Float[np.ndarray, "N"]) -> None:
         """Sound of the microphone; frames go to the model at once."""

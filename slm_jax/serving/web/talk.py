@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -13,16 +13,19 @@ from slm_jax.serving.web.settings import SessionSettings
 from slm_jax.serving.web.sound import samples_of
 
 
+@runtime_checkable
 class Side(Protocol):
     """What a talk asks of the engine behind it; `serving.web.open_talk` and `serving.web.turn_talk` are two.
 
     Methods raise `Refused`, or `UserError`, for what cannot be; then nothing has changed.
     """
 
-    talk: "Talk"
-    lost: str | None
-    """Why it is over, None while it is not."""
+    @property
+    def lost(self) -> str | None:
+        """Why it is over, None while it is not."""
+        ...
 
+    def join(self, talk: "Talk") -> None: ...
     def hear(self, samples: Float[np.ndarray, "N"]) -> None: ...
     def commit(self) -> None: ...
     def clear(self) -> None: ...
@@ -40,7 +43,7 @@ class Talk:
         self.settings, self.side, self.ids = settings, side, ids
         self.last_item: str | None = None
         self._out: deque[Event] = deque([{"type": "session.created", "session": settings.as_json()}])
-        side.talk = self
+        side.join(self)
 
     def take(self, text: str) -> None:
         """Does what a message says; what is wrong with it becomes an event."""

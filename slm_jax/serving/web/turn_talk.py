@@ -8,7 +8,6 @@ import numpy as np
 from jaxtyping import Float
 
 from slm_jax.audio.files import resample
-from slm_jax.core.errors import UserError
 from slm_jax.core.messages import Message, Part, Speech, Text
 from slm_jax.serving.replies import Answered, Question, Replies
 from slm_jax.serving.web.answer import Answer
@@ -23,20 +22,25 @@ PIECE_S = 0.2
 class TurnSide:
     """What was said since the last response is one message, and that is answered.
 
-    `call` runs a function in the thread of the server.
+    `later(function, ...)` has it called in the thread of the server, `wake` says that there is something to send.
     """
 
-    talk: Talk
     lost: str | None = None
 
-    def __init__(self, replies: Replies, clip_s: float | int, call: Callable[..., Any], wake: Callable[[], None]) -> None:
-        self._replies, self._most, self._call, self._wake = replies, round(clip_s * RATE_HZ), call, wake
+    def __init__(
+        self, replies: Replies, clip_s: float | int, later: Callable[..., Any], wake: Callable[[], None]
+    ) -> None:
+        self._replies, self._most, self._later, self._wake = replies, round(clip_s * RATE_HZ), later, wake
         self._clip: list[np.ndarray] = []
         self._parts: list[Part] = []
         self._turn = 0
         self._question: Question | None = None
         self._answer: Answer | None = None
         self._answered: Answered | None = None
+
+    def join(self, talk: Talk) -> None:
+        """The talk that it is a side of."""
+        self.talk = talk
 
     def hear(self, samples: Float[np.ndarray, "N"]) -> None:
         """More of the clip."""
@@ -75,7 +79,7 @@ class TurnSide:
         asked = (Message("user", tuple(self._parts)),)
         self._parts = []
         turn, self._turn = self._turn, self._turn + 1
-        self._question = self._replies.ask(asked, turn, lambda answered: self._call(self._take, turn, answered))
+        self._question = self._replies.ask(asked, turn, lambda answered: self._later(self._take, turn, answered))
         self._answer = Answer(self.talk.ids, self.talk.settings.form, self.talk.last_item)
         self.talk.last_item = self._answer.item
         self.talk.tell(*self._answer.begin())
