@@ -76,7 +76,9 @@ def main(argv: list[str]) -> dict[str, Any]:
 
 def check(options: ServeOptions) -> None:
     """Mistakes, before anything is loaded."""
-    require(importlib.util.find_spec("aiohttp") is not None, "serve", "aiohttp", "is missing: pip install aiohttp")
+    require(
+        importlib.util.find_spec("aiohttp") is not None, "serve", "aiohttp", "is missing: pip install 'slm_jax[serve]'"
+    )
     require(0 <= options.port < 65_536, "--port", options.port, "must be 0 to 65535")
     for name in ("seats", "together"):
         require(getattr(options, name) >= 1, f"--{name}", getattr(options, name), "must be at least 1")

@@ -17,6 +17,8 @@ from slm_jax.serving.web.sound import RATE_HZ, base64_of, samples_of
 from tests.codecs import CODECS, drawn_variables
 
 FRAME_S = 0.02
+BEGIN = ["response.created", "response.output_item.added", "conversation.item.added", "response.content_part.added"]
+END = ["response.content_part.done", "response.output_item.done", "conversation.item.done", "response.done"]
 CODEC = CODECS["as Mimi"]
 VARIABLES = drawn_variables(CODEC)
 SYSTEM = CodecSystem(CodecTokenizer(CODEC, VARIABLES))
@@ -117,3 +119,27 @@ def tone(seconds, seed=0):
     """A hum at 24 kHz."""
     pitch = np.random.default_rng(seed).uniform(100, 300)
     return (0.4 * np.sin(2 * np.pi * pitch * np.arange(round(seconds * RATE_HZ)) / RATE_HZ)).astype(np.float32)
+
+
+def run(what):
+    return asyncio.run(asyncio.wait_for(what, 200))
+
+
+def as_bytes(frames):
+    """What the socket makes of samples."""
+    return np.round(np.clip(frames.reshape(-1), -1, 1) * 32767).astype("<i2").tobytes()
+
+
+async def spoken(address, samples, **how):
+    """Says it, commits, and waits for the end."""
+    async with connected(address) as client:
+        await client.say(samples, **how)
+        await client.send("input_audio_buffer.commit")
+        await client.send("response.create")
+        await client.until("response.done")
+        return client
+
+
+def taken(room):
+    """How many sit."""
+    return sum(seat is not None for seat in room._seats)

@@ -5,23 +5,29 @@ import contextlib
 import json
 import socket
 
-import aiohttp
 import numpy as np
 import pytest
 
-from slm_jax.core.errors import UserError
-from slm_jax.serving.replies import Replies
 from slm_jax.serving.rooms import Room
 from slm_jax.serving.web import connection
 from slm_jax.serving.web.limits import Limits
 from slm_jax.serving.web.site import Site, served
 from slm_jax.serving.web.sound import RATE_HZ, base64_of
-from tests.serving.drawn import drawn_unit_speech_lm, noise
-from tests.serving.drawn_slm import drawn_slm
-from tests.serving.talking import HOP, SYSTEM, alone, connected, echo, tone, until, voice
-
-BEGIN = ["response.created", "response.output_item.added", "conversation.item.added", "response.content_part.added"]
-END = ["response.content_part.done", "response.output_item.done", "conversation.item.done", "response.done"]
+from tests.serving.talking import (
+    BEGIN,
+    END,
+    HOP,
+    SYSTEM,
+    alone,
+    as_bytes,
+    connected,
+    echo,
+    run,
+    spoken,
+    taken,
+    until,
+    voice,
+)
 
 
 @pytest.fixture(scope="module")
@@ -34,25 +40,6 @@ def room():
 def open_site(room):
     with served(Site("echo", SYSTEM, room)) as address:
         yield address
-
-
-def run(what):
-    return asyncio.run(asyncio.wait_for(what, 200))
-
-
-def as_bytes(frames):
-    """What the socket makes of samples."""
-    return np.round(np.clip(frames.reshape(-1), -1, 1) * 32767).astype("<i2").tobytes()
-
-
-async def spoken(address, samples, **how):
-    """Says it, commits, and waits for the end."""
-    async with connected(address) as client:
-        await client.say(samples, **how)
-        await client.send("input_audio_buffer.commit")
-        await client.send("response.create")
-        await client.until("response.done")
-        return client
 
 
 def test_an_open_microphone_is_answered_frame_by_frame_until_the_commit(open_site):
@@ -184,11 +171,6 @@ def test_a_client_that_is_killed_or_does_not_read_loses_its_seat_alone(monkeypat
         until(lambda: taken(room) == 0)
 
 
-def taken(room):
-    """How many sit."""
-    return sum(seat is not None for seat in room._seats)
-
-
 async def handshake(address):
     """A plain socket that speaks WebSocket and never reads again."""
     host, port = address.removeprefix("http://").split(":")
@@ -210,41 +192,6 @@ def append(plain, samples):
         plain.sendall(b"\x81\xff" + size + b"\0\0\0\0" + body)
 
 
-def test_limits_are_one_clear_error_each(room):
-    limits = Limits(message_bytes=3000, messages_per_s=20, minutes=0.03)
-    with served(Site("echo", SYSTEM, room, limits=limits)) as address:
-
-        async def above():
-            async with connected(address) as client:
-                await client.socket.send_str("x" * 3001)
-                assert (await client.error())["message"].startswith("an event has at most 3000 bytes, this one 3001")
-                for _ in range(60):
-                    await client.send("input_audio_buffer.clear")
-                assert (await client.error())["code"] == "rate_limit_exceeded"
-                assert (await client.error())["code"] == "session_expired"
-                assert sum(kind == "error" for kind in client.kinds()) == 3
-                last = await client.socket.receive()
-                assert last.type is aiohttp.WSMsgType.CLOSE and last.data == aiohttp.WSCloseCode.POLICY_VIOLATION
-            async with connected(address) as client:  # what is far above is not even read
-                await client.socket.send_str("x" * (limits.hard_bytes + 1))
-                last = await client.socket.receive()
-                assert last.data == aiohttp.WSCloseCode.MESSAGE_TOO_BIG
-
-        run(above())
-
-
-def test_who_comes_when_all_seats_are_taken_is_told(open_site, room):
-    async def crowd():
-        async with connected(open_site), connected(open_site), connected(open_site), aiohttp.ClientSession() as http:
-            late = await http.ws_connect(f"{open_site}/v1/realtime")
-            error = (await late.receive_json())["error"]
-            assert error["code"] == "no_free_seat" and "all 3 seats are taken" in error["message"]
-            assert (await late.receive()).data == 1013
-
-    run(crowd())
-    until(lambda: taken(room) == 0)
-
-
 def test_what_waits_is_bounded_and_only_that_sound_is_lost():
     with Room(echo(), heard_s=0.1) as room, served(Site("echo", SYSTEM, room)) as address:
 
@@ -258,158 +205,3 @@ def test_what_waits_is_bounded_and_only_that_sound_is_lost():
                 return client.sound()
 
         assert run(too_much()) == as_bytes(alone(voice(2), row=0))
-
-
-@pytest.mark.parametrize(
-    ("origin", "status"),
-    [
-        ("http://evil.example", 403),
-        ("null", 403),
-        ("http://localhost:1", 403),
-        ("https://127.0.0.1:{port}", 403),
-        ("http://127.0.0.1:{port}", 101),
-        ("http://localhost:{port}", 101),
-        ("https://talks.example", 101),
-        (None, 101),
-    ],
-)
-def test_pages_of_other_sites_may_not_talk(room, origin, status):
-    with served(Site("echo", SYSTEM, room, origins=("https://talks.example/",))) as address:
-        headers = {} if origin is None else {"Origin": origin.format(port=address.rsplit(":", 1)[1])}
-
-        async def knock():
-            try:
-                async with connected(address, headers=headers):
-                    return 101
-            except aiohttp.WSServerHandshakeError as error:
-                return error.status
-
-        assert run(knock()) == status
-
-
-def test_the_page_loads_nothing_from_elsewhere_and_says_what_is_served(open_site):
-    async def fetch():
-        async with aiohttp.ClientSession() as http:
-            page = await http.get(open_site)
-            about, figures = [await (await http.get(f"{open_site}/{name}")).json() for name in ("about", "figures")]
-            return await page.text(), page.headers["Content-Security-Policy"], about, figures
-
-    page, policy, about, figures = run(fetch())
-    assert "src=" not in page and "https://" not in page and "@import" not in page
-    assert "default-src 'none'" in policy and "connect-src 'self'" in policy
-    assert about["model"] == "echo" and about["slm_jax"]["reads"] == ["speech"]
-    assert figures["name"] == "echo" and "model_p99" in figures
-
-
-def test_an_address_that_is_taken_is_one_line(open_site, room):
-    port = int(open_site.rsplit(":", 1)[1])
-    with (
-        pytest.raises(UserError, match=rf"127.0.0.1:{port} cannot be served"),
-        served(Site("echo", SYSTEM, room), port=port),
-    ):
-        pass
-
-
-def test_the_end_of_the_server_is_said(room):
-    with contextlib.ExitStack() as serving:
-        address = serving.enter_context(served(Site("echo", SYSTEM, room)))
-
-        async def until_the_end():
-            async with connected(address) as client:
-                leaving = asyncio.get_running_loop().run_in_executor(None, serving.close)
-                error = await client.error()
-                await client.socket.receive()
-                await leaving
-                return error
-
-        assert run(until_the_end())["code"] == "server_closed"
-
-
-@pytest.fixture(scope="module")
-def answering():
-    """A system that hears and reads and writes words; its site."""
-    system = drawn_slm()
-    with (
-        Replies(system) as replies,
-        served(Site("words", system, replies, seats=2, limits=Limits(clip_s=2))) as address,
-    ):
-        yield address, system
-
-
-async def asked(address, *clips, words=None):
-    """One client who says each clip, writes the words, and asks once."""
-    async with connected(address) as client:
-        for clip in clips:
-            await client.say(clip, piece=3000)
-            await client.send("input_audio_buffer.commit")
-        if words:
-            item = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": words}]}
-            await client.send("conversation.item.create", item=item)
-        await client.send("response.create")
-        await client.until("response.done")
-        return client
-
-
-def test_push_to_talk_is_answered_in_words(answering):
-    address, system = answering
-    client = run(asked(address, tone(0.5), words="What?"))
-    kinds = [kind for kind in client.kinds() if not kind.startswith("conversation")]
-    wanted = ["response.output_text.delta", "response.output_text.done"]
-    assert kinds[1:] == ["input_audio_buffer.committed", *BEGIN[:2], BEGIN[3], *wanted, *END[:2], END[3]]
-    assert client.events[0]["session"]["output_modalities"] == ["text"]
-    done = client.events[-1]
-    assert done["response"]["output"][0]["content"] == [{"type": "output_text", "text": client.words()}]
-    assert set(done["latency_ms"]) == {"queue", "model", "out"}
-    again = run(asked(address, tone(0.5), words="What?"))
-    assert again.words() == client.words() != run(asked(address, tone(0.5), words="Who is it?")).words()
-
-
-def test_what_goes_wrong_in_a_turn(answering):
-    address, _ = answering
-
-    async def wrong():
-        async with connected(address) as client:
-            await client.send("response.create")
-            assert (await client.error())["code"] == "nothing_to_answer"
-            await client.send("input_audio_buffer.commit")
-            assert (await client.error())["code"] == "input_audio_buffer_commit_empty"
-            await client.say(tone(2.1), piece=RATE_HZ)
-            assert (await client.error())["code"] == "buffer_full"
-            await client.send("input_audio_buffer.clear")
-            await client.until("input_audio_buffer.cleared")
-            await client.send("response.cancel")
-            assert (await client.error())["code"] == "response_cancel_not_active"
-            picture = {"type": "message", "role": "user", "content": [{"type": "input_image"}]}
-            await client.send("conversation.item.create", item=picture)
-            assert (await client.error())["code"] == "unsupported_item"
-            await client.send("conversation.item.create", item={**picture, "role": "system"})
-            assert (await client.error())["param"] == "item.role"
-            await client.say(tone(0.5))
-            await client.send("input_audio_buffer.commit")
-            await client.send("response.create")
-            await client.send("response.create")
-            assert (await client.error())["code"] == "conversation_already_has_active_response"
-            await client.send("response.cancel")
-            done = await client.until("response.done")
-            while done["response"]["status"] == "completed":  # the reply was quicker
-                return None
-            assert done["response"]["status"] == "cancelled"
-            await client.say(tone(0.5))
-            await client.send("input_audio_buffer.commit")
-            await client.send("response.create")
-            assert (await client.until("response.done"))["response"]["status"] == "completed"
-
-    run(wrong())
-
-
-def test_a_system_without_words_goes_on_in_sound_and_a_fault_is_said():
-    system = drawn_unit_speech_lm()
-    with Replies(system, seed=3) as replies, served(Site("units", system, replies)) as address:
-        clip = np.repeat(0.3 * noise(0.6), 3)[::2].copy()  # 24 kHz
-        client = run(asked(address, clip))
-        again = run(asked(address, clip))
-        two = run(asked(address, clip, clip))
-    assert len(client.samples()) > 1000 and client.sound() == again.sound()
-    assert client.events[-1]["response"]["output"][0]["content"] == [{"type": "output_audio", "transcript": ""}]
-    failed = two.events[-1]["response"]
-    assert failed["status"] == "failed" and "2 clips" in failed["status_details"]["error"]["message"]
