@@ -122,7 +122,8 @@ def wait_for_ever() -> None:
 
 def told(figures: dict[str, Any]) -> str:
     """What people waited for, as a table."""
-    return table(list(rows_of(figures)), ("milliseconds", "half of them", "9 of 10", "99 of 100"))
+    rows = list(rows_of(figures))
+    return table(rows, ("milliseconds", "half of them", "9 of 10", "99 of 100")) if rows else "nobody talked"
 
 
 def rows_of(figures: dict[str, Any]) -> Iterator[list[Any]]:

@@ -94,12 +94,11 @@ class Seat:
             self._said.clear()
             self._life, self._number = self._life + 1, 0
 
-    def fetch(self) -> list[Said]:
-        """All that was said and not fetched yet."""
+    def fetch(self, most: int | None = None) -> list[Said]:
+        """What was said and not fetched yet, `most` frames of it (None: all)."""
         with self._changed:
-            said = list(self._said)
-            self._said.clear()
-            return said
+            count = len(self._said) if most is None else min(most, len(self._said))
+            return [self._said.popleft() for _ in range(count)]
 
     @property
     def whole(self) -> bool:

@@ -10,9 +10,13 @@ import pytest
 
 from slm_jax.serving.rooms import Room
 from slm_jax.serving.web import connection
+from slm_jax.serving.web.events import Ids
 from slm_jax.serving.web.limits import Limits
+from slm_jax.serving.web.open_talk import OpenSide
+from slm_jax.serving.web.settings import SessionSettings
 from slm_jax.serving.web.site import Site, served
 from slm_jax.serving.web.sound import RATE_HZ, base64_of
+from slm_jax.serving.web.talk import Talk
 from tests.serving.talking import (
     BEGIN,
     END,
@@ -77,6 +81,25 @@ def test_a_response_may_be_cancelled_and_the_row_begins_anew(open_site):
     done, client = run(twice())
     assert done["response"]["status_details"] == {"type": "cancelled", "reason": "client_cancelled"}
     assert client.sound() == as_bytes(alone(samples, row=0))
+
+
+def test_nothing_of_a_cancelled_response_follows_its_end():
+    """Also where it was on its way: the writer is stopped after every single event."""
+    with Room(echo()) as room:
+        side = OpenSide(room, lambda: None)
+        talk = Talk(SessionSettings("s", "echo", SYSTEM.writes, {}), side, Ids())
+        talk.take(json.dumps({"type": "input_audio_buffer.append", "audio": base64_of(voice(4))}))
+        until(lambda: room.pushes == 4)
+        events = []
+        for event in talk.events():
+            events.append(event)
+            if event["type"] == "response.output_audio.delta":
+                talk.take('{"type": "response.cancel"}')
+        assert list(talk.events()) == []
+        kinds = [event["type"] for event in events]
+        assert kinds.count("response.created") == kinds.count("response.output_audio.delta") == 1
+        assert kinds[-1] == "response.done" and events[-1]["response"]["status"] == "cancelled"
+        side.leave()
 
 
 BAD = {

@@ -26,7 +26,7 @@ class OpenSide:
         self._heard, self._spoken = Resampler(RATE_HZ, rate_hz), Resampler(rate_hz, RATE_HZ)
         self._answer: Answer | None = None
         self._open = False
-        self._told = 0
+        self._told, self._cancelled = 0, 0
         self._until: int | None = None
 
     @property
@@ -79,31 +79,32 @@ class OpenSide:
         self._heard.finish()
         self._open = False
         self.talk.tell(*self._end("cancelled"))
-        self._told = 0
+        self._told, self._cancelled = 0, self._cancelled + 1
 
     def events(self) -> Iterator[Event]:
         """What was said since the last time."""
-        for said in self._seat.fetch():
-            yield from self._said(said)
+        while said := self._seat.fetch(1):  # one by one: what is not sent yet can still be cancelled
+            cancelled = self._cancelled
+            for event in self._said(said[0]):
+                if self._cancelled == cancelled:
+                    yield event
         yield from self._end_if_done()
 
     def leave(self) -> None:
         """The seat is free."""
         self._room.leave(self._seat)
 
-    def _said(self, said: Said) -> Iterator[Event]:
-        if self._answer is None:
-            self._answer = Answer(self.talk.ids, self.talk.settings.form, self.talk.last_item)
-            yield from self._answer.begin()
+    def _said(self, said: Said) -> list[Event]:
+        """The events of one frame."""
+        begins = self._answer is None
+        answer = self._answer or Answer(self.talk.ids, self.talk.settings.form, self.talk.last_item)
+        self._answer, self._told = answer, said.number + 1
         out_s = time.monotonic() - said.at_s
         self._room.delays.sent(out_s)
         waited = {"queue": said.queue_s, "model": said.model_s, "out": out_s}
         latency = {part: round(1e3 * seconds, 2) for part, seconds in waited.items()}
-        sound = self._spoken.piece(said.samples)
-        yield from self._answer.sound(sound, frame=said.number, latency_ms=latency)
-        yield from self._answer.words(said.text)
-        self._told = said.number + 1
-        yield from self._end_if_done()
+        sound = answer.sound(self._spoken.piece(said.samples), frame=said.number, latency_ms=latency)
+        return [*(answer.begin() if begins else []), *sound, *answer.words(said.text), *self._end_if_done()]
 
     def _end_if_done(self) -> list[Event]:
         if self._until is None or self._told < self._until:

@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from threading import Thread
 from urllib.parse import urlsplit
 
-from aiohttp import web
+from aiohttp import WSCloseCode, web
 
 from slm_jax.core.contracts import System
 from slm_jax.core.errors import UserError
@@ -84,8 +84,9 @@ class Site:
         try:
             connection = Connection(request, socket, self._opened(woken), limits, woken)
         except UserError as error:
-            await socket.send_json({"event_id": "event_1", **error_event(Refused("no_free_seat", str(error)))})
-            await socket.close(code=1013, message=b"no_free_seat")
+            code = "model_failed" if getattr(self.engine, "fault", None) else "no_free_seat"
+            await socket.send_json({"event_id": "event_1", **error_event(Refused(code, str(error)))})
+            await socket.close(code=WSCloseCode.TRY_AGAIN_LATER, message=code.encode())
             return socket
         self._talking.add(connection)
         try:
