@@ -47,6 +47,7 @@ def test_without_aiohttp_it_says_what_is_missing(monkeypatch, capsys):
     assert "pip install 'slm_jax[serve]'" in capsys.readouterr().err
 
 
+@pytest.mark.slow(seconds=30)
 def test_a_system_that_streams_has_an_open_microphone_unless_one_wants_turns(run):
     options = serve.ServeOptions(run=run, seats=2)
     name, system = serve.opened(options, ["--books", "1"])
@@ -56,6 +57,7 @@ def test_a_system_that_streams_has_an_open_microphone_unless_one_wants_turns(run
     assert isinstance(serve.engine_of(system, serve.ServeOptions(run=run, push_to_talk=True)), Replies)
 
 
+@pytest.mark.slow(seconds=30)
 def test_it_is_there_until_ctrl_c(run):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
     command = [sys.executable, "-m", "slm_jax", "serve", str(run), "--port", "0", "--seats", "2", "--json"]

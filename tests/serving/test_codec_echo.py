@@ -17,7 +17,7 @@ from slm_jax.serving.codec_system import CodecSystem
 from tests.codecs import CODECS, drawn_variables
 
 PUSHES, BATCH, FRAMES = 7, 3, 4
-NAMES = list(CODECS)
+NAMES = [name if name == "as Mimi" else pytest.param(name, marks=pytest.mark.slow(seconds=10)) for name in CODECS]
 
 
 def opened(name):

@@ -89,6 +89,7 @@ def test_what_goes_wrong_in_a_turn(answering):
     run(wrong())
 
 
+@pytest.mark.slow(seconds=20)
 def test_a_system_without_words_goes_on_in_sound_and_a_fault_is_said():
     system = drawn_unit_speech_lm()
     with Replies(system, seed=3) as replies, served(Site("units", system, replies)) as address:

@@ -33,7 +33,7 @@ class Listener:
 
 @pytest.fixture
 def room():
-    with Room(echo(whose="the room's")) as room:
+    with Room(echo()) as room:
         yield room
 
 
@@ -85,15 +85,15 @@ def test_whatever_others_do_no_bit_of_ones_own_changes():
 
 
 def test_there_are_so_many_seats_and_what_waits_is_bounded():
-    with Room(echo(batch=1), heard_s=3 * FRAME_S) as room:
-        listener, samples = Listener(room), voice(6)
-        with pytest.raises(UserError, match="all 1 seats are taken"):
+    with Room(echo(), heard_s=3 * FRAME_S) as room:
+        (listener, *_), samples = [Listener(room) for _ in range(3)], voice(6)
+        with pytest.raises(UserError, match="all 3 seats are taken"):
             room.take(lambda: None)
         with pytest.raises(Full, match="3 frames wait already"):
             listener.seat.hear(samples)
         listener.seat.hear(samples[: 2 * HOP])
         until(lambda: len(listener.said) == 2)
-        np.testing.assert_array_equal(listener.heard(), alone(samples[: 2 * HOP], row=0, batch=1))
+        np.testing.assert_array_equal(listener.heard(), alone(samples[: 2 * HOP], row=0))
 
 
 def test_a_row_that_begins_anew_has_forgotten_and_what_was_forgotten_is_not_heard(room):
