@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from slm_jax.core.contracts import Session, Spoken
+from slm_jax.core.contracts import Session
 from slm_jax.core.errors import UserError
 from slm_jax.serving.delays import Delays
 from slm_jax.serving.pace import Pace
@@ -122,7 +122,8 @@ class Room:
             self.session.reset(fresh)
         return samples, active
 
-    def _deliver(self, frames: list[Frame], spoken: Spoken, start: float, end: float) -> None:
+    def _deliver(self, frames: list[Frame], spoken: Any, start: float, end: float) -> None:
+        """`spoken`: `core.contracts.Spoken`, or what has more fields than that."""
         self.pushes += 1
         self.slow += end - start > self.period_s
         with self._changed:
@@ -134,7 +135,7 @@ class Room:
                 if frame.seat.lost and self._seats[row] is frame.seat:
                     self._seats[row] = None
         for frame in frames:
-            frame.seat.wake()
+            _wake(frame.seat)
 
     def _fail(self, why: str) -> None:
         """Everybody loses their seat and is told."""
@@ -145,8 +146,16 @@ class Room:
             for seat in lost:
                 seat.lost = why
         for seat in lost:
-            seat.wake()
+            _wake(seat)
 
     def figures(self) -> dict[str, Any]:
         """Pushes, those that took longer than the sound they stand for, and delays in seconds."""
         return {"pushes": self.pushes, "slow": self.slow, **self.delays.figures()}
+
+
+def _wake(seat: Seat) -> None:
+    """A client's mistake is not the room's."""
+    try:
+        seat.wake()
+    except Exception:
+        LOG.exception("a client could not be woken")

@@ -95,10 +95,18 @@ class Seat:
             self._life, self._number = self._life + 1, 0
 
     def fetch(self, most: int | None = None) -> list[Said]:
-        """What was said and not fetched yet, `most` frames of it (None: all)."""
+        """What was said and not fetched yet, `most` frames of it (None: all). Raises `UserError` when there is nothing,
+        and never will be, because the seat is lost."""
         with self._changed:
+            if self.lost and not self._said:
+                raise UserError(f"the seat is lost: {self.lost}")
             count = len(self._said) if most is None else min(most, len(self._said))
             return [self._said.popleft() for _ in range(count)]
+
+    @property
+    def has_said(self) -> bool:
+        """Is there something to fetch?"""
+        return bool(self._said)
 
     @property
     def whole(self) -> bool:

@@ -22,7 +22,7 @@ class Listener:
         self.seat = room.take(self.fetch)
 
     def fetch(self):
-        if hasattr(self, "seat"):
+        if hasattr(self, "seat") and self.seat.has_said:
             self.said += self.seat.fetch()
 
     def heard(self):
@@ -84,6 +84,17 @@ def test_whatever_others_do_no_bit_of_ones_own_changes():
         np.testing.assert_array_equal(late.heard(), alone(noise[: 12 * HOP], row=1))
 
 
+def test_a_client_that_cannot_be_woken_is_not_the_rooms_mistake(room):
+    def wake():
+        raise RuntimeError("gone")
+
+    gone, listener = room.take(wake), Listener(room)
+    for seat in (gone, listener.seat):
+        seat.hear(voice(2))
+    until(lambda: len(listener.said) == 2 and len(gone.fetch()) == 2)
+    assert room.fault is None
+
+
 def test_there_are_so_many_seats_and_what_waits_is_bounded():
     with Room(echo(), heard_s=3 * FRAME_S) as room:
         (listener, *_), samples = [Listener(room) for _ in range(3)], voice(6)
@@ -137,6 +148,8 @@ def test_a_model_that_fails_is_said_to_everybody():
         both[0].seat.hear(voice(1))
         until(lambda: all(one.seat.lost for one in both))
         assert both[1].seat.lost == "the model failed: out of memory"
+        with pytest.raises(UserError, match="the seat is lost: the model failed: out of memory"):
+            both[1].seat.fetch()
         with pytest.raises(UserError, match="out of memory"):
             room.take(lambda: None)
 

@@ -83,9 +83,9 @@ class OpenSide:
 
     def events(self) -> Iterator[Event]:
         """What was said since the last time."""
-        while said := self._seat.fetch(1):  # one by one: what is not sent yet can still be cancelled
+        while self._seat.has_said:  # one by one: what is not sent yet can still be cancelled
             cancelled = self._cancelled
-            for event in self._said(said[0]):
+            for event in [event for said in self._seat.fetch(1) for event in self._said(said)]:
                 if self._cancelled == cancelled:
                     yield event
         yield from self._end_if_done()
