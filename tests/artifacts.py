@@ -56,3 +56,24 @@ def with_listener(folder: Path) -> None:
     call = f"listener.config({str(folder / 'lm')!r})"
     (folder / "config.py").write_text(f"from tests.reference import listener\n\nconfig = {call}\n")
     train.main([str(folder / "config.py"), "--workdir", str(folder / "run"), "--data-dir", str(folder / "data")])
+
+
+def with_codec(folder: Path) -> None:
+    """A codec that was trained for two steps on hums, in `run`: it streams, and hardly resembles what it hears."""
+    import numpy as np
+
+    from slm_jax.audio.files import write_wav
+    from slm_jax.cli import train
+
+    for number in range(4):
+        hum = 0.3 * np.sin(np.arange(16_000) * (0.05 + 0.02 * number))
+        write_wav(folder / "hums" / f"{number}.wav", hum, 16_000)
+    (folder / "config.py").write_text(
+        "from slm_jax.data.corpus import FolderConfig\n"
+        "from slm_jax.systems.recipes.codec_run import CodecRunConfig\n"
+        "from tests.training.small_codec import STAGE\n\n"
+        f"corpus = FolderConfig(path={str(folder / 'hums')!r})\n"
+        'config = CodecRunConfig(name="hums", corpus=corpus, stages=(STAGE.replace(judges=None),))\n'
+    )
+    places = ["--workdir", str(folder / "run"), "--data-dir", str(folder / "data")]
+    train.main([str(folder / "config.py"), *places, "--codec.train.steps", "2", "--codec.start_segments", "0"])

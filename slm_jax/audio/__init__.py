@@ -1,6 +1,7 @@
 """Signal: files, transforms, features, pitch, rates and pictures. No weights, no Flax.
 
 Files       read_audio, write_wav, resample, check_signal, AudioError    (`audio.files`)
+Streams     Resampler: another rate, piece by piece                      (`audio.resampler`)
 Formats     suffixes of files that are read, and of sound that is not    (`audio.formats`)
 Headers     what a WAV promised, so that a cut one is seen               (`audio.riff`)
 Transforms  stft, istft, griffin_lim                                     (`audio.stft`)

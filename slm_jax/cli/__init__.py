@@ -4,6 +4,7 @@ Begin    the tiny GSLM from nothing; every system by name               (`cli.de
 Data     a corpus made ready, with an account of what was left out      (`cli.prepare`)
 Train    the stages of a recipe; their steps compiled for a TPU slice   (`cli.train`, `cli.plan`)
 Use      replies to recordings and words; a run judged                  (`cli.generate`, `cli.evaluate`)
+         a page to talk to a run, and a socket                          (`cli.serve`)
          recordings written down                                        (`cli.transcribe`)
          recordings to codes, codes to sound                            (`cli.codec`)
 Weights  in and out; layer by layer against PyTorch; speed beside it    (`cli.convert`, `cli.parity`, `cli.bench`)

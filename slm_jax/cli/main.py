@@ -22,6 +22,7 @@ ORDER = (
     "plan",
     "generate",
     "evaluate",
+    "serve",
     "transcribe",
     "codec",
     "convert",
@@ -29,7 +30,7 @@ ORDER = (
     "bench",
     "doctor",
 )
-LONG = ("demo", "train", "evaluate", "bench")
+LONG = ("demo", "train", "evaluate", "bench", "serve")
 """Verbs that call the same programs many times."""
 SHORT = ("demo", "evaluate", "generate", "transcribe", "codec")
 """Verbs whose programs run for a minute or two at most, so that compiling them counts."""

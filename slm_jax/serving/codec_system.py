@@ -9,6 +9,7 @@ from slm_jax.assemblies.codec_tokenizer import CodecTokenizer
 from slm_jax.core.config import Config
 from slm_jax.core.contracts import Reply
 from slm_jax.core.messages import Conversation, Message, Speech
+from slm_jax.serving.codec_echo import CodecEcho
 from slm_jax.serving.hearing import only_clips, require_readable
 
 
@@ -40,3 +41,8 @@ class CodecSystem:
             sound = self.tokenizer.decode(ids, len(samples))
             replies.append(Reply((Message("assistant", (Speech(sound, self.rate_hz),)),), {"codes": ids}))
         return replies
+
+    def open(self, batch: int) -> CodecEcho:
+        """Everybody hears what the codec makes of them; raises `UserError` where it is not causal."""
+        books = self.tokenizer.books if self.decoding.books is None else self.decoding.books
+        return CodecEcho(self.tokenizer.config, self.tokenizer.variables, batch, books)

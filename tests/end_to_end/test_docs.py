@@ -1,9 +1,14 @@
 """The pages under `docs/` as a reader would work through them: every block, as written, in its order."""
 
+import contextlib
 import os
 import re
 import shlex
+import signal
 import sys
+import threading
+import time
+import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +25,7 @@ BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FILE = re.compile(r"# (\S+\.(?:py|jsonl))\n")
 RATE = 16_000
 PAGES = ["systems_and_judges", "corpora", "speech_aware", "codecs", "schemes", "prosody", "transcribing"]
-PAGES += ["speech_lm_metrics", "pairs", "cascades", "layouts", "duplex", "expressive_tokens"]
+PAGES += ["speech_lm_metrics", "pairs", "cascades", "layouts", "duplex", "expressive_tokens", "serve"]
 LEAST = {"schemes": 4, "prosody": 3, "cascades": 4, "layouts": 3, "expressive_tokens": 4}
 """Blocks of a page that has fewer than five."""
 BASE = Path(os.environ.get("SLM_JAX_REAL_WEIGHTS", "absent")) / "whisper-base"
@@ -97,6 +102,28 @@ def test_metrics_run_as_written(desk, capsys):
     number, names = carry_out("speech_lm_metrics", capsys)
     assert number >= 7 and (names["found"].texts, names["found"].missing) == (4, 1)
     assert (names["scores"].within, names["scores"].across) == (0.0, 0.0)
+
+
+@pytest.mark.slow(seconds=40)
+def test_serve_runs_as_written(desk, capsys):
+    """Somebody presses Ctrl-C as soon as the page is there."""
+    pytest.importorskip("openai", reason="the published client is not installed: pip install 'openai[realtime]'")
+    asked = threading.Thread(target=ends_what_is_served, args=("http://127.0.0.1:8765/about",), daemon=True)
+    asked.start()
+    number, names = carry_out("serve", capsys)
+    assert number == 5 and not asked.is_alive()
+    assert len(names["heard"]) == len(names["said"]) * names["said"][0].samples.size > 14_000
+    assert 24_000 <= len(names["echo"]) < 28_000 and len(names["written"].split()) == 10
+
+
+def ends_what_is_served(address):
+    """Asks until there is an answer, then interrupts this process."""
+    for _ in range(1200):
+        with contextlib.suppress(OSError), urllib.request.urlopen(address) as answer:
+            assert answer.status == 200
+            break
+        time.sleep(0.1)
+    os.kill(os.getpid(), signal.SIGINT)
 
 
 @pytest.mark.slow(seconds=120)

@@ -60,6 +60,13 @@ def test_it_knows_its_systems_and_its_machine(installed):
     assert verb(run, "doctor")
 
 
+@pytest.mark.slow(seconds=20)
+def test_the_page_to_talk_to_a_run_is_in_it(installed):
+    run, _ = installed
+    page = "importlib.resources.files('slm_jax.serving.web').joinpath('page.html').read_text()"
+    assert run("-c", f"import importlib.resources; print({page})").stdout.startswith("<!doctype html>")
+
+
 @pytest.mark.slow(seconds=60)
 def test_a_dry_run_takes_every_stage(installed):
     run, _ = installed

@@ -107,9 +107,11 @@ class DuetStageConfig(GradientStageConfig):
 
 
 class Pushed(NamedTuple):
-    """What came out of one push: the own voice [B, hop] and the levels of all streams [B, 3], -1 where a row rested."""
+    """What came out of one push, as in `core.contracts.Spoken`: the own voice [B, hop] and no words; and the levels of
+    all streams [B, 3], -1 where a row rested."""
 
     samples: np.ndarray
+    texts: tuple[str, ...]
     levels: np.ndarray
 
 
@@ -132,7 +134,7 @@ class DuetSession:
         free = np.full((self.batch, 2), -1, np.int32)
         told = np.concatenate([free, loudness_level(samples)[:, None]], axis=1)
         levels = np.asarray(self._tokens.push(told, active).ids)
-        return Pushed(self._voice(levels), levels)
+        return Pushed(self._voice(levels), ("",) * self.batch, levels)
 
     def reset(self, rows: np.ndarray) -> None:
         """The given rows as new."""

@@ -1,6 +1,7 @@
 """The reference system goes through every verb and knows no units; nobody outside of this folder knows it."""
 
 import json
+import time
 from pathlib import Path
 
 import jax
@@ -12,6 +13,7 @@ from slm_jax.cli import evaluate, generate
 from slm_jax.core.contracts import Opens, Session, System
 from slm_jax.core.errors import UserError
 from slm_jax.core.messages import Message, Speech, Text
+from slm_jax.serving.rooms import Room
 from slm_jax.training.run_folder import RunFolder
 from slm_jax.training.stages import StageContext, read_run_config
 from tests.artifacts import with_listener
@@ -78,6 +80,19 @@ def test_it_answers_speech_and_text(places, tmp_path):
 def test_evaluate_writes_the_report(places):
     evaluate.main([str(places[0]), "--utterances", "2"])
     assert (places[0] / "report.html").is_file()
+
+
+def test_a_room_serves_its_session(system):
+    session = system.open(2)
+    with Room(session) as room:
+        seats = [room.take(lambda: None) for _ in range(2)]
+        frames = [seat.hear(voice(seconds)) for seat, seconds in zip(seats, (0.5, 0.3), strict=True)]
+        said: list = [[], []]
+        while [len(one) for one in said] != frames:
+            for seat, kept in zip(seats, said, strict=True):
+                kept += seat.fetch()
+            time.sleep(0.005)
+    assert frames == [6, 3] and all(one.samples.shape == (session.hop,) for kept in said for one in kept)
 
 
 def test_a_session_is_the_same_offline(system):
