@@ -9,11 +9,15 @@ from slm_jax.core.errors import UserError
 from slm_jax.core.messages import spoken, written
 from slm_jax.layouts.said import said_of
 from slm_jax.serving.duplex_speech_lm import DuplexDecoding
+from slm_jax.serving.rooms import Room
 from tests.serving.drawn import noise
 from tests.serving.drawn_cascade import BOOKS, CODES
 from tests.serving.drawn_codes import drawn_duplex
+from tests.serving.talking import until
+from tests.serving.test_rooms import Listener
 
 CLIPS = [noise(0.3, seed=1), noise(0.2, seed=2), noise(0.3, seed=3)]
+TWO = np.ones(2, bool)
 KEYS = jax.random.split(jax.random.key(3), 3)
 LIKELIEST = DuplexDecoding(seconds=0.1, temperature=0.0, text_temperature=0.0)
 
@@ -91,3 +95,21 @@ def test_what_cannot_be_heard_is_refused(system):
     with pytest.raises(UserError, match="seconds is -1"):
         DuplexDecoding(seconds=-1.0)
     assert system.respond([], None, jax.random.split(jax.random.key(0), 0)) == []
+
+
+def test_in_a_room_each_hears_and_reads_what_they_would_alone():
+    """Two people at two seats; what is drawn is the likeliest, so that a row is known by what it hears."""
+    system, frames = drawn_duplex(decoding=LIKELIEST), 12
+    hop = system.codec.config.hop
+    clips = [np.resize(clip, frames * hop) for clip in CLIPS[:2]]
+    alone = system.open(2)
+    known = [alone.push(np.stack([clip[t * hop : (t + 1) * hop] for clip in clips]), TWO) for t in range(frames)]
+    with Room(system.open(2)) as room:
+        listeners = [Listener(room), Listener(room)]
+        for listener, clip in zip(listeners, clips, strict=True):
+            listener.seat.hear(clip)
+        until(lambda: all(len(listener.said) == frames for listener in listeners))
+    for row, listener in enumerate(listeners):
+        np.testing.assert_array_equal(listener.heard(), np.stack([spoken.samples[row] for spoken in known]))
+        assert [one.text for one in listener.said] == [spoken.texts[row] for spoken in known]
+    assert any(one.text for one in listeners[0].said)
