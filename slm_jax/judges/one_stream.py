@@ -79,9 +79,7 @@ class OneStreamJudge(JudgeConfig):
         found = {"written": [text_of(one) for one in replies]}
         found |= self._understood({"heard": speech_of(replies)}, system.rate_hz, context)
         true = [one.answer for one in questions]
-        rates = {
-            name: score_answers(true, some, language=self.language).contains for name, some in found.items()
-        }
+        rates = {name: score_answers(true, some, language=self.language).contains for name, some in found.items()}
         return {"questions": len(items), **rates}
 
     def _replies(self, system: OneStreamSpeechLM, asked: Sequence[Conversation], form: str) -> list[Any]:

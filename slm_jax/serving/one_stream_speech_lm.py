@@ -13,6 +13,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
+from slm_jax.audio.files import resample
 from slm_jax.core.config import Config
 from slm_jax.core.contracts import Reply, Tokenizer
 from slm_jax.core.errors import nearest, require
@@ -23,7 +24,6 @@ from slm_jax.generation.decode import generate
 from slm_jax.generation.sampling import SamplingConfig
 from slm_jax.serving.hearing import checked, require_readable
 from slm_jax.serving.unit_voice import UnitVoice, padded
-from slm_jax.audio.files import resample
 
 PROMPT_BUCKET = 64
 TEXT = "text"
@@ -210,7 +210,7 @@ class OneStreamSpeechLM(UnitVoice):
             legal[:] = speech
         if len(form.writes) < len(self.writes):
             legal[[tokens.special(name) for name in tokens.vocabulary.specials]] = False
-            spelt = rendered(tokens, form.answer, {name: "" for name in fields_of(form.answer)})
+            spelt = rendered(tokens, form.answer, dict.fromkeys(fields_of(form.answer), ""))
             legal[[*spelt.tolist(), tokens.special(self.stream.end)]] = True
         return tuple(int(one) for one in np.flatnonzero(~legal))
 

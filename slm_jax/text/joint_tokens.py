@@ -60,7 +60,7 @@ class JointTokens:
         """Which ids belong to ranges of speech."""
         return self.vocabulary.range_mask(*(name for name, _ in self.vocabulary.ranges))
 
-    def is_speech(self, ids: Int[np.ndarray, "S"]) -> Bool[np.ndarray, "S"]:
+    def is_speech(self, ids: Int[np.ndarray, "..."]) -> Bool[np.ndarray, "..."]:
         """Which of these ids are units, pitch or style; rows of a table that nobody uses are none."""
         return self.speech[np.minimum(ids, self.size - 1)] & (ids < self.size)
 
@@ -90,4 +90,3 @@ def check_ids(tokens: MarkedTokens, vocabulary: ExpandedVocabulary, spelling: Se
         wanted |= {form.format(place - first): place for place in range(first, end)}
     for name, place in wanted.items():
         require(tokens.special(name) == place, f"id of {name}", tokens.special(name), f"the vocabulary has {place}")
-

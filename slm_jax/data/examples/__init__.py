@@ -4,6 +4,8 @@ Masked speech      crops with frame labels and mask spans, for SSL        (`data
 Transcribed speech utterances with their text spelled out, for CTC        (`data.examples.transcribed_speech`)
 Unit text          unit sequences for a language model                    (`data.examples.unit_text`)
 Code rows          codes of several books in the order of a scheme        (`data.examples.code_rows`)
+One stream         documents of text and units in one stream of ids      (`data.examples.one_stream`)
+Spoken item        what is said in an item, utterance by utterance       (`data.examples.spoken_item`)
 Text code rows     codes and what is said in them, in a layout            (`data.examples.text_code_rows`)
 Run rows           runs of units, durations and pitch, as streams         (`data.examples.run_rows`)
 Cascade rows       stretches as one model of a cascade has them          (`data.examples.cascade_rows`)

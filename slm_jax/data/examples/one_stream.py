@@ -12,6 +12,7 @@ text and speech. The same forms make the prompts of a system and read its replie
 import dataclasses
 import re
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from string import Formatter
 from typing import Any, NamedTuple
 
@@ -290,9 +291,9 @@ def _spelt(tokens: JointTokens, form: str, ids: Ids) -> tuple[str, list[Ids]]:
     names = {tokens.vocabulary.special(name): name * (name in form) for name in tokens.vocabulary.specials}
     heard, marks = tokens.is_speech(ids), np.isin(ids, list(names))
     kind = heard * 2 + marks
-    cuts = np.flatnonzero(np.append(True, kind[1:] != kind[:-1])) if len(ids) else np.zeros(0, int)
+    cuts = [0, *(np.flatnonzero(kind[1:] != kind[:-1]) + 1).tolist(), len(ids)] if len(ids) else []
     text, clips = "", list[Ids]()
-    for first, last in zip(cuts, [*cuts[1:], len(ids)], strict=True):
+    for first, last in pairwise(cuts):
         own = ids[first:last]
         if heard[first]:
             text, clips = f"{text}{OPEN}{len(clips)}{CLOSE}", [*clips, own]

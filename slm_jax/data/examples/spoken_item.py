@@ -50,7 +50,8 @@ def _whole(item: Item, streams: Sequence[tuple[str, float]]) -> Utterance | None
     text = item.get("text") or None
     if any(COUNTS.format(column) in item for column, _ in streams) and sum(t.is_heard for t in item["messages"]) != 1:
         return Utterance(text, columns)  # turns end to end, without the pauses: times are not those of the item
-    return Utterance(text, columns, *_words(item, text, np.ones(len(item.get("words", ())), bool), 0.0))
+    timed = _timed(item)
+    return Utterance(text, columns, *_words(timed, text, np.ones(len(timed.words), bool), 0.0))
 
 
 def _turn(item: Item, streams: Sequence[tuple[str, float]], place: int) -> Utterance:
@@ -60,8 +61,11 @@ def _turn(item: Item, streams: Sequence[tuple[str, float]], place: int) -> Utter
         return Utterance(turn.text, (None,) * len(streams))
     number = sum(one.is_heard for one in item["messages"][:place])
     columns = tuple(_cut(item, column, rate, number, turn) for column, rate in streams)
-    own = np.asarray(item.get("word_turn", ())) == number
-    return Utterance(turn.text, columns, *_words(item, turn.text, own, turn.start_s))
+    timed = _timed(item)
+    own = (timed.start_s >= turn.start_s) & (timed.start_s < turn.end_s)
+    if "word_turn" in item:  # turns may overlap
+        own = np.asarray(item["word_turn"]) == number
+    return Utterance(turn.text, columns, *_words(timed, turn.text, own, turn.start_s))
 
 
 def _cut(item: Item, column: str, rate: float, number: int, turn: Turn) -> Column:
@@ -74,16 +78,32 @@ def _cut(item: Item, column: str, rate: float, number: int, turn: Turn) -> Colum
     return ids[first : first + int(counts[number])]
 
 
+class _Timed(NamedTuple):
+    """All words of an item and when they are heard (seconds); none where that is not known."""
+
+    words: tuple[str, ...]
+    start_s: np.ndarray
+    end_s: np.ndarray
+
+
+def _timed(item: Item) -> _Timed:
+    """The world has times of its own; a manifest has them among its other keys."""
+    extra = item.get("extra")
+    known = {**(extra if isinstance(extra, dict) else {}), **item}
+    if "word_start_s" not in known or "word_end_s" not in known:
+        return _Timed((), np.zeros(0), np.zeros(0))
+    start, end = (np.asarray(known[name], np.float64) for name in ("word_start_s", "word_end_s"))
+    return _Timed(tuple(known["words"]), start, end)
+
+
 def _words(
-    item: Item, text: str | None, own: np.ndarray, begins_s: float
+    timed: _Timed, text: str | None, own: np.ndarray, begins_s: float
 ) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
     """Words as they are written, where the text has as many, and their times."""
-    if "word_start_s" not in item:
-        return (), np.zeros(0), np.zeros(0)
-    spoken = [word for word, mine in zip(item["words"], own, strict=True) if mine]
+    spoken = [word for word, mine in zip(timed.words, own, strict=True) if mine]
     written = (text or "").split()
-    start, end = (np.asarray(item[name], float)[own] - begins_s for name in ("word_start_s", "word_end_s"))
-    return tuple(written if len(written) == len(spoken) else spoken), start, end
+    words = tuple(written if len(written) == len(spoken) else spoken)
+    return words, timed.start_s[own] - begins_s, timed.end_s[own] - begins_s
 
 
 def _or_none(ids: Any) -> Column:

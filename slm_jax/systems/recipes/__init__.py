@@ -3,10 +3,11 @@
 HuBERT's units    published_hubert, published_units      (`systems.recipes.hubert_units`)
 Parts of twins    letters_encoder, units_encoder, text_lm, (`systems.recipes.small_parts`)
                   UNKNOWN_SPEAKERS
-A voice for them  published_vocoder                      (`systems.recipes.unit_voice`)
+A voice for them  published_vocoder, fast_vocoder        (`systems.recipes.unit_voice`)
 A codec           CodecRunConfig                           (`systems.recipes.codec_run`)
                   rvqgan: how DAC is trained               (`systems.recipes.rvqgan`)
 Its codes         CodeRunConfig: a language model of them  (`systems.recipes.code_run`)
+One stream        OneStreamRunConfig: text and units       (`systems.recipes.one_stream`)
 Answers           SpeechAwareConfig, speech_aware_run      (`systems.recipes.speech_aware`)
                   WhisperTasksConfig, whisper_tasks_run    (`systems.recipes.whisper_tasks`)
                   held_out_questions                       (`systems.recipes.held_out_questions`)

@@ -2,20 +2,23 @@
 
     clip -> mHuBERT, layer 11 -> 1,000 units without repetitions -> LLaMA -> transcript, text answer, units -> vocoder
 
-What is special. Units are new words of a text LM. Three stages: `ma`, units alone; `cm`, pairs of speech and text in both
-directions, and text, so that the text LM is kept; `com`, LoRA on a chain of modality: a spoken question is written
+What is special. Units are new words of a text LM. Three stages: `ma`, units alone; `cm`, pairs of speech and text in
+both directions, and text, so that the text LM is kept; `com`, LoRA on a chain of modality: a spoken question is written
 down, answered in text behind `[ta]`, and the answer said in units behind `[ua]`.
 
 What differs. The released scripts keep `<eoa>`, `[ta]` and `[ua]` as plain text, and so does this; a document ends with
 `</s>`. What stands before a request (a preamble about who the assistant is) and the wordings of requests are the run's
-own. The answers of SpeechInstruct were units that a model of its authors made from text; here they are the recordings of
-the corpus, as the world has them. Steps and batches of the third stage follow the paper, not the script's 300 epochs.
+own. The answers of SpeechInstruct were units that a model of its authors made from text; here they are the recordings
+of the corpus, as the world has them. Steps and batches of the third stage follow the paper, not the script's 300
+epochs.
 
-Sizes: "7b" as released, "13b" as in the paper's experiments: LLaMA, and an encoder in a folder. 33,006 rows: text, 1,000 units,
-`<sosp>`, `<eosp>` and the four marks of the scripts. "tiny" trains all its parts: a HuBERT, 100 units, a byte LM, a fast
-vocoder. Its questions stand beside written notes that hold the answer (`data.examples.open_book`), as a held-out fact
-can be known from nowhere else.
+Sizes: "7b" as released, "13b" as in the paper's experiments: LLaMA, and an encoder in a folder. 33,006 rows: text,
+1,000 units, `<sosp>`, `<eosp>` and the four marks of the scripts. "tiny" trains all its parts: a HuBERT, 100 units, a
+byte LM, a fast vocoder. Its questions stand beside written notes that hold the answer (`data.examples.open_book`), as a
+held-out fact can be known from nowhere else.
 """
+
+from typing import Any
 
 from slm_jax.core.errors import nearest, require
 from slm_jax.core.part_source import PartSource
@@ -27,6 +30,7 @@ from slm_jax.data.mixture import MixtureConfig, PartConfig
 from slm_jax.data.pipeline import PipelineConfig
 from slm_jax.decoders.hifigan import HiFiGANConfig
 from slm_jax.encoders.ssl_presets import hubert_base, log_mel_tiny
+from slm_jax.evaluation.section import JudgeConfig
 from slm_jax.judges.losses import LossesJudge
 from slm_jax.judges.one_stream import OneStreamJudge
 from slm_jax.judges.tasks import TasksJudge
@@ -107,7 +111,7 @@ def documents(transcribed: float = 1.0, weight: float = 1.0) -> tuple[PartConfig
     """Pairs in both directions; what is told counts `weight` times (the released scripts learn it too: 1)."""
     write = tuple(ASKS.format(f"{ask} {INPUT} {SAID}") for ask in WRITE)
     read = tuple(ASKS.format(f"{ask} {INPUT} {{text}}") for ask in READ)
-    how = {"prompt_weight": weight, "whole": True}
+    how: dict[str, Any] = {"prompt_weight": weight, "whole": True}
     heard = Document(prompt=write, answer="{text}<eoa>", **how)
     spoken = Document(prompt=read, answer=f"{SAID}<eoa>", **how)
     return (
@@ -118,7 +122,7 @@ def documents(transcribed: float = 1.0, weight: float = 1.0) -> tuple[PartConfig
 
 def chains(with_notes: bool, weight: float = 1.0) -> tuple[PartConfig, ...]:
     """Spoken questions as chains of modality, and the same questions in writing; `with_notes` that hold the answer."""
-    how = {"prompt_weight": weight, "whole": True, "kinds": ("question_answer",)}
+    how: dict[str, Any] = {"prompt_weight": weight, "whole": True, "kinds": ("question_answer",)}
     beside = " {written}" if with_notes else ""
     task = NOTES if with_notes else None
     chain = Document(prompt=(ASKS.format(HEARD + beside),), answer=CHAIN, task=task, **how)
@@ -145,7 +149,7 @@ def tiny(corpus: CorpusConfig | None = None, clusters: int = 100, weight: float 
         kmeans=KMeansConfig(clusters=clusters, iterations=30),
         postprocess=PostprocessConfig(normalise="layer_norm", smooth=3),
     )
-    shared = {
+    shared: dict[str, Any] = {
         "streams": STREAMS,
         "marks": MARKS,
         "marks_last": True,
@@ -153,7 +157,7 @@ def tiny(corpus: CorpusConfig | None = None, clusters: int = 100, weight: float 
         "batches": PipelineConfig(batch=4),
         "optimizer": OptimizerConfig(learning_rate=2e-3, warmup_steps=40, betas=(0.9, 0.98), weight_decay=0.01),
     }
-    trained_on = {"frozen": False, "path": "params"}
+    trained_on: dict[str, Any] = {"frozen": False, "path": "params"}
     ma = OneStreamLMConfig(
         name="ma",
         lm=PartSource(source=f"stage:{LM}", expect=lm, **trained_on),
@@ -195,14 +199,14 @@ def tiny(corpus: CorpusConfig | None = None, clusters: int = 100, weight: float 
     )
 
 
-def judges(with_notes: bool) -> tuple:
+def judges(with_notes: bool) -> tuple[JudgeConfig, ...]:
     """Questions beside the same about other speech, both directions of pairs, losses."""
     return TasksJudge(tasks=judged(with_notes)), OneStreamJudge(), LossesJudge()
 
 
 def published(size: str, weights: str, corpus: CorpusConfig | None = None) -> SpeechGPTConfig:
     """LLaMA and a multilingual HuBERT as they are in folders; a voice of 16 kHz for 1,000 units."""
-    half = {"dtype": "bfloat16", "remat": True}
+    half: dict[str, Any] = {"dtype": "bfloat16", "remat": True}
     encoder = PartSource(path="frozen/encoder", source=f"{weights}/mhubert-base", expect=hubert_base())
     units = FrameUnitsConfig(
         name=CLUSTERS,
@@ -221,9 +225,9 @@ def published(size: str, weights: str, corpus: CorpusConfig | None = None) -> Sp
     )
 
 
-def published_lm(size: str, weights: str, half: dict) -> tuple[StageConfig, ...]:
+def published_lm(size: str, weights: str, half: dict[str, Any]) -> tuple[StageConfig, ...]:
     """The three stages; the released scripts learn what is told as well."""
-    shared = {
+    shared: dict[str, Any] = {
         "streams": STREAMS,
         "marks": MARKS,
         "marks_last": True,
@@ -232,7 +236,8 @@ def published_lm(size: str, weights: str, half: dict) -> tuple[StageConfig, ...]
         "tokens": TokenizerFileConfig(path=f"{weights}/llama-{size}/tokenizer.json"),
         "row_length": 1024,
     }
-    mesh, trained_on = MeshConfig(data=1, fsdp=-1, rules="fsdp"), {"frozen": False, "path": "params"}
+    mesh = MeshConfig(data=1, fsdp=-1, rules="fsdp")
+    trained_on: dict[str, Any] = {"frozen": False, "path": "params"}
     rates = OptimizerConfig(learning_rate=2e-5, warmup_steps=120, betas=(0.9, 0.999), weight_decay=0.0)
     ma = OneStreamLMConfig(
         name="ma",

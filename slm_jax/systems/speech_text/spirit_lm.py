@@ -7,10 +7,10 @@ of which spans are read and spans are heard: `[Text]` and `[Speech]` stand where
 that both say the same, without any request; transcripts and speech come of the marks alone. Loss is that of every id.
 
 What differs. The released units come from a quantizer of its own with a blank (501 rows of the table, of which k-means
-here fills 500), and its HuBERT was trained on more languages; a last iteration at 25 Hz is trained here, as TWIST's is. A share of
-a third for each kind is recalled, not seen, and so are steps, rate and batch; the longest span of words is chosen
-here. The expressive model has ranges for pitch and style behind the units (`streams`), 32,768 rows: `streams`
-of the stage takes their tokenizers in that order, and sorts by time with style first.
+here fills 500), and its HuBERT was trained on more languages; a last iteration at 25 Hz is trained here, as TWIST's is.
+A share of a third for each kind is recalled, not seen, and so are steps, rate and batch; the longest span of words is
+chosen here. The expressive model has ranges for pitch and style behind the units, 32,768 rows: `streams` of the stage
+takes their tokenizers in that order, and sorts by time with style first.
 
 Sizes: "7b", LLaMA 2 with 32,512 rows, and "tiny", a HuBERT, 100 units, a byte LM and a fast vocoder trained here.
 """
@@ -136,7 +136,9 @@ def tiny(corpus: CorpusConfig | None = None, clusters: int = 100) -> SpiRitLMCon
             stage,
             *fast_vocoder(clusters, CLUSTERS),
         ),
-        forms=tuple(one.replace(prompt=one.prompt.replace("[Text]{", "[Text] {")) if one.prompt else one for one in FORMS),
+        forms=tuple(
+            one.replace(prompt=one.prompt.replace("[Text]{", "[Text] {")) if one.prompt else one for one in FORMS
+        ),
         scored=(SCORED[0], "[Text] {text}"),
         decoding=OneStreamDecoding(max_new=200, temperature=0.8),
         prompt_s=1.2,
@@ -155,9 +157,7 @@ def published(weights: str, corpus: CorpusConfig | None = None) -> SpiRitLMConfi
         name="spirit_lm_7b",
         corpus=corpus or WorldConfig(hours=100.0),
         stages=(
-            FrameUnitsConfig(
-                name="mfcc", features=MFCCFeaturesConfig(), kmeans=PUBLISHED_KMEANS.replace(clusters=100)
-            ),
+            FrameUnitsConfig(name="mfcc", features=MFCCFeaturesConfig(), kmeans=PUBLISHED_KMEANS.replace(clusters=100)),
             published_hubert("hubert_1", "mfcc", 100, hubert_base()),
             published_units("units_1", "hubert_1", layer=6, clusters=500),
             published_hubert("hubert_2", "units_1", 500, hubert_base()),

@@ -192,10 +192,8 @@ class OneStreamLMConfig(GradientStageConfig):
         tokens = TokenizerFileConfig(path=str(kept)) if kept.is_file() else tokens_of(self.tokens, context)
         stream, variables = self.stream(specs, tokens), trained(folder)[1]
         model = self.model(self._decoder_of(recorded_configs(folder)[self.lm.path]), stream.tokens.vocabulary)
-        if isinstance(model, LoRAModel):
-            whole = together(variables, load_frozen(context.run, self.name))
-            return model.model, merge_lora(whole["params"], whole["lora"], model.configs), stream
-        return model, variables["params"], stream
+        frozen = load_frozen(context.run, self.name) if self.lora else None
+        return *_merged(model, together(variables, frozen)), stream
 
     @property
     def packing(self) -> PackingConfig:
@@ -279,25 +277,28 @@ class OneStreamLMConfig(GradientStageConfig):
             return None
 
         def evaluate(state: TrainState, frozen: Any) -> dict[str, float]:
-            whole = together(state.served, frozen)
-            if isinstance(model, LoRAModel):
-                plain, params = model.model, merge_lora(whole["params"], whole["lora"], model.configs)
-            else:
-                plain, params = model, whole["params"]
+            variables = together(state.served, frozen)
             return {
                 f"{name}/nats_per_{kind}": value
                 for name, own in measured.items()
-                for kind, value in nats_by_kind(plain, params, own, stream.tokens).items()
+                for kind, value in nats_by_kind(model, variables, own, stream.tokens).items()
             }
 
         return evaluate
 
 
+def _merged(model: Decoder | LoRAModel, variables: Any) -> tuple[Decoder, Any]:
+    """A plain model and its parameters, with what LoRA adds in them."""
+    if isinstance(model, LoRAModel):
+        return model.model, merge_lora(variables["params"], variables["lora"], model.configs)
+    return model, variables["params"]
+
+
 def nats_by_kind(
-    model: Any, params: Any, rows: Sequence[dict[str, np.ndarray]], tokens: JointTokens
+    model: Any, variables: Any, rows: Sequence[dict[str, np.ndarray]], tokens: JointTokens
 ) -> dict[str, float]:
     """Nats per id that counts: of `text` (marks among it) and of `unit`, as far as there are any."""
-    scores = np.concatenate(sequence_log_probs(model, params, [row["ids"] for row in rows]))
+    scores = np.concatenate(sequence_log_probs(model, variables, [row["ids"] for row in rows]))
     targets, weights = (np.concatenate([row[name][1:] for row in rows]) for name in KEYS)
     heard, counts = tokens.is_speech(targets), weights > 0
     chosen = {"text": counts & ~heard, "unit": counts & heard}
