@@ -24,5 +24,9 @@ def longer(stage):
 config = made.replace(
     name="speechgpt",
     stages=tuple(map(longer, made.stages)),
-    judges=(TasksJudge(tasks=speechgpt.judged(True)), OneStreamJudge(), LossesJudge()),
+    judges=(
+        TasksJudge(tasks=speechgpt.judged(True)),
+        OneStreamJudge(answers=speechgpt.NOTES, whisper="weights/whisper-base"),
+        LossesJudge(),
+    ),
 )

@@ -5,6 +5,10 @@ Hardware   two CPU cores; about two hours are expected, nothing was timed
 """
 
 from slm_jax.data.corpus import WorldConfig
+from slm_jax.judges.losses import LossesJudge
+from slm_jax.judges.one_stream import OneStreamJudge
+from slm_jax.judges.pairs import PairsJudge
+from slm_jax.judges.text_continuation import TextContinuationJudge
 from slm_jax.systems.speech_text import spirit_lm
 
 STEPS = {"lm": 800, "turns": 5000, "vocoder": 1200, "units": 700}
@@ -18,4 +22,8 @@ def longer(stage):
     return stage.replace(train=stage.train.replace(steps=STEPS[stage.name]))
 
 
-config = made.replace(name="spirit_lm", stages=tuple(map(longer, made.stages)))
+config = made.replace(
+    name="spirit_lm",
+    stages=tuple(map(longer, made.stages)),
+    judges=(PairsJudge(), TextContinuationJudge(), OneStreamJudge(whisper="weights/whisper-base"), LossesJudge()),
+)

@@ -8,10 +8,13 @@ import numpy as np
 from slm_jax.audio.files import resample
 from slm_jax.core.errors import UserError
 from slm_jax.core.messages import Conversation, Speech, written
+from slm_jax.data.examples.speech_tasks import SpeechTaskConfig
+from slm_jax.data.mixture import MixtureConfig, PartConfig
 from slm_jax.evaluation.answers import score_answers
 from slm_jax.evaluation.section import JudgeConfig, JudgeSettings, Lacking, Section, Sound, Table
-from slm_jax.judges.answers import answered, question_of
-from slm_jax.judges.asking import Item, heard, items_of, kinds_there, replies_to, text_of
+from slm_jax.judges.answers import with_other_speech
+from slm_jax.judges.asking import Item, heard, items_of, replies_to, text_of
+from slm_jax.judges.tasks import TasksJudge
 from slm_jax.judges.transcription import transcription_figures
 from slm_jax.serving.one_stream_speech_lm import OneStreamSpeechLM
 from slm_jax.serving.transcriber import Transcription, load_transcriber
@@ -29,14 +32,14 @@ WORDS = (
 class OneStreamJudge(JudgeConfig):
     """Held-out utterances of up to `longest_s` seconds, written down and spoken by the forms `hears` and `speaks`.
 
-    `answers`: items of this kind are asked as they are, and their answers are listened to; None: nothing is asked.
+    `answers`: a task whose questions are asked, and whose answers are listened to; None: nothing is asked.
     `whisper`: who listens, a folder (a hub's or ours) or `hub:NAME`; without it nothing is listened to, which is said.
     """
 
     name: str = "one_stream"
     hears: str = "transcribe"
     speaks: str = "speak"
-    answers: str | None = None
+    answers: SpeechTaskConfig | None = None
     whisper: str = "whisper-base"
     language: str = "en"
     longest_s: float = 6.0
@@ -67,20 +70,21 @@ class OneStreamJudge(JudgeConfig):
             tables.append(Table(list(figures["answers"]), [list(figures["answers"].values())], "Answers"))
         return Section("Text and units", WORDS, {self.name: figures}, tuple(tables), kept)
 
-    def asked(self, system: OneStreamSpeechLM, kind: str, context: StageContext, count: int) -> dict[str, Any]:
-        """In how many replies to held-out questions the right word is written, and heard."""
-        if kind not in kinds_there(context):
-            raise Lacking(f"there are no items of kind {kind!r}")
-        items = items_of(context, (kind,), count, lambda item: answered(item["messages"]) is not None)
-        if not items:
-            raise Lacking("no held-out item has a question whose answer is known")
-        questions = [question_of(item, context.corpus.rate_hz, system.rate_hz) for item in items]
-        replies = replies_to(system, [one.asked for one in questions])
-        found = {"written": [text_of(one) for one in replies]}
-        found |= self._understood({"heard": speech_of(replies)}, system.rate_hz, context)
-        true = [one.answer for one in questions]
-        rates = {name: score_answers(true, some, language=self.language).contains for name, some in found.items()}
-        return {"questions": len(items), **rates}
+    def asked(
+        self, system: OneStreamSpeechLM, task: SpeechTaskConfig, context: StageContext, count: int
+    ) -> dict[str, Any]:
+        """In how many replies to held-out questions, and to the same with other speech, the right word is."""
+        part = PartConfig(name="answers", weight=1.0, example=task)
+        asked = TasksJudge(tasks=MixtureConfig(parts=(part,))).asked(part, context, count, system.rate_hz)
+        questions, keys = [one.question for one in asked], [one.key for one in asked]
+        found: dict[str, Any] = {"questions": len(asked)}
+        for suffix, some in (("", questions), ("_other_speech", with_other_speech(questions))):
+            replies = replies_to(system, [one.asked for one in some])
+            texts = {"written": [text_of(one) for one in replies]}
+            texts |= self._understood({"heard": speech_of(replies)}, system.rate_hz, context)
+            for name, said in texts.items():
+                found[name + suffix] = score_answers(keys, said, language=self.language).contains
+        return found
 
     def _replies(self, system: OneStreamSpeechLM, asked: Sequence[Conversation], form: str) -> list[Any]:
         return replies_to(system, asked, decoding=system.decoding.replace(form=form))

@@ -8,6 +8,7 @@ import pytest
 from slm_jax.core.contracts import Reply
 from slm_jax.core.messages import Message, Speech, Text
 from slm_jax.data.corpus import WorldConfig, prepare_corpus
+from slm_jax.data.examples.speech_tasks import AnsweredTaskConfig
 from slm_jax.evaluation.section import JudgeSettings, Lacking
 from slm_jax.judges.one_stream import OneStreamJudge, speech_of, understood
 from slm_jax.training.run_folder import RunFolder
@@ -16,6 +17,7 @@ from tests.serving.drawn_one_stream import drawn_spirit_lm
 
 CORPUS = WorldConfig(hours=0.01, question_hours=0.01, speakers=2, dev_share=0.2, test_share=0.4)
 TWO = JudgeSettings(utterances=2)
+QUESTIONS = AnsweredTaskConfig(kinds=("question_answer",))
 
 
 @pytest.fixture(scope="module")
@@ -46,11 +48,11 @@ class Knows:
 
 def test_what_is_written_is_counted_and_what_is_spoken_kept(world, tmp_path):
     system = drawn_spirit_lm()
-    section = OneStreamJudge(whisper=str(tmp_path / "none"), answers="question_answer").judge(system, world, TWO)
+    section = OneStreamJudge(whisper=str(tmp_path / "none"), answers=QUESTIONS).judge(system, world, TWO)
     found = section.figures["one_stream"]
     assert list(found) == ["heard", "answers"]  # nobody listens
     assert found["heard"]["wer"] > 0.5 and found["heard"]["utterances"] == 2
-    assert found["answers"] == {"questions": 2, "written": 0.0}
+    assert found["answers"] == {"questions": 2, "written": 0.0, "written_other_speech": 0.0}
     assert {sound.name for sound in section.sounds} >= {"one_stream_units_0", "one_stream_units_1"}
 
 
@@ -61,17 +63,17 @@ def test_who_knows_has_no_errors(world, tmp_path):
     for item in map(questions.__getitem__, range(len(questions))):
         turn = item["messages"][0]
         known[len(item["samples"][: round(turn.end_s * 16_000)])] = f"It is {item['messages'][1].answer}."
-    judge = OneStreamJudge(whisper=str(tmp_path / "none"), answers="question_answer", longest_s=20.0)
+    judge = OneStreamJudge(whisper=str(tmp_path / "none"), answers=QUESTIONS, longest_s=20.0)
     found = judge.judge(Knows(drawn_spirit_lm(), known), world, TWO).figures["one_stream"]
     assert found["heard"]["wer"] == 0.0 < found["heard"]["shuffled_wer"]
-    assert found["answers"]["written"] == 1.0
+    assert found["answers"]["written"] == 1.0 > found["answers"]["written_other_speech"]
 
 
 def test_it_says_what_it_lacks(world):
     with pytest.raises(Lacking, match="no held-out utterance has a text"):
         OneStreamJudge(longest_s=0.01).judge(drawn_spirit_lm(), world, TWO)
-    with pytest.raises(Lacking, match="no items of kind 'dialogue'"):
-        OneStreamJudge(answers="dialogue").asked(drawn_spirit_lm(), "dialogue", world, 2)
+    with pytest.raises(Lacking, match="items of kind dialogue are not there"):
+        OneStreamJudge().asked(drawn_spirit_lm(), QUESTIONS.replace(kinds=("dialogue",)), world, 2)
 
 
 def test_empty_clips_say_nothing():

@@ -15,7 +15,8 @@ def test_a_frozen_base_counts_as_if_it_lay_there():
     model = llama("7b", vocabulary=20, layers=1, width=8, heads=2, kv_heads=2, hidden=12).make()
     adapted = with_lora(model, LoRAConfig(targets=".*/attention/query", rank=2))
     variables = adapted.init(jax.random.key(0), jnp.zeros((1, 2), jnp.int32))
-    variables = jax.tree.map(lambda leaf: leaf + 0.1, unbox(variables))
+    variables = unbox(variables)
+    variables["lora"] = jax.tree.map(lambda leaf: leaf + 1.0, variables["lora"])
     batch, objective = {"ids": np.arange(8, dtype=np.int32)[None]}, NextTokenConfig().make(adapted)
     whole = objective(variables, batch, None)
     apart = OverParts(objective)(

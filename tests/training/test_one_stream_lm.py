@@ -73,7 +73,7 @@ PAIRS = OneStreamLMConfig(
         )
     ),
     row_length=64,
-    train=TrainConfig(steps=60, evaluate_every=60),
+    train=TrainConfig(steps=160, evaluate_every=160),
     **SHARED,
 )
 QUESTIONS = Document(kinds=("turns",), whole=True, prompt=("<sosp>{asked_speech}<eosp>?",), answer=CHAIN)
@@ -145,7 +145,7 @@ def last_of(context, name, entry):
 
 def test_pairs_are_learnt_and_measured_by_kind(context):
     found = last_of(context, "pairs", "evaluate/heard/nats_per_text")
-    assert found["evaluate/heard/nats_per_text"] < 0.5
+    assert found["evaluate/heard/nats_per_text"] < 0.2  # .35 where the word is guessed and its end is known
     assert "evaluate/heard/nats_per_unit" not in found  # what is told counts nothing here
     assert found["evaluate/spoken/nats_per_unit"] < 2.0
 

@@ -121,15 +121,20 @@ def documents(transcribed: float = 1.0, weight: float = 1.0) -> tuple[PartConfig
 
 
 def chains(with_notes: bool, weight: float = 1.0) -> tuple[PartConfig, ...]:
-    """Spoken questions as chains of modality, and the same questions in writing; `with_notes` that hold the answer."""
+    """Spoken questions as chains of modality, and the same questions in writing.
+
+    `with_notes` that hold the answer; then some are asked without, too, whose answers can only be known by heart.
+    """
     how: dict[str, Any] = {"prompt_weight": weight, "whole": True, "kinds": ("question_answer",)}
     beside = " {written}" if with_notes else ""
     task = NOTES if with_notes else None
     chain = Document(prompt=(ASKS.format(HEARD + beside),), answer=CHAIN, task=task, **how)
     written = Document(prompt=(ASKS.format("{asked}" + beside),), answer="{answered}<eoa>", task=task, **how)
+    alone = chain.replace(prompt=(ASKS.format(HEARD),), task=None)
     return (
         PartConfig(name="chain", weight=1.0, example=chain),
         PartConfig(name="written", weight=0.3, example=written),
+        *((PartConfig(name="alone", weight=0.2, example=alone),) if with_notes else ()),
     )
 
 
@@ -168,7 +173,7 @@ def tiny(corpus: CorpusConfig | None = None, clusters: int = 100, weight: float 
     cm = OneStreamLMConfig(
         name="cm",
         lm=PartSource(source="stage:ma", **trained_on),
-        mixture=MixtureConfig(parts=(*documents(2.0, weight), TEXT_ALONE, *chains(True, weight)[1:])),
+        mixture=MixtureConfig(parts=(*documents(2.0, weight), TEXT_ALONE, chains(True, weight)[1])),
         train=TrainConfig(steps=2000, evaluate_every=250),
         **shared,
     )
@@ -201,7 +206,8 @@ def tiny(corpus: CorpusConfig | None = None, clusters: int = 100, weight: float 
 
 def judges(with_notes: bool) -> tuple[JudgeConfig, ...]:
     """Questions beside the same about other speech, both directions of pairs, losses."""
-    return TasksJudge(tasks=judged(with_notes)), OneStreamJudge(), LossesJudge()
+    asked = NOTES if with_notes else QUESTIONS
+    return TasksJudge(tasks=judged(with_notes)), OneStreamJudge(answers=asked), LossesJudge()
 
 
 def published(size: str, weights: str, corpus: CorpusConfig | None = None) -> SpeechGPTConfig:
