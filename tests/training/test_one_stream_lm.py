@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from slm_jax.assemblies.phonetic_tokenizer import MFCCFeaturesConfig
-from slm_jax.checkpoints.manager import Checkpoints
 from slm_jax.core.config import from_json
 from slm_jax.core.errors import UserError
 from slm_jax.core.messages import Turn, spoken
@@ -26,13 +25,16 @@ from slm_jax.quantizers.kmeans import KMeansConfig
 from slm_jax.quantizers.postprocess import PostprocessConfig
 from slm_jax.sequence_models.presets import llama
 from slm_jax.serving.one_stream_speech_lm import Form, OneStreamDecoding, OneStreamSpeechLM
+from slm_jax.text.joint_tokens import JointTokens
+from slm_jax.text.marked_tokens import SpecialsConfig
+from slm_jax.text.tokenizers import CharacterTokenizerConfig
 from slm_jax.training.gradient_stage import trained
 from slm_jax.training.loop import TrainConfig
 from slm_jax.training.metrics import read_metrics
 from slm_jax.training.optimizer import OptimizerConfig
 from slm_jax.training.pre.frame_units import FrameUnitsConfig
 from slm_jax.training.pre.heard_turns import SpeechStreamConfig
-from slm_jax.training.pre.one_stream_lm import OneStreamLMConfig
+from slm_jax.training.pre.one_stream_lm import OneStreamLMConfig, require_kept_ids
 from slm_jax.training.pre.text_lm import TextLMConfig
 from slm_jax.training.run_folder import RunFolder
 from slm_jax.training.stage_model import stage_model
@@ -198,18 +200,24 @@ def test_other_ids_are_refused_with_both_shown(context):
         few.outline(RUN)
     with pytest.raises(UserError, match="lm's path and frozen"):
         CHAINS.replace(lora=None)
-    saved = Checkpoints(context.run.stage("pairs").path / "checkpoints")
-    meta = saved.read_json(saved.newest_sound(), "meta")["fixed"]["meta"]
-    assert meta["vocabulary"]["specials"] == list(MARKS) and len(meta["vocabulary_hash"]) == 16
+    folder, tokens = context.run.stage("pairs"), SpecialsConfig().make()
+    ids = PAIRS.vocabulary([CLUSTERS.spec(context)], 259)
+    require_kept_ids(folder, JointTokens(tokens, ids))
+    with pytest.raises(UserError, match=r"(?s)ids of stage 'pairs'.*this:.*units 261\.\.269.*other:.*units 261\.\.268"):
+        require_kept_ids(folder, JointTokens(tokens, ids.replace(ranges=(("units", 9),))))
+    turned = SpecialsConfig(specials=("<s>", "<pad>", "</s>"), tokenizer=CharacterTokenizerConfig(characters="ab"))
+    with pytest.raises(UserError, match="spelling of stage 'pairs'"):
+        require_kept_ids(folder, JointTokens(turned.make(), ids))
 
 
 @pytest.mark.slow(seconds=60)
 def test_a_chain_of_modality_answers_what_it_hears_and_keeps_its_base(context):
     base = flatten_by_path(trained(context.run.stage("pairs"))[1]["params"])
-    run_stage(CHAINS, context)
-    folder = context.run.stage("chains")
+    stage = CHAINS.replace(name="learnt")
+    run_stage(stage, context)
+    folder = context.run.stage("learnt")
     assert set(trained(folder)[1]) == {"params", "lora"} and not flatten_by_path(trained(folder)[1]["params"])
-    model, params, stream = CHAINS.finished(folder, context)
+    model, params, stream = stage.finished(folder, context)
     tables = flatten_by_path(params)["tokens/embedding"], base["tokens/embedding"]
     np.testing.assert_array_equal(*tables)  # LoRA leaves the table alone
     form = Form(name="answer", prompt=QUESTIONS.prompt[0].replace("{speech}", "{asked_speech}"), answer=CHAIN)

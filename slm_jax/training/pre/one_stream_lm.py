@@ -12,8 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from slm_jax.checkpoints.manager import META, Checkpoints
 from slm_jax.checkpoints.model_folder import open_params
-from slm_jax.core.config import Config
+from slm_jax.core.config import Config, from_json
 from slm_jax.core.errors import UserError, require
 from slm_jax.core.part_source import PartSource, stages_of
 from slm_jax.core.token_spec import TokenSpec
@@ -191,6 +192,7 @@ class OneStreamLMConfig(GradientStageConfig):
         kept = folder.path / TOKENIZER
         tokens = TokenizerFileConfig(path=str(kept)) if kept.is_file() else tokens_of(self.tokens, context)
         stream, variables = self.stream(specs, tokens), trained(folder)[1]
+        require_kept_ids(folder, stream.tokens)
         model = self.model(self._decoder_of(recorded_configs(folder)[self.lm.path]), stream.tokens.vocabulary)
         frozen = load_frozen(context.run, self.name) if self.lora else None
         return *_merged(model, together(variables, frozen)), stream
@@ -243,8 +245,8 @@ class OneStreamLMConfig(GradientStageConfig):
         """The items that have a document of this kind, and how they become examples; the others are counted."""
         document = part.example
         assert isinstance(document, DocumentConfig)  # for the type checker
-        table: Any = heard_items(self.streams, document.kinds, folder.path, context, split)
-        source = MixtureConfig(parts=(part,)).sources(table, context.places(split))[0][0] if part.corpus else table
+        table = heard_items(self.streams, document.kinds, folder.path, context, split)
+        source = MixtureConfig(parts=(part,)).sources(table, getattr(table.sources[0], "places", {}))[0][0]
         example = DocumentExample(document, stream, self.row_length)
         kept = [place for place in range(len(source)) if example.fits(source[place])]
         if len(kept) < len(source):
@@ -315,6 +317,18 @@ def seconds_per_id(found: Sequence[tuple[Subset, DocumentExample]]) -> float:
                 seconds += len(one.columns[0]) / example.stream.streams[0].rate
                 ids += len(example.stream.speech(one.columns))  # type: ignore[arg-type]
     return seconds / max(ids, 1)
+
+
+def require_kept_ids(folder: StageFolder, tokens: JointTokens) -> None:
+    """Raise `UserError`, with both shown, where a stage was trained on other ids than these."""
+    saved = Checkpoints(folder.path / CHECKPOINTS)
+    kept = saved.read_json(saved.newest_sound(), META)["fixed"]["meta"]
+    before, what = from_json(kept["vocabulary"]), f"of stage {folder.name!r}"
+    assert isinstance(before, ExpandedVocabulary)  # for the type checker
+    told = tokens.vocabulary.explain_difference(before)
+    require(not told, f"ids {what}", tokens.vocabulary.content_hash(), f"it was trained on others: {told}")
+    spelling = tokens.meta["spelling"]
+    require(spelling == kept["spelling"], f"spelling {what}", spelling, f"it was trained on {kept['spelling']}")
 
 
 def trained_rows(folder: StageFolder) -> int:
