@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 
-from slm_jax.core.contracts import Batch, Loss, Objective, Variables
+from slm_jax.core.contracts import Batch, Loss, Variables
 from slm_jax.core.trees import together
 
 
@@ -16,7 +16,7 @@ class OverParts:
     For LoRA on a base that enters no checkpoint.
     """
 
-    objective: Objective
+    objective: Any
 
     def __call__(self, variables: Variables, batch: Batch, rng: jax.Array | None, frozen: Any = None) -> Loss:
         return self.objective(together(variables, frozen), batch, rng)

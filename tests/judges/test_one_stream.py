@@ -11,11 +11,12 @@ from slm_jax.data.corpus import WorldConfig, prepare_corpus
 from slm_jax.data.examples.speech_tasks import AnsweredTaskConfig
 from slm_jax.evaluation.section import JudgeSettings, Lacking
 from slm_jax.judges.one_stream import OneStreamJudge, speech_of, understood
+from slm_jax.serving.one_stream_speech_lm import OneStreamSpeechLM
 from slm_jax.training.run_folder import RunFolder
 from slm_jax.training.stages import StageContext
 from tests.serving.drawn_one_stream import drawn_spirit_lm
 
-CORPUS = WorldConfig(hours=0.01, question_hours=0.01, speakers=2, dev_share=0.2, test_share=0.4)
+CORPUS = WorldConfig(hours=0.015, question_hours=0.015, speakers=2, dev_share=0.1, test_share=0.5)
 TWO = JudgeSettings(utterances=2)
 QUESTIONS = AnsweredTaskConfig(kinds=("question_answer",))
 
@@ -27,15 +28,11 @@ def world(tmp_path_factory):
     return StageContext(RunFolder(path / "run"), CORPUS, path / "data", progress=False, say=lambda line: None)
 
 
-@dataclasses.dataclass(frozen=True)
-class Knows:
-    """Says what item it was asked about by its form: the text of a task, or the word of an answer."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Knows(OneStreamSpeechLM):
+    """Says what it knows of a clip by its length."""
 
-    system: object
-    answers: dict
-
-    def __getattr__(self, name):
-        return getattr(self.system, name)
+    answers: dict = dataclasses.field(default_factory=dict)
 
     def respond(self, conversations, decoding, key):
         texts = [self.answers.get(self._key(one), "") for one in conversations]
@@ -44,6 +41,12 @@ class Knows:
     def _key(self, one):
         message = one[-1]
         return len(message.speech[0].samples) if message.speech else message.text
+
+
+def knows(answers):
+    """A drawn system that knows these."""
+    drawn = drawn_spirit_lm()
+    return Knows(**{one.name: getattr(drawn, one.name) for one in dataclasses.fields(drawn)}, answers=answers)
 
 
 def test_what_is_written_is_counted_and_what_is_spoken_kept(world, tmp_path):
@@ -64,7 +67,7 @@ def test_who_knows_has_no_errors(world, tmp_path):
         turn = item["messages"][0]
         known[len(item["samples"][: round(turn.end_s * 16_000)])] = f"It is {item['messages'][1].answer}."
     judge = OneStreamJudge(whisper=str(tmp_path / "none"), answers=QUESTIONS, longest_s=20.0)
-    found = judge.judge(Knows(drawn_spirit_lm(), known), world, TWO).figures["one_stream"]
+    found = judge.judge(knows(known), world, TWO).figures["one_stream"]
     assert found["heard"]["wer"] == 0.0 < found["heard"]["shuffled_wer"]
     assert found["answers"]["written"] == 1.0 > found["answers"]["written_other_speech"]
 
