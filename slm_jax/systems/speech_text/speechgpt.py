@@ -145,7 +145,7 @@ def judged(with_notes: bool) -> MixtureConfig:
 
 
 def tiny(corpus: CorpusConfig | None = None, clusters: int = 100, weight: float = 0.2) -> SpeechGPTConfig:
-    """An hour on two cores: 2 M parameters of encoder and of language model each, a fast vocoder."""
+    """Small enough for two cores: 2 M parameters of encoder and of language model each, a fast vocoder."""
     corpus = corpus or WorldConfig(hours=0.6, question_hours=0.6, speakers=4)
     lm = llama("7b", vocabulary=264, layers=4, width=192, heads=4, kv_heads=4, hidden=512)
     units = FrameUnitsConfig(

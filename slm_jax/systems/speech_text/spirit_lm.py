@@ -69,6 +69,7 @@ CARD = SystemCard(
     reads=("speech", "text"),
     writes=("speech", "text"),
     counted=STAGE,
+    plans=("spirit_lm_7b_v5e",),
 )
 
 
@@ -104,7 +105,7 @@ def kinds(longest_span: int, before: str) -> MixtureConfig:
 
 
 def tiny(corpus: CorpusConfig | None = None, clusters: int = 100) -> SpiRitLMConfig:
-    """Under an hour on two cores: 2 M parameters of encoder and of language model each, a fast vocoder.
+    """Small enough for two cores: 2 M parameters of encoder and of language model each, a fast vocoder.
 
     The forms put a space before text as the documents do.
     """
