@@ -86,6 +86,7 @@ CARD = SystemCard(
     reads=("speech", "text"),
     writes=("speech", "text"),
     counted="cm",
+    plans=("speechgpt_7b_v5e",),
 )
 
 
