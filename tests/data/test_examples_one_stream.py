@@ -114,6 +114,11 @@ def test_parsed_is_the_inverse_of_rendered(text, units):
     assert found.get("speech", np.zeros(0)).tolist() == fields["speech"].tolist()
 
 
+def test_a_mark_that_words_spell_stays_words():
+    ids = rendered(ONE.tokens, "<sosp> {text}<eosp>", {"text": "a<sosp>"})
+    assert ids.tolist() == [*ids_of("<sosp> a"), *PLAIN.encode("<sosp>"), *ids_of("<eosp>")]
+
+
 def test_what_does_not_look_like_the_form_gives_what_there_is():
     assert parsed(ONE.tokens, "{text}<eoa>", np.array(ids_of("so it", 4, 5, "[Text] is"))) == {"text": "so it  is"}
     assert parsed(ONE.tokens, "<sosp>{speech}<eosp>", np.array(ids_of("so"))) == {}

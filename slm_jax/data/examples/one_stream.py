@@ -29,6 +29,7 @@ from slm_jax.layouts.interleaved import Interleaved, WordSpans
 from slm_jax.layouts.one_row import marked_row
 from slm_jax.layouts.said import Said, said_of
 from slm_jax.text.joint_tokens import JointTokens
+from slm_jax.text.marked_tokens import encode_together
 
 Item = dict[str, Any]
 Ids = Int[np.ndarray, "_"]
@@ -232,19 +233,21 @@ def fields_of(form: str) -> list[str]:
 def rendered(tokens: JointTokens, form: str, fields: Mapping[str, Field]) -> Ids:
     """The ids of a form: what stands outside of braces is marked text, a field is words as they are or ids of speech.
 
-    Each stretch becomes ids apart from its neighbours; spaces before a field of text are read with it, as sub-words
-    want. Raises `UserError` for a field that is missing.
+    Words and what stands about them become ids together, up to the next stretch of speech (`encode_together`). Raises
+    `UserError` for a field that is missing.
     """
-    found: list[int] = []
+    found, texts = list[int](), list[tuple[str, bool]]()
     for literal, name, _, _ in Formatter().parse(form):
-        value: Field = ""
-        if name is not None:
-            require(name in fields, f"field of {form!r}", name, f"there are {', '.join(fields) or 'none'}")
-            value = fields[name]
-        told = literal.rstrip(" ") if isinstance(value, str) and value else literal
-        found += tokens.encode_marked(told) if told else []
-        found += tokens.encode(literal[len(told) :] + value) if isinstance(value, str) else value.tolist()
-    return np.asarray(found, np.int32)
+        texts += [(literal, True)] if literal else []
+        if name is None:
+            continue
+        require(name in fields, f"field of {form!r}", name, f"there are {', '.join(fields) or 'none'}")
+        value = fields[name]
+        if isinstance(value, str):
+            texts += [(value, False)] if value else []
+        else:
+            found, texts = [*found, *encode_together(tokens, texts), *value.tolist()], []
+    return np.asarray([*found, *encode_together(tokens, texts)], np.int32)
 
 
 OPEN, CLOSE = "\ue000", "\ue001"
