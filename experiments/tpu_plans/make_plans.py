@@ -76,7 +76,7 @@ def jobs() -> list[Job]:
         for stage in ("semantic", "coarse", "fine")
     ]
     scaling = [scaled(size, chips) for size in ("1_3b", "7b") for chips in SCALING]
-    return [*made[:-2], *prosodic, *cascaded, *scaling, *made[-2:], *hearing(), *coding()]
+    return [*made[:-2], *prosodic, *cascaded, *scaling, *made[-2:], *hearing(), *in_one_stream(), *coding()]
 
 
 def hearing() -> list[Job]:
@@ -92,6 +92,12 @@ def hearing() -> list[Job]:
     made = [Job(f"{name}_v5e", f"speech_aware/{name}", stage, V5E) for name, stage in stages.items()]
     whole = ("--answers.train.accumulate", "1")  # 64 rows for 64 chips
     return [dataclasses.replace(made[0], topology="v5e:8x8", options=whole), *made[1:]]
+
+
+def in_one_stream() -> list[Job]:
+    """Text models that learn units, with the published batch or, of the longer rows, one on every chip."""
+    stages = {"speechgpt_7b": "cm", "spirit_lm_7b": "turns"}
+    return [Job(f"{name}_v5e", f"speech_text/{name}", stage, V5E, ("--fit",)) for name, stage in stages.items()]
 
 
 def coding() -> list[Job]:

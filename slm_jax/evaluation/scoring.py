@@ -18,8 +18,9 @@ LENGTH_BUCKET, ROWS = 128, 16
 def sequence_log_probs(model: Any, params: Any, sequences: Sequence[np.ndarray]) -> list[Float[np.ndarray, "_"]]:
     """ln p of every token after the first, given those before it, for each sequence of ids.
 
-    The mean over a sequence is what sWUGGY, sBLIMP and the like compare; the first token (`<s>`) is given. Raises
-    `UserError` for a sequence that is longer than the model's positions reach.
+    The mean over a sequence is what sWUGGY, sBLIMP and the like compare; the first token (`<s>`) is given. `params` may
+    be all variables, `{"params": ..., "lora": ...}`. Raises `UserError` for a sequence that is longer than the model's
+    positions reach.
     """
     limit = getattr(model.config, "max_positions", None)
     for place, ids in enumerate(sequences):
@@ -49,6 +50,7 @@ def nats_per_token(model: Any, params: Any, sequences: Sequence[np.ndarray]) -> 
 
 @partial(jax.jit, static_argnums=0)
 def _log_probs(model: Any, params: Any, ids: Int[Array, "B S"], mask: Bool[Array, "B S"]) -> Float[Array, "B S-1"]:
-    logits = model.apply({"params": params}, ids, mask=mask)[:, :-1]
+    variables = params if "params" in params else {"params": params}
+    logits = model.apply(variables, ids, mask=mask)[:, :-1]
     picked = jnp.take_along_axis(logits, ids[:, 1:, None], axis=-1)[..., 0]
     return picked - jax.nn.logsumexp(logits, axis=-1)

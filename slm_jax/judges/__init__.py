@@ -7,6 +7,7 @@ Prosody          durations and pitch, and whether a manner is kept        (`judg
 Cascade          models in a row: each of them, words and voices        (`judges.cascade`)
 Codes            a model of codes under its scheme: nats, agreement     (`judges.codes`)
 Text and codes   what it writes of what it hears, says of what it reads  (`judges.text_codes`)
+One stream       the same of text and units, and answers that are heard   (`judges.one_stream`)
 Voices           whose voice goes on behind an opening                   (`judges.voices`)
 Resynthesis      speech rebuilt from units beside Griffin-Lim            (`judges.resynthesis`)
 Continuations    openings that are spoken on, beside real and shuffled   (`judges.continuations`)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from slm_jax.core.errors import require
 
@@ -17,11 +17,24 @@ class Timed(NamedTuple):
     once: bool = False
 
 
+class Entries(NamedTuple):
+    """Of every entry the stream that it is from, its id and its time (seconds)."""
+
+    which: Int[np.ndarray, "N"]
+    ids: Int[np.ndarray, "N"]
+    times: Float[np.ndarray, "N"]
+
+
 def sorted_by_time(streams: Sequence[Timed]) -> tuple[Int[np.ndarray, "N"], Int[np.ndarray, "N"]]:
     """Of every entry the stream that it is from, and its id; at equal times those of earlier streams come first.
 
     Raises `UserError` for rates that are not above 0.
     """
+    return entries_by_time(streams)[:2]
+
+
+def entries_by_time(streams: Sequence[Timed]) -> Entries:
+    """`sorted_by_time`, with the time of every entry."""
     rates = [stream.rate for stream in streams]
     require(min(rates, default=1.0) > 0, "rates", rates, "ids per second, above 0")
     kept = [_kept(stream) for stream in streams]
@@ -29,7 +42,7 @@ def sorted_by_time(streams: Sequence[Timed]) -> tuple[Int[np.ndarray, "N"], Int[
     times = np.concatenate([np.zeros(0), *(places / stream.rate for places, stream in zip(kept, streams, strict=True))])
     ids = np.concatenate([np.zeros(0, int), *(stream.ids[at] for at, stream in zip(kept, streams, strict=True))])
     order = np.lexsort((which, times))
-    return which[order], ids[order]
+    return Entries(which[order], ids[order], times[order])
 
 
 def carried_on(

@@ -20,12 +20,19 @@ def row_of(
     `units`: of every frame; `marks`: the specials before text and before speech; `units_name`: the range of the units.
     Raises `UserError` for a layout in which the two stand side by side.
     """
+    return marked_row(slots, np.asarray(vocabulary.encode_range(units_name, units)), vocabulary, marks)
+
+
+def marked_row(
+    slots: Slots, speech: Int[np.ndarray, "T"], vocabulary: ExpandedVocabulary, marks: tuple[str, str]
+) -> Int[np.ndarray, "S"]:
+    """`row_of` where ids of the table stand for every frame already, of whatever ranges (units, pitch, style)."""
     heard = slots.frame >= 0
     beside = heard & (slots.text >= 0)
     require(not beside.any(), "slots", np.flatnonzero(beside)[:5].tolist(), "hold text and a frame: take turns")
     written = slots.text >= 0
     ids = np.zeros(len(heard), np.int64)
-    ids[heard] = vocabulary.encode_range(units_name, units[slots.frame[heard]])
+    ids[heard] = speech[slots.frame[heard]]
     ids[written] = vocabulary.encode_range(TEXT, slots.text[written])
     real, speaks = heard | written, heard[heard | written]
     turns = np.flatnonzero(np.append(True, speaks[1:] != speaks[:-1])) if len(speaks) else np.zeros(0, int)

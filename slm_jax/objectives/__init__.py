@@ -1,6 +1,7 @@
 """Losses: terms, each a sum, a count and a weight, and metrics: see `core.contracts.Loss`.
 
 Tokens     NextToken, cross-entropy whole or in chunks  (`objectives.next_token`, `objectives.cross_entropy`)
+           the same over a base that is kept apart      (`objectives.over_parts`)
            several streams, each a term of its own      (`objectives.streams`)
            what is written, given what is read          (`objectives.sequence_to_sequence`)
            answers to speech and words                  (`objectives.answers`)

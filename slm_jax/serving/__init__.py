@@ -6,6 +6,7 @@ Cascaded one       models in a row over units and codes                 (`servin
 Of codes           a codec's codes in any order, speech in and out      (`serving.code_speech_lm`)
 Of text and codes  writes what it hears, goes on in both, speaks texts  (`serving.text_code_speech_lm`)
 Duplex speech LM   hears and speaks at once, offline or in a session    (`serving.duplex_speech_lm`)
+Of one stream      text and units in one stream, asked by forms         (`serving.one_stream_speech_lm`)
 Unit voice         what both speak with                                 (`serving.unit_voice`)
 Transcriber        speech in, its words out: Whisper as a system        (`serving.transcriber`)
 Whisper's tasks    a clip and what is asked of it in, words out         (`serving.task_whisper`)

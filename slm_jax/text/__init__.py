@@ -2,6 +2,7 @@
 
 Vocabulary  one id space: specials first, then named ranges                     (`text.vocabulary`)
             a text table with units, specials and tags after it         (`text.expanded_vocabulary`)
+            the tokens of both in that one id space                     (`text.joint_tokens`)
 Tokenizers  bytes, characters, a `tokenizers` JSON file                         (`text.tokenizers`)
             specials and plain text in the ids of one model             (`text.marked_tokens`)
             some ids left out, which mean something else                (`text.left_out`)

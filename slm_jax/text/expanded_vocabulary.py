@@ -14,13 +14,15 @@ TEXT = "text"
 class ExpandedVocabulary(Config):
     """The `text` ids of a tokenizer keep their places from 0; `specials` and then named `ranges` follow.
 
-    `text`: rows of the text model's table, those among them that nobody uses included. SpeechGPT (Zhang et al. 2023)
-    appends its units so. Raises `UserError` for empty or double names.
+    `text`: rows of the text model's table, those among them that nobody uses included. `specials_last`: the ranges
+    come first, as in SpeechGPT (Zhang et al. 2023), which appends its units and then its marks. Raises `UserError` for
+    empty or double names.
     """
 
     text: int
     specials: tuple[str, ...] = ()
     ranges: tuple[tuple[str, int], ...] = ()
+    specials_last: bool = False
 
     def __post_init__(self) -> None:
         require(self.text >= 1, "text", self.text, "rows of the text table, at least 1")
@@ -31,7 +33,8 @@ class ExpandedVocabulary(Config):
     def ids(self) -> Vocabulary:
         """The same as a `Vocabulary`, in which a special is a range of one id."""
         singles = tuple((name, 1) for name in self.specials)
-        return Vocabulary(specials=(), ranges=((TEXT, self.text), *singles, *self.ranges))
+        new = (*self.ranges, *singles) if self.specials_last else (*singles, *self.ranges)
+        return Vocabulary(specials=(), ranges=((TEXT, self.text), *new))
 
     @property
     def size(self) -> int:
@@ -63,3 +66,7 @@ class ExpandedVocabulary(Config):
     def range_mask(self, *names: str, padded_to: int | None = None) -> np.ndarray:
         """Bool `[V]`: which ids belong to the named ranges and specials."""
         return self.ids.range_mask(*names, padded_to=padded_to)
+
+    def explain_difference(self, other: "ExpandedVocabulary") -> str:
+        """Both vocabularies and their differing fields, for the refusal of a mismatch; empty when they are equal."""
+        return self.ids.explain_difference(other.ids)

@@ -163,8 +163,8 @@ def restored_variables(checkpoints: Place, slow: bool) -> dict[str, Any]:
 
     def wanted(held: list[str]) -> list[str]:
         bare, others = (EMA if slow and EMA in held else PARAMS), [COLLECTIONS, *([EMA_COLLECTIONS] if slow else [])]
-        return [bare, *(name for name in others if name in held)]
+        return [name for name in (bare, *others) if name in held]
 
     found = restore_items(checkpoints, wanted).trees
-    params = found[EMA] if EMA in found else found[PARAMS]
+    params = found[EMA] if EMA in found else found.get(PARAMS, {})
     return {PARAMS: params, **found.get(COLLECTIONS, {}), **found.get(EMA_COLLECTIONS, {})}

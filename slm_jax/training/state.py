@@ -51,17 +51,20 @@ class TrainState:
         return {**self.variables, **(self.ema or {})}
 
     def trees(self) -> dict[str, Any]:
-        """The items of a checkpoint: `params` (and `ema`) with the other collections are what generation needs."""
+        """The items of a checkpoint: `params` (and `ema`) with the other collections are what generation needs.
+
+        There is no item of `params` where all of them are frozen and kept elsewhere.
+        """
         trees = {"train": {"step": self.step, "opt": self.opt, "key": self.key}}
         slow = self.ema or {}
-        parts = {PARAMS: self.params, COLLECTIONS: _others(self.variables), SPIKES: self.spikes}
+        parts = {PARAMS: self.params or None, COLLECTIONS: _others(self.variables), SPIKES: self.spikes}
         parts |= {EMA: slow.get(PARAMS), EMA_COLLECTIONS: _others(slow)}
         return {**trees, **{name: tree for name, tree in parts.items() if tree is not None}}
 
     @classmethod
     def from_trees(cls, trees: dict[str, Any]) -> "TrainState":
         """The inverse of `trees`."""
-        variables = {PARAMS: trees[PARAMS], **trees.get(COLLECTIONS, {})}
+        variables = {PARAMS: trees.get(PARAMS, {}), **trees.get(COLLECTIONS, {})}
         slow = {PARAMS: trees[EMA]} if EMA in trees else {}
         slow |= trees.get(EMA_COLLECTIONS, {})
         return cls(variables=variables, ema=slow or None, spikes=trees.get(SPIKES), **trees["train"])

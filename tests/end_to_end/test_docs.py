@@ -25,7 +25,7 @@ BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FILE = re.compile(r"# (\S+\.(?:py|jsonl))\n")
 RATE = 16_000
 PAGES = ["systems_and_judges", "corpora", "speech_aware", "codecs", "schemes", "prosody", "transcribing"]
-PAGES += ["speech_lm_metrics", "pairs", "cascades", "layouts", "duplex", "expressive_tokens", "serve"]
+PAGES += ["speech_lm_metrics", "pairs", "cascades", "layouts", "duplex", "expressive_tokens", "serve", "one_stream"]
 LEAST = {"schemes": 4, "prosody": 3, "cascades": 4, "layouts": 3, "expressive_tokens": 4}
 """Blocks of a page that has fewer than five."""
 BASE = Path(os.environ.get("SLM_JAX_REAL_WEIGHTS", "absent")) / "whisper-base"
@@ -76,7 +76,7 @@ def carry_out(page, capsys):
 @pytest.mark.parametrize(
     "page",
     [
-        *("systems_and_judges", "corpora", "pairs"),
+        *("systems_and_judges", "corpora", "pairs", "one_stream"),
         *(pytest.param(page, marks=pytest.mark.slow(seconds=60)) for page in ("speech_aware", "codecs")),
         *(pytest.param(page, marks=pytest.mark.slow(seconds=40)) for page in ("schemes", "layouts", "duplex")),
         *(pytest.param(page, marks=pytest.mark.slow(seconds=40)) for page in ("prosody", "cascades")),

@@ -27,6 +27,7 @@ from slm_jax.training.step import check_players, trained_leaves
 from tests.serving.drawn import drawn_unit_speech_lm, noise
 from tests.serving.drawn_cascade import drawn_cascade
 from tests.serving.drawn_codes import drawn_duplex
+from tests.serving.drawn_one_stream import drawn_speechgpt, drawn_spirit_lm
 from tests.serving.drawn_prosodic import drawn_prosodic_speech_lm
 from tests.serving.drawn_slm import drawn_slm
 from tests.serving.drawn_units import drawn_discrete_slu
@@ -40,6 +41,8 @@ DRAWN = {
     "pgslm": drawn_prosodic_speech_lm,
     "audiolm": drawn_cascade,
     "moshi": drawn_duplex,
+    "speechgpt": drawn_speechgpt,
+    "spirit_lm": drawn_spirit_lm,
     "qwen_audio": drawn_qwen_audio,
     "discrete_slu": drawn_discrete_slu,
     "slm": drawn_slm,

@@ -34,6 +34,15 @@ def test_shapes_are_those_of_the_real_state_and_items_make_it_again(ema):
     assert all(a is b for a, b in zip(jax.tree.leaves(again), jax.tree.leaves(state), strict=True))
 
 
+def test_a_state_whose_parameters_are_all_frozen_has_no_item_of_them():
+    """An empty item is refused by Orbax; the structure that is restored stays the same."""
+    variables = {"params": {}, "lora": {"a": jnp.ones(3)}}
+    state = TrainState(variables=variables, opt={}, ema=None, step=jnp.int32(0), key=jax.random.key(0))
+    assert set(state.trees()) == {"collections", "train"}
+    again = TrainState.from_trees(state.trees())
+    assert jax.tree.structure(again) == jax.tree.structure(state) and again.params == {}
+
+
 def test_the_seed_decides_the_parameters():
     opt, (_, shardings, state) = optimizer_init([player()], 10), build(False)
     kernels = [np.asarray(state.params["first"]["kernel"])]

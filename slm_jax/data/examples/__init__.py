@@ -5,6 +5,8 @@ Transcribed speech utterances with their text spelled out, for CTC        (`data
 Labelled speech    stretches with a class that the corpus knows         (`data.examples.labelled_speech`)
 Unit text          unit sequences for a language model                    (`data.examples.unit_text`)
 Code rows          codes of several books in the order of a scheme        (`data.examples.code_rows`)
+One stream         documents of text and units in one stream of ids      (`data.examples.one_stream`)
+Spoken item        what is said in an item, utterance by utterance       (`data.examples.spoken_item`)
 Text code rows     codes and what is said in them, in a layout            (`data.examples.text_code_rows`)
 Dialogue rows      the same of one side, with the other's codes           (`data.examples.dialogue_rows`)
 Run rows           runs of units, durations and pitch, as streams         (`data.examples.run_rows`)

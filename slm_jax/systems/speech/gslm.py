@@ -16,9 +16,6 @@ from slm_jax.core.errors import nearest, require
 from slm_jax.data.corpus import CorpusConfig, WorldConfig
 from slm_jax.data.pipeline import PipelineConfig
 from slm_jax.decoders.hifigan import HiFiGANConfig
-from slm_jax.decoders.istft_vocoder import ISTFTVocoderConfig
-from slm_jax.decoders.predictors import PredictorConfig, pitch_predictor
-from slm_jax.decoders.unit_vocoder import UnitVocoderConfig
 from slm_jax.encoders.ssl_presets import hubert_base, log_mel_tiny
 from slm_jax.encoders.ssl_pretraining import HubertPretrainingConfig
 from slm_jax.generation.sampling import SamplingConfig
@@ -29,17 +26,13 @@ from slm_jax.sequence_models.decoder_config import DecoderConfig
 from slm_jax.sequence_models.presets import gslm_transformer_lm_big
 from slm_jax.systems.card import KeptFigure, SystemCard
 from slm_jax.systems.recipes.hubert_units import PUBLISHED_KMEANS, published_hubert, published_units
-from slm_jax.systems.recipes.unit_voice import published_vocoder
+from slm_jax.systems.recipes.unit_voice import fast_vocoder, published_vocoder
 from slm_jax.systems.speech.unit_speech import UnitSpeechConfig
 from slm_jax.training.loop import TrainConfig
 from slm_jax.training.optimizer import OptimizerConfig
-from slm_jax.training.pre.durations import DurationStageConfig
 from slm_jax.training.pre.frame_units import FrameUnitsConfig, LayerOfStageConfig
 from slm_jax.training.pre.masked_prediction import MaskedPredictionStageConfig
-from slm_jax.training.pre.pitch import PitchStageConfig
 from slm_jax.training.pre.unit_lm import UnitLMConfig, unit_vocabulary
-from slm_jax.training.pre.unit_vocoder import UnitVocoderStageConfig
-from slm_jax.training.stages import StageConfig
 
 TRUE_F0 = "units, with the recording's durations and F0"
 WORLD = "experiments/gslm_world/figures.json"
@@ -113,7 +106,7 @@ def tiny(corpus: CorpusConfig = WorldConfig(hours=0.8), clusters: int = 100) -> 
             batches=PipelineConfig(batch=4),
             optimizer=OptimizerConfig(learning_rate=1.5e-3, warmup_steps=30, betas=(0.9, 0.98), weight_decay=0.01),
         ),
-        *vocoder_stages(clusters),
+        *fast_vocoder(clusters),
     )
     return GSLMConfig(
         name="gslm_tiny",
@@ -122,32 +115,6 @@ def tiny(corpus: CorpusConfig = WorldConfig(hours=0.8), clusters: int = 100) -> 
         prompt_s=1.2,
         sampling=SamplingConfig(temperature=0.8, max_new=200),
     )
-
-
-def vocoder_stages(clusters: int) -> tuple[StageConfig, ...]:
-    """F0, the fast vocoder with spectral losses, and its durations."""
-    vocoder = UnitVocoderStageConfig(
-        name="vocoder",
-        units="units",
-        pitch="pitch",
-        model=UnitVocoderConfig(
-            units=clusters,
-            generator=ISTFTVocoderConfig(),
-            durations=PredictorConfig(dropout=0.1),
-            pitch_predictor=pitch_predictor(64),
-        ),
-        train=TrainConfig(steps=520),
-        batches=PipelineConfig(batch=8),
-        optimizer=OptimizerConfig(learning_rate=3e-3, warmup_steps=40, betas=(0.8, 0.99)),
-    )
-    durations = DurationStageConfig(
-        name="durations",
-        vocoder="vocoder",
-        train=TrainConfig(steps=200),
-        batches=PipelineConfig(batch=16),
-        optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=20),
-    )
-    return PitchStageConfig(name="pitch", known="f0_hz"), vocoder, durations
 
 
 def published(corpus: CorpusConfig | None = None, clusters: int = 100) -> GSLMConfig:
