@@ -2,6 +2,7 @@
 
 from slm_jax.evaluation.section import JudgeConfig
 from slm_jax.judges.answers import AnswersJudge
+from slm_jax.judges.latency import LatencyJudge
 from slm_jax.judges.losses import LossesJudge
 from slm_jax.judges.turns import TurnsJudge
 from slm_jax.serving.duplex_speech_lm import DuplexDecoding, DuplexSpeechLM
@@ -21,7 +22,12 @@ class DuplexRunConfig(RunConfig):
     lm: str = "lm"
     decoding: DuplexDecoding = DuplexDecoding()
     keeps: KeptSpeechConfig = KeptSpeechConfig(splits=("test",), kinds=("sentence", *TALK))
-    judges: tuple[JudgeConfig, ...] = (AnswersJudge(kinds=TALK[:1]), TurnsJudge(), LossesJudge())
+    judges: tuple[JudgeConfig, ...] = (
+        AnswersJudge(kinds=TALK[:1]),
+        TurnsJudge(),
+        LatencyJudge(kinds=TALK[:1]),
+        LossesJudge(),
+    )
 
     def load(self, context: StageContext) -> DuplexSpeechLM:
         """The trained system."""
