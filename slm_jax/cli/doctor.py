@@ -25,6 +25,7 @@ EXTRAS = {
     "eval": ("jiwer", "pesq", "sklearn"),
     "gcs": ("gcsfs",),
     "tfds": ("tensorflow",),
+    "serve": ("aiohttp",),
     "test": ("pytest", "pytest_timeout", "xdist", "beartype", "hypothesis", "sklearn"),
     "dev": ("ruff", "mypy", "pre_commit"),
 }
