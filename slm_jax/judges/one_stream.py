@@ -5,8 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from slm_jax.audio.files import resample
-from slm_jax.core.errors import UserError
 from slm_jax.core.messages import Conversation, Speech, written
 from slm_jax.data.examples.speech_tasks import SpeechTaskConfig
 from slm_jax.data.mixture import MixtureConfig, PartConfig
@@ -14,10 +12,10 @@ from slm_jax.evaluation.answers import score_answers
 from slm_jax.evaluation.section import JudgeConfig, JudgeSettings, Lacking, Section, Sound, Table
 from slm_jax.judges.answers import with_other_speech
 from slm_jax.judges.asking import Item, heard, items_of, replies_to, text_of
+from slm_jax.judges.listening import written_down
 from slm_jax.judges.tasks import TasksJudge
 from slm_jax.judges.transcription import transcription_figures
 from slm_jax.serving.one_stream_speech_lm import OneStreamSpeechLM
-from slm_jax.serving.transcriber import Transcription, load_transcriber
 from slm_jax.training.stages import StageContext
 
 SHOWN = 5
@@ -53,7 +51,7 @@ class OneStreamJudge(JudgeConfig):
         texts = {"heard": [text_of(one) for one in self._replies(system, clips, self.hears)]}
         sounds = {"spoken": speech_of(self._replies(system, [written(text) for text in said], self.speaks))}
         sounds["units"] = from_units(system, [one[0].speech[0] for one in clips])
-        texts |= self._understood(sounds, system.rate_hz, context)
+        texts |= written_down(sounds, system.rate_hz, self.whisper, self.language, context)
         figures: dict[str, Any] = {
             name: transcription_figures(said, some, self.language) for name, some in texts.items()
         }
@@ -81,7 +79,7 @@ class OneStreamJudge(JudgeConfig):
         for suffix, some in (("", questions), ("_other_speech", with_other_speech(questions))):
             replies = replies_to(system, [one.asked for one in some])
             texts = {"written": [text_of(one) for one in replies]}
-            texts |= self._understood({"heard": speech_of(replies)}, system.rate_hz, context)
+            texts |= written_down({"heard": speech_of(replies)}, system.rate_hz, self.whisper, self.language, context)
             for name, said in texts.items():
                 found[name + suffix] = score_answers(keys, said, language=self.language).contains
         return found
@@ -91,27 +89,6 @@ class OneStreamJudge(JudgeConfig):
 
     def _fits(self, item: Item) -> bool:
         return bool(item["text"].strip()) and item["seconds"] <= self.longest_s
-
-    def _understood(
-        self, sounds: dict[str, list[np.ndarray]], rate_hz: int, context: StageContext
-    ) -> dict[str, list[str]]:
-        """What Whisper makes of each; nothing where there is no Whisper, which is said."""
-        try:
-            listener = load_transcriber(self.whisper, Transcription(language=self.language))
-        except UserError as error:
-            context.say(f"words that are spoken are not counted: {error}")
-            return {}
-        return {
-            name: understood(listener, [resample(one, rate_hz, listener.rate_hz) for one in some])
-            for name, some in sounds.items()
-        }
-
-
-def understood(listener: Any, clips: Sequence[np.ndarray]) -> list[str]:
-    """What is written of each clip, nothing of one that is empty."""
-    full = [clip for clip in clips if len(clip)]
-    texts = iter(found.text for found in listener.transcribe(full)) if full else iter(())
-    return [next(texts) if len(clip) else "" for clip in clips]
 
 
 def speech_of(replies: Sequence[Any]) -> list[np.ndarray]:

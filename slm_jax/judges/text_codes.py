@@ -6,15 +6,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from slm_jax.audio.files import resample
-from slm_jax.core.errors import UserError
 from slm_jax.data.word_times import words_of
 from slm_jax.evaluation.section import JudgeConfig, JudgeSettings, Lacking, Section, Sound, Table
 from slm_jax.judges.asking import Item, heard, items_of, replies_to, text_of
+from slm_jax.judges.listening import written_down
 from slm_jax.judges.transcription import transcription_figures
 from slm_jax.layouts.beside import Beside
 from slm_jax.serving.text_code_speech_lm import TextCodeSpeechLM
-from slm_jax.serving.transcriber import Transcription, load_transcriber
 from slm_jax.training.stages import StageContext
 
 SHOWN = 5
@@ -47,7 +45,7 @@ class TextCodesJudge(JudgeConfig):
         if isinstance(system.rows.layout, Beside):
             texts["heard"] = written(system, items, context)
         sounds = spoken(system, items, context)
-        texts |= self._understood(sounds, system.rate_hz, context)
+        texts |= written_down(sounds, system.rate_hz, self.whisper, self.language, context)
         figures |= {
             name: transcription_figures(said, some, self.language) for name, some in texts.items() if name != "said"
         }
@@ -63,18 +61,6 @@ class TextCodesJudge(JudgeConfig):
     def _fits(self, item: Item) -> bool:
         words = words_of(item)
         return words is not None and len(words.words) > 0 and item["seconds"] <= self.longest_s
-
-    def _understood(
-        self, sounds: dict[str, list[np.ndarray]], rate_hz: int, context: StageContext
-    ) -> dict[str, list[str]]:
-        """What Whisper makes of each; nothing where there is no Whisper, which is said."""
-        try:
-            listener = load_transcriber(self.whisper, Transcription(language=self.language))
-        except UserError as error:
-            context.say(f"words that are spoken are not counted: {error}")
-            return {}
-        clips = {name: [resample(one, rate_hz, listener.rate_hz) for one in some] for name, some in sounds.items()}
-        return {name: [found.text for found in listener.transcribe(some)] for name, some in clips.items()}
 
 
 def written(system: TextCodeSpeechLM, items: Sequence[Item], context: StageContext) -> list[str]:

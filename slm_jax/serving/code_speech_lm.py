@@ -19,7 +19,7 @@ from slm_jax.core.messages import Conversation, Message, Speech
 from slm_jax.core.types import Codes
 from slm_jax.data.examples.code_rows import CodeRowsConfig
 from slm_jax.evaluation.codes import code_log_probs
-from slm_jax.generation.by_scheme import continue_codes
+from slm_jax.generation.by_scheme import continue_codes, filled_in
 from slm_jax.generation.sampling import SamplingConfig
 from slm_jax.schemes.table import Scheme
 from slm_jax.serving.hearing import only_clips, require_readable
@@ -139,3 +139,22 @@ def by_length(prompts: Sequence[Ids]) -> dict[int, list[int]]:
     for place, prompt in enumerate(prompts):
         places[len(prompt)].append(place)
     return dict(places)
+
+
+def rows_filled_in(
+    lm: Any,
+    params: Any,
+    told: Sequence[Int[np.ndarray, "_ K1"]],
+    keys: Key[Array, ""] | Key[Array, "B"],
+    sampling: SamplingConfig,
+) -> list[Int[np.ndarray, "_ K1"]]:
+    """`generation.by_scheme.filled_in` of rows of any lengths; those of one length go together.
+
+    `keys`: one, split over the rows, or one for each.
+    """
+    keys = jax.random.split(keys, len(told)) if keys.ndim == 0 else keys
+    found: dict[int, Int[np.ndarray, "_ K1"]] = {}
+    for places in by_length(told).values():
+        drawn = filled_in(lm, params, np.stack([told[place] for place in places]), keys[np.asarray(places)], sampling)
+        found |= dict(zip(places, drawn, strict=True))
+    return [found[place] for place in range(len(told))]

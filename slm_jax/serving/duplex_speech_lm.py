@@ -18,12 +18,11 @@ from slm_jax.core.types import EMPTY
 from slm_jax.data.examples.dialogue_rows import DialogueRowsConfig, without
 from slm_jax.generation.advance import decoding
 from slm_jax.generation.by_layout import told_row
-from slm_jax.generation.by_scheme import filled_in
 from slm_jax.generation.sampling import SamplingConfig
 from slm_jax.layouts.beside import Beside
 from slm_jax.layouts.layout import parted
 from slm_jax.layouts.said import Said as SaidText
-from slm_jax.serving.code_speech_lm import Ids, by_length
+from slm_jax.serving.code_speech_lm import Ids, rows_filled_in
 from slm_jax.serving.duplex import DuplexSession, sides_of
 from slm_jax.serving.hearing import only_clips, require_readable
 from slm_jax.serving.spelling import Spelling
@@ -193,15 +192,10 @@ class DuplexSpeechLM:
         key: Key[Array, ""] | Key[Array, "B"],
     ) -> list[Int[np.ndarray, "_ K1"]]:
         """Rows without anything that is to be drawn, decoded at few lengths: what is behind a row is cut again."""
-        keys = jax.random.split(key, len(told)) if key.ndim == 0 else key
         bucket = round(BUCKET_S * self.codec.spec.frames_per_second)
         longer = [self._filled_up(row, -(-len(row) // bucket) * bucket) for row in told]
-        found: dict[int, Int[np.ndarray, "_ K1"]] = {}
-        for places in by_length(longer).values():
-            rows = np.stack([longer[place] for place in places])
-            drawn = filled_in(self.lm, self.lm_params, rows, keys[np.asarray(places)], how.sampling(rows.shape[2]))
-            found |= dict(zip(places, drawn, strict=True))
-        return [found[place][: len(told[place])] for place in range(len(told))]
+        made = rows_filled_in(self.lm, self.lm_params, longer, key, how.sampling(1 + len(self.rows.columns)))
+        return [row[: len(asked)] for row, asked in zip(made, told, strict=True)]
 
     def _filled_up(self, row: Int[np.ndarray, "S K1"], steps: int) -> Int[np.ndarray, "S2 K1"]:
         """With steps in which nothing is to stand."""

@@ -17,13 +17,12 @@ from slm_jax.core.messages import Conversation, Message, Speech, Text
 from slm_jax.data.examples.text_code_rows import TextCodeRowsConfig
 from slm_jax.generation.advance import decoding
 from slm_jax.generation.by_layout import told_row
-from slm_jax.generation.by_scheme import filled_in
 from slm_jax.generation.sampling import SamplingConfig
 from slm_jax.layouts.beside import Beside
 from slm_jax.layouts.interleaved import Interleaved
 from slm_jax.layouts.layout import parted
 from slm_jax.layouts.said import Said, said_of
-from slm_jax.serving.code_speech_lm import Ids, by_length, codes_of
+from slm_jax.serving.code_speech_lm import Ids, by_length, codes_of, rows_filled_in
 from slm_jax.serving.turns import in_turns
 
 Written = tuple[Int[np.ndarray, "L"], Ids]
@@ -138,15 +137,8 @@ class TextCodeSpeechLM:
         how: TextCodeDecoding,
         key: Key[Array, ""] | Key[Array, "B"],
     ) -> list[Int[np.ndarray, "_ K1"]]:
-        """Rows without anything that is still to be drawn; rows of one length go together."""
-        keys = jax.random.split(key, len(told)) if key.ndim == 0 else key
-        found: dict[int, Int[np.ndarray, "_ K1"]] = {}
-        for places in by_length(told).values():
-            rows = np.stack([told[place] for place in places])
-            sampling = how.sampling(rows.shape[2] - 1)
-            drawn = filled_in(self.lm, self.lm_params, rows, keys[np.asarray(places)], sampling)
-            found |= dict(zip(places, drawn, strict=True))
-        return [found[place] for place in range(len(told))]
+        """Rows without anything that is still to be drawn."""
+        return rows_filled_in(self.lm, self.lm_params, told, key, how.sampling(len(self.rows.columns)))
 
     def _told(self, codes: Ids, frames: int) -> Int[np.ndarray, "S K1"]:
         """A row with these codes and no text, long enough that what is written behind speech is written to the end."""
