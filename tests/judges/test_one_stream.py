@@ -10,7 +10,8 @@ from slm_jax.core.messages import Message, Speech, Text
 from slm_jax.data.corpus import WorldConfig, prepare_corpus
 from slm_jax.data.examples.speech_tasks import AnsweredTaskConfig
 from slm_jax.evaluation.section import JudgeSettings, Lacking
-from slm_jax.judges.one_stream import OneStreamJudge, speech_of, understood
+from slm_jax.judges.listening import understood
+from slm_jax.judges.one_stream import OneStreamJudge, speech_of
 from slm_jax.serving.one_stream_speech_lm import OneStreamSpeechLM
 from slm_jax.training.run_folder import RunFolder
 from slm_jax.training.stages import StageContext
