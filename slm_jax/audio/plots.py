@@ -195,6 +195,20 @@ def plot_histogram(path: str | Path, groups: Mapping[str, Sequence[float]], xlab
     return _saved(figure, path)
 
 
+def plot_parts(path: str | Path, parts: Mapping[str, float], xlabel: str = "", title: str = "") -> Path:
+    """What a sum is made of: a bar for each part, each beginning where the one before it ends."""
+    figure = _figure(8.0, 0.9 + 0.32 * len(parts))
+    axes, ends = _clean(figure.add_subplot()), np.cumsum(list(parts.values()))
+    rows = zip(parts.items(), ends, _colours(len(parts)), strict=True)
+    for place, ((name, value), end, colour) in enumerate(rows):
+        axes.barh(place, value, left=end - value, color=colour, height=0.7)
+        axes.text(end, place, f"  {name} {value:.3g}", va="center", fontsize=8.5, color=INK)
+    axes.set(xlabel=xlabel, yticks=[], xlim=(0, 1.25 * ends[-1]))
+    axes.invert_yaxis()
+    axes.set_title(title, loc="left", fontsize=11, color=INK, fontweight="bold")
+    return _saved(figure, path)
+
+
 def unit_spans(units: Int[np.ndarray, "T"], unit_rate_hz: float | int) -> list[Span]:
     """(start s, end s, number) of every run of equal ids."""
     units = np.asarray(units)

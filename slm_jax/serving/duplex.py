@@ -6,6 +6,7 @@ all of it one program (Moshi, Défossez et al. 2024, section 3.4). The model hea
 so that its frame t is complete with the push of frame t where its codes are one step late at most.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -115,6 +116,32 @@ class DuplexSession:
         self.push(np.zeros((self.batch, self.hop), np.float32), np.ones(self.batch, bool))
         self.reset(np.ones(self.batch, bool))
 
+    def parts(self) -> dict[str, Callable[[], Any]]:
+        """The parts of a frame, each as a program of its own on the rows as they are, for who asks where time goes.
+
+        Nothing that they give is kept. "temporal step": the model up to what it gives for the next step; "text, codes":
+        what is written of it, the depth transformer and drawing.
+        """
+        codec, sides = self._form
+        state, steps, variables = self._state, self._steps, self._variables
+        active, samples = jnp.ones(self.batch, bool), jnp.zeros((self.batch, self.hop))
+        ids = jnp.maximum(jnp.asarray(self.ids), 0)
+        step = jax.jit(partial(steps.model.apply, method="step"))
+        read = step(variables["lm"], ids[:, None], state.lm.caches, active[:, None])[0][:, 0]
+        draws = StepIn(jnp.full(ids.shape, -1, jnp.int32), active)
+        coded, sound = jax.jit(partial(_coded, codec, sides)), jax.jit(partial(_sound, codec))
+        return {
+            "codec encode": partial(coded, variables, state.ears, samples, active),
+            "temporal step": partial(step, variables["lm"], ids[:, None], state.lm.caches, active[:, None]),
+            "text, codes": partial(jax.jit(steps.write), variables["lm"], read, draws, state.lm, self._keys),
+            "codec decode": partial(sound, variables, state.voice, _own(ids, sides), active),
+        }
+
+    @property
+    def behind(self) -> int:
+        """Frames after one that is heard, until the first that can reply to it is whole."""
+        return self._form[1].behind
+
     def _begin(self, rows: Rows) -> None:
         """The first step of new rows."""
         if not rows.any():
@@ -129,6 +156,11 @@ class DuplexSession:
         """What each row's last id adds to its text."""
         ids = self.ids[:, 0]
         return tuple(self._spelling[row].add(int(ids[row])) if active[row] else "" for row in range(self.batch))
+
+
+def programs() -> int:
+    """How many programs of a frame this process has compiled: one for each form of session."""
+    return pushed._cache_size()  # type: ignore[attr-defined]  # nothing public tells
 
 
 def require_frames(codec: CodecTokenizer) -> None:

@@ -8,5 +8,6 @@ Talks       what events mean, whatever the system                 (`serving.web.
 Answer      the events of one response                            (`serving.web.answer`)
 Events      read and refused; items, the session                  (`serving.web.events`, `serving.web.settings`)
 Sound       base64 of 16-bit samples at 24 kHz                    (`serving.web.sound`)
+Loopback    what the socket itself costs                          (`serving.web.loopback`)
 Limits      how many, how long, how large, how quick              (`serving.web.limits`)
 """

@@ -2,6 +2,7 @@
 
 from slm_jax.evaluation.section import JudgeConfig
 from slm_jax.judges.answers import AnswersJudge
+from slm_jax.judges.frames import FramesJudge
 from slm_jax.judges.latency import LatencyJudge
 from slm_jax.judges.losses import LossesJudge
 from slm_jax.judges.turns import TurnsJudge
@@ -25,6 +26,7 @@ class DuplexRunConfig(RunConfig):
     judges: tuple[JudgeConfig, ...] = (
         AnswersJudge(kinds=TALK[:1]),
         TurnsJudge(),
+        FramesJudge(),
         LatencyJudge(kinds=TALK[:1]),
         LossesJudge(),
     )

@@ -209,7 +209,7 @@ def tiny(corpus: CorpusConfig | None = None) -> DuplexRunConfig:
         written=1 + books,
     )
     said = SideConfig(kinds=("sentence",), own=0, parts="own")
-    heard = SideConfig(kinds=("sentence", *TALK), parts="other", late=(10, 10))
+    heard = SideConfig(kinds=("sentence", *TALK), parts="other", late=(10, 10), masked=0.4)
     talk = SideConfig(kinds=TALK)
     first = DialogueLMConfig(
         name="text",
@@ -229,14 +229,20 @@ def tiny(corpus: CorpusConfig | None = None) -> DuplexRunConfig:
     single = first.replace(
         name="pretraining",
         start_from="text",
-        tasks=shares(text=(0.1, SideConfig(parts="text")), one=(0.4, said), heard=(0.5, heard)),
-        train=TrainConfig(steps=900, evaluate_every=150),
+        tasks=shares(text=(0.05, SideConfig(parts="text")), one=(0.25, said), heard=(0.7, heard)),
+        frames=75,
+        text=64,
+        batches=PipelineConfig(batch=16),
+        train=TrainConfig(steps=2400, evaluate_every=300),
     )
     two = single.replace(
         name="instruct",
         start_from="pretraining",
         tasks=shares(heard=(0.25, heard), two=(0.75, talk)),
-        train=TrainConfig(steps=900, evaluate_every=150),
+        frames=150,
+        text=96,
+        batches=PipelineConfig(batch=8),
+        train=TrainConfig(steps=1200, evaluate_every=300),
         optimizer=rates(1e-3, 1e-3, warmup_steps=50, weight_decay=0.01, final_fraction=0.1),
     )
     world = WorldConfig(hours=1.0, question_hours=1.5, dialogue_hours=0.7, speakers=4, channels=2)
