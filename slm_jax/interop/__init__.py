@@ -56,6 +56,7 @@ References   the PyTorch models that ours are held to                (`interop.r
              what is timed                                           (`interop.reference_bench`,
                                                                       `interop.reference_speech_aware`)
              models of several streams                               (`interop.reference_bench_streams`)
+             codec and model that hear and speak at once             (`interop.reference_bench_duplex`)
              codecs that are timed; one in training                  (`interop.reference_bench_codecs`,
                                                                       `interop.reference_codec_training`)
 """

@@ -162,13 +162,8 @@ def _compiled(run: Callable[..., Arrays], model: Any) -> Callable[[], Arrays]:
 
 def streaming(hub_config: Mapping[str, Any], frames: Sequence[np.ndarray], books: int, dtype: str) -> TorchJob:
     """The next of `frames` [1, hop] to codes and back through Kyutai's own Mimi, one a run, over and over."""
-    import torch
-
-    model = _kyutai_mimi(hub_config, books)
-    with torch.inference_mode(), fitted(model):
-        model.encode(torch.from_numpy(np.concatenate(frames, 1)[:, None]))
-    weights = {name: value.copy() for name, value in state_arrays(model).items()}
-    model, turn = placed(model, dtype), 0
+    model, weights = streaming_mimi(hub_config, frames, books, dtype)
+    turn = 0
     inputs = [as_tensor(frame[:, None], dtype) for frame in frames]
     flops = counted(inference(lambda: {"samples": as_array(model.decode(model.encode(inputs[0])))}))
     model.streaming_forever(1)
@@ -180,6 +175,19 @@ def streaming(hub_config: Mapping[str, Any], frames: Sequence[np.ndarray], books
         return {"codes": as_array(codes).transpose(0, 2, 1), "samples": as_array(model.decode(codes)[:, 0])}
 
     return TorchJob("mimi", "kyutai", dict(hub_config), weights, {"moshi, streaming": inference(push)}, flops)
+
+
+def streaming_mimi(
+    hub_config: Mapping[str, Any], frames: Sequence[np.ndarray], books: int, dtype: str
+) -> tuple[Any, Arrays]:
+    """Kyutai's own Mimi with weights drawn and books fit to `frames` [1, hop], and those weights."""
+    import torch
+
+    model = _kyutai_mimi(hub_config, books)
+    with torch.inference_mode(), fitted(model):
+        model.encode(torch.from_numpy(np.concatenate(frames, 1)[:, None]))
+    weights = {name: value.copy() for name, value in state_arrays(model).items()}
+    return placed(model, dtype), weights
 
 
 def _kyutai_mimi(hub_config: Mapping[str, Any], books: int) -> Any:

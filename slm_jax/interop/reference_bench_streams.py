@@ -77,10 +77,7 @@ def framewise(
     import torch
     import transformers
 
-    config = {**hub_config, "depth_decoder_config": dict(hub_config["depth_decoder_config"])}
-    kind = transformers.MoshiForConditionalGeneration
-    model = draw_weights(drawn_model(kind, transformers.MoshiConfig(**config, audio_encoder_config=dict(CODEC))), 0)
-    hub, weights = config_json(model), {n: v for n, v in state_arrays(model).items() if not n.startswith("audio_")}
+    model, hub, weights = drawn_moshi(hub_config)
     model, books = placed(model, dtype), model.config.num_codebooks
     user, delays = as_tensor(heard), moshi_delays(books)
     empty = [model.config.vocab_size, *[model.config.audio_vocab_size] * (2 * books)]
@@ -112,6 +109,17 @@ def framewise(
         ways["loop, DynamicCache, torch.compile"] = partial(loop, *map(torch.compile, parts))
     flops = counted(ways["loop, DynamicCache"])
     return TorchJob("moshi", "transformers", hub, weights, {n: inference(w) for n, w in ways.items()}, flops)
+
+
+def drawn_moshi(hub_config: Mapping[str, Any]) -> tuple[Any, dict[str, Any], Arrays]:
+    """Moshi of this shape as transformers has it, its config as JSON, and its weights without a codec's."""
+    import transformers
+
+    config = {**hub_config, "depth_decoder_config": dict(hub_config["depth_decoder_config"])}
+    kind = transformers.MoshiForConditionalGeneration
+    model = draw_weights(drawn_model(kind, transformers.MoshiConfig(**config, audio_encoder_config=dict(CODEC))), 0)
+    weights = {name: value for name, value in state_arrays(model).items() if not name.startswith("audio_")}
+    return model, config_json(model), weights
 
 
 def own_model(hub: Mapping[str, Any], weights: Arrays, dtype: str) -> Any:

@@ -21,6 +21,7 @@ Bench     ours and PyTorch taking turns                (`workbench.bench`, `work
           a text LM that hears; our side of a case      (`workbench.bench_speech_aware`,
                                                         `workbench.bench_ours`)
           codes of several books                        (`workbench.bench_streams`)
+          a frame of a session without turns            (`workbench.bench_duplex`)
           codecs, and a step of training one            (`workbench.bench_codecs`,
                                                         `workbench.bench_codec_training`)
           shapes                                        (`workbench.bench_shapes`)

@@ -25,7 +25,7 @@ from slm_jax.parallel.chips import Chip, chip_of
 from slm_jax.quantizers.nearest import assign
 from slm_jax.training.optimizer import OptimizerConfig
 from slm_jax.training.step import Player
-from slm_jax.workbench import bench_codec_training, bench_codecs, bench_streams
+from slm_jax.workbench import bench_codec_training, bench_codecs, bench_duplex, bench_streams
 from slm_jax.workbench.bench import Arrays, BenchSettings, Job, Row, measure
 from slm_jax.workbench.bench_ours import ADAM_TRAFFIC, array_of, carried, normal, training_step
 from slm_jax.workbench.bench_shapes import GPT2_SMALL, HIFIGAN_V1, LLAMA_160M, OPT_1_3B, OPT_350M, QUICK, WHISPER_BASE
@@ -135,6 +135,7 @@ CASES: dict[str, Callable[[BenchSettings], Job]] = {
     "musicgen_12x768_generate": bench_streams.delayed,
     "moshi_12x768_generate": bench_streams.framewise,
     "audiolm_coarse_generate": bench_streams.coarse,
+    "moshi_mimi_frame_80ms": bench_duplex.frame,
     "mimi_encode_10s": lambda settings: bench_codecs.encode(settings, "mimi"),
     "mimi_decode_10s": lambda settings: bench_codecs.decode(settings, "mimi"),
     "mimi_stream_80ms": bench_codecs.stream,

@@ -137,8 +137,9 @@ def test_settings_are_checked(field, value):
         pytest.param("moshi_12x768_generate", marks=SLOW),
         pytest.param("audiolm_coarse_generate", marks=SLOW),
         "mimi_encode_10s",
-        pytest.param(
-            "mimi_stream_80ms", marks=[SLOW, pytest.mark.skipif(not HAS_MOSHI, reason="needs Kyutai's package")]
+        *(
+            pytest.param(name, marks=[SLOW, pytest.mark.skipif(not HAS_MOSHI, reason="needs Kyutai's package")])
+            for name in ("mimi_stream_80ms", "moshi_mimi_frame_80ms")
         ),
         *(pytest.param(name, marks=SLOW) for name in ("mimi_decode_10s", "encodec_encode_10s", "encodec_decode_10s")),
         *(pytest.param(f"dac_16khz_{way}_10s", marks=SLOW) for way in ("encode", "decode")),

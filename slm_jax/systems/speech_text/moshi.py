@@ -233,7 +233,7 @@ def tiny(corpus: CorpusConfig | None = None) -> DuplexRunConfig:
         frames=75,
         text=64,
         batches=PipelineConfig(batch=16),
-        train=TrainConfig(steps=2400, evaluate_every=300),
+        train=TrainConfig(steps=1300, evaluate_every=260),
     )
     two = single.replace(
         name="instruct",
@@ -242,7 +242,7 @@ def tiny(corpus: CorpusConfig | None = None) -> DuplexRunConfig:
         frames=150,
         text=96,
         batches=PipelineConfig(batch=8),
-        train=TrainConfig(steps=1200, evaluate_every=300),
+        train=TrainConfig(steps=800, evaluate_every=200),
         optimizer=rates(1e-3, 1e-3, warmup_steps=50, weight_decay=0.01, final_fraction=0.1),
     )
     world = WorldConfig(hours=1.0, question_hours=1.5, dialogue_hours=0.7, speakers=4, channels=2)
