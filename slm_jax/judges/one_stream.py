@@ -102,7 +102,7 @@ def speech_of(replies: Sequence[Any]) -> list[np.ndarray]:
 
 def from_units(system: OneStreamSpeechLM, clips: Sequence[Speech]) -> list[np.ndarray]:
     """The same clips as the voice of the system says their units."""
-    return system.said([system.stream.units(system.heard(clip)) for clip in clips])
+    return system.spoken([system.heard(clip) for clip in clips])
 
 
 def summary(figures: dict[str, Any]) -> Table:

@@ -107,6 +107,11 @@ class OneStreamSpeechLM(UnitVoice):
     reads: ClassVar[frozenset[str]] = frozenset({SPEECH, TEXT})
     writes: ClassVar[frozenset[str]] = frozenset({SPEECH, TEXT})
 
+    def __post_init__(self) -> None:
+        names = [one.name for one in self.stream.streams]
+        missing = [name for name in self._read_beside if name not in names]
+        require(not missing, "streams", names, f"the vocoder reads tokens of {', '.join(missing)} too")
+
     def respond(
         self,
         conversations: Sequence[Conversation],
@@ -134,7 +139,7 @@ class OneStreamSpeechLM(UnitVoice):
             written |= dict(zip(places, drawn, strict=True))
         found = [self._fields(written[place], form) for place, form in enumerate(forms)]
         units = [self.stream.units(_joined(fields, SPEECH)) for fields in found]
-        sounds = self.said(units, voice)
+        sounds = self.spoken([_joined(fields, SPEECH) for fields in found], voice)
         return [
             self._reply(form, written[place], found[place], units[place], sounds[place])
             for place, form in enumerate(forms)
@@ -187,6 +192,17 @@ class OneStreamSpeechLM(UnitVoice):
             (made,) = tokenizer.encode_all([samples])
             columns.append(np.asarray(made[tokenizer.spec.columns[0]] if isinstance(made, dict) else made))
         return self.stream.speech(columns)
+
+    def spoken(self, rows: Sequence[Ids], voice: int = 0) -> list[Float[np.ndarray, "_"]]:
+        """What is heard of ids of the table: units, with the tokens beside them that the vocoder reads."""
+        found = [self.stream.voiced(row) for row in rows]
+        tokens = {f"{name}_token": [one[name] for one in found] for name in self._read_beside}
+        return self.said([one[self.stream.streams[0].name] for one in found], voice, **tokens)
+
+    @property
+    def _read_beside(self) -> tuple[str, ...]:
+        """Streams beside the units that the vocoder reads."""
+        return tuple(name for name in ("pitch", "style") if getattr(self.vocoder.config, f"{name}_tokens"))
 
     def continuations(
         self, prompts: Sequence[Ids], form: Form, sampling: SamplingConfig, key: Key[Array, "B"]

@@ -69,10 +69,11 @@ class UnitVoice:
         samples, real = np.asarray(wave.samples), np.asarray(wave.mask)
         return [row[: int(kept.sum())] for row, kept in zip(samples, real, strict=True)]
 
-    def said(self, rows: Sequence[Units], speaker: int = 0) -> list[Samples]:
-        """Each row spoken; silence of no length where there is nothing to say."""
+    def said(self, rows: Sequence[Units], speaker: int = 0, **tokens: Sequence[Units]) -> list[Samples]:
+        """Each row spoken, with its `pitch_token` and `style_token`; silence of no length where there is nothing."""
         full = [row for row in rows if len(row)]
-        spoken = iter(self.decode(full, speaker=speaker) if full else [])
+        given: Any = {name: [one for one in column if len(one)] for name, column in tokens.items()}
+        spoken = iter(self.decode(full, speaker=speaker, **given) if full else [])
         return [next(spoken) if len(row) else np.zeros(0, np.float32) for row in rows]
 
     def voice(self, speaker: str | None) -> int:

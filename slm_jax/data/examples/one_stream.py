@@ -24,7 +24,7 @@ from slm_jax.core.errors import require
 from slm_jax.core.messages import Text
 from slm_jax.data.examples.speech_tasks import SpeechTaskConfig
 from slm_jax.data.examples.spoken_item import SpokenItem, Utterance, spoken_item
-from slm_jax.layouts.by_time import Timed, entries_by_time
+from slm_jax.layouts.by_time import Timed, carried_on, entries_by_time
 from slm_jax.layouts.interleaved import Interleaved, WordSpans
 from slm_jax.layouts.one_row import marked_row
 from slm_jax.layouts.said import Said, said_of
@@ -84,6 +84,16 @@ class OneStream:
         """The ids of the first stream among these, from 0: what a voice says."""
         found, inside = self.tokens.vocabulary.decode_range(self.streams[0].name, np.asarray(ids))
         return np.asarray(found)[np.asarray(inside)].astype(np.int32)
+
+    def voiced(self, ids: Ids) -> dict[str, Ids]:
+        """By name: the ids of the first stream among these, and for each of them that of every other stream that holds
+        there, all from 0; 0 throughout for a stream that says nothing."""
+        which, own = np.full(len(ids), -1), np.zeros(len(ids), int)
+        for place, one in enumerate(self.streams):
+            found, inside = self.tokens.vocabulary.decode_range(one.name, np.asarray(ids))
+            which[inside], own[inside] = place, np.asarray(found)[inside]
+        table = carried_on(which[which >= 0], own[which >= 0], len(self.streams), lead=0)
+        return {one.name: np.maximum(table[:, k], 0).astype(np.int32) for k, one in enumerate(self.streams)}
 
     def around(self, ids: Sequence[int]) -> Ids:
         """A whole document: between its begin and its end."""

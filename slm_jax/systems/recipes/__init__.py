@@ -4,6 +4,7 @@ HuBERT's units    published_hubert, published_units      (`systems.recipes.huber
 Parts of twins    letters_encoder, units_encoder, text_lm, (`systems.recipes.small_parts`)
                   UNKNOWN_SPEAKERS
 A voice for them  published_vocoder, fast_vocoder        (`systems.recipes.unit_voice`)
+Pitch and style   expressive_tokens, expressive_voice      (`systems.recipes.expressive`)
 A codec           CodecRunConfig                           (`systems.recipes.codec_run`)
                   small_codec                              (`systems.recipes.small_codec`)
                   rvqgan: how DAC is trained               (`systems.recipes.rvqgan`)

@@ -1,4 +1,4 @@
-"""SpiRit-LM base: one stream in which words are written or heard in turns (Nguyen et al. 2024).
+"""SpiRit-LM: one stream in which words are written or heard in turns (Nguyen et al. 2024), plain or expressive.
 
     clip -> HuBERT at 25 Hz, layer 11 -> 501 units without repetitions -> LLaMA 2 -> text and units in turns -> vocoder
 
@@ -9,10 +9,13 @@ that both say the same, without any request; transcripts and speech come of the 
 What differs. The released units come from a quantizer of its own with a blank (501 rows of the table, of which k-means
 here fills 500), and its HuBERT was trained on more languages; a last iteration at 25 Hz is trained here, as TWIST's is.
 A share of a third for each kind is recalled, not seen, and so are steps, rate and batch; the longest span of words is
-chosen here. The expressive model has ranges for pitch and style behind the units, 32,768 rows: `streams` of the stage
-takes their tokenizers in that order, and sorts by time with style first.
+chosen here. The expressive model has ranges for pitch and style behind the units, sorted by time with style first, and
+a voice that reads all three. Its classifier learns the manners of the corpus (the release: those of EXPRESSO), its F0
+is this project's. Where a reply holds units before any style, the first one that comes holds (the release draws one of
+three where none comes; here it is class 0).
 
-Sizes: "7b", LLaMA 2 with 32,512 rows, and "tiny", a HuBERT, 100 units, a byte LM and a fast vocoder trained here.
+Sizes: "7b", LLaMA 2 with 32,512 rows, "7b_expressive" with 32,768, "tiny", a HuBERT, 100 units, a byte LM and a fast
+vocoder trained here, and "tiny_expressive", the same with codes of pitch and classes of manners.
 """
 
 from typing import Any
@@ -26,7 +29,7 @@ from slm_jax.data.mixture import MixtureConfig, PartConfig
 from slm_jax.data.pipeline import PipelineConfig
 from slm_jax.decoders.hifigan import HiFiGANConfig
 from slm_jax.encoders.ssl import BASE_CONVS, SSLEncoderConfig
-from slm_jax.encoders.ssl_presets import hubert_base, log_mel_tiny
+from slm_jax.encoders.ssl_presets import hubert_base, log_mel_tiny, wav2vec2_base
 from slm_jax.evaluation.section import JudgeConfig
 from slm_jax.judges.losses import LossesJudge
 from slm_jax.judges.one_stream import OneStreamJudge
@@ -39,6 +42,7 @@ from slm_jax.quantizers.postprocess import PostprocessConfig
 from slm_jax.sequence_models.presets import llama
 from slm_jax.serving.one_stream_speech_lm import Form, OneStreamDecoding
 from slm_jax.systems.card import SystemCard
+from slm_jax.systems.recipes.expressive import STREAMS, expressive_tokens, expressive_voice, small_expressive_tokens
 from slm_jax.systems.recipes.hubert_units import PUBLISHED_KMEANS, published_hubert, published_units
 from slm_jax.systems.recipes.one_stream import OneStreamRunConfig
 from slm_jax.systems.recipes.small_parts import LM, UNITS, text_lm, units_encoder
@@ -60,12 +64,14 @@ FORMS = (
     Form(name="text", marks=MARKS, answer="{text}"),
 )
 """Free continuation, which may change from one to the other, both tasks that marks ask for, and one kind alone."""
+MANNERS = ("rate", "energy", "register")
+"""What the world's voices vary where the model is to hear it."""
 SCORED = ("[Speech]{speech}", "[Text]{text}")
 JUDGES: tuple[JudgeConfig, ...] = (PairsJudge(), TextContinuationJudge(), OneStreamJudge(), LossesJudge())
 CARD = SystemCard(
     name="SpiRit-LM",
     paper="Nguyen et al. 2024",
-    sizes=("tiny", "7b"),
+    sizes=("tiny", "tiny_expressive", "7b", "7b_expressive"),
     reads=("speech", "text"),
     writes=("speech", "text"),
     counted=STAGE,
@@ -88,7 +94,8 @@ def config(size: str = "tiny", weights: str = "weights", **changes: object) -> S
     `weights`: the folder that holds `llama-2-7b`.
     """
     require(size in CARD.sizes, "SpiRit-LM size", size, f"one of {', '.join(CARD.sizes)}{nearest(size, CARD.sizes)}")
-    made = tiny() if size == "tiny" else published(weights)
+    small, expressive = size.startswith("tiny"), size.endswith("expressive")
+    made = tiny(expressive=expressive) if small else published(weights, expressive=expressive)
     return made.replace(**changes)
 
 
@@ -104,10 +111,10 @@ def kinds(longest_span: int, before: str) -> MixtureConfig:
     )
 
 
-def tiny(corpus: CorpusConfig | None = None, clusters: int = 100) -> SpiRitLMConfig:
+def tiny(corpus: CorpusConfig | None = None, clusters: int = 100, expressive: bool = False) -> SpiRitLMConfig:
     """Small enough for two cores: 2 M parameters of encoder and of language model each, a fast vocoder.
 
-    The forms put a space before text as the documents do.
+    The forms put a space before text as the documents do. `expressive`: on a world whose voices have manners.
     """
     lm = llama("7b", vocabulary=264, layers=4, width=192, heads=4, kv_heads=4, hidden=512)
     units = FrameUnitsConfig(
@@ -118,7 +125,7 @@ def tiny(corpus: CorpusConfig | None = None, clusters: int = 100) -> SpiRitLMCon
     )
     stage = OneStreamLMConfig(
         name=STAGE,
-        streams=(SpeechStreamConfig(stage=CLUSTERS),),
+        streams=(SpeechStreamConfig(stage=CLUSTERS), *(STREAMS if expressive else ())),
         marks=MARKS,
         lm=PartSource(path="params", source=f"stage:{LM}", frozen=False, expect=lm),
         mixture=kinds(longest_span=4, before=" "),
@@ -127,15 +134,18 @@ def tiny(corpus: CorpusConfig | None = None, clusters: int = 100) -> SpiRitLMCon
         batches=PipelineConfig(batch=4),
         optimizer=OptimizerConfig(learning_rate=2e-3, warmup_steps=40, betas=(0.9, 0.98), weight_decay=0.01),
     )
+    tokens = small_expressive_tokens(log_mel_tiny().replace(layers=2)) if expressive else ()
+    voice = fast_vocoder(clusters, CLUSTERS)
     return SpiRitLMConfig(
-        name="spirit_lm_tiny",
-        corpus=corpus or WorldConfig(hours=1.2),
+        name="spirit_lm_tiny_expressive" if expressive else "spirit_lm_tiny",
+        corpus=corpus or WorldConfig(hours=1.2, styles=MANNERS if expressive else ()),
         stages=(
             *units_encoder(log_mel_tiny()),
             units,
+            *tokens,
             text_lm(lm, ("sentence",)),
             stage,
-            *fast_vocoder(clusters, CLUSTERS),
+            *(expressive_voice(voice) if expressive else voice),
         ),
         forms=tuple(
             one.replace(prompt=one.prompt.replace("[Text]{", "[Text] {")) if one.prompt else one for one in FORMS
@@ -151,12 +161,21 @@ def hubert_25hz() -> SSLEncoderConfig:
     return hubert_base().replace(conv_layers=(*BASE_CONVS, (512, 2, 2)))
 
 
-def published(weights: str, corpus: CorpusConfig | None = None) -> SpiRitLMConfig:
-    """LLaMA 2 7B and units at 25 Hz, from recordings to a voice."""
-    units = published_units(CLUSTERS, "hubert_25hz", layer=11, clusters=500)
+def published(weights: str, corpus: CorpusConfig | None = None, expressive: bool = False) -> SpiRitLMConfig:
+    """LLaMA 2 7B and units at 25 Hz, from recordings to a voice.
+
+    `expressive`: with codes of pitch and classes of style, whose encoder begins as `wav2vec2-base` of `weights`.
+    """
+    units, (pitch, style) = published_units(CLUSTERS, "hubert_25hz", layer=11, clusters=500), STREAMS
+    streams = (SpeechStreamConfig(stage=CLUSTERS, ids=501), *((pitch, style.replace(ids=100)) if expressive else ()))
+    steps = {"train": TrainConfig(steps=100_000), "batches": PipelineConfig(batch=64)}
+    start = f"{weights}/wav2vec2-base"
+    tokens = expressive_tokens(wav2vec2_base(), steps, steps, start) if expressive else ()
+    generator = HiFiGANConfig(upsample=(5, 4, 4, 4, 2), upsample_kernels=(11, 8, 8, 8, 4))
+    voice = published_vocoder(500, generator, units=CLUSTERS)
     return SpiRitLMConfig(
-        name="spirit_lm_7b",
-        corpus=corpus or WorldConfig(hours=100.0),
+        name="spirit_lm_7b_expressive" if expressive else "spirit_lm_7b",
+        corpus=corpus or WorldConfig(hours=100.0, styles=MANNERS if expressive else ()),
         stages=(
             FrameUnitsConfig(name="mfcc", features=MFCCFeaturesConfig(), kmeans=PUBLISHED_KMEANS.replace(clusters=100)),
             published_hubert("hubert_1", "mfcc", 100, hubert_base()),
@@ -165,10 +184,9 @@ def published(weights: str, corpus: CorpusConfig | None = None) -> SpiRitLMConfi
             published_units("units_2", "hubert_2", layer=9, clusters=500),
             published_hubert("hubert_25hz", "units_2", 500, hubert_25hz()),
             units,
-            published_lm((SpeechStreamConfig(stage=CLUSTERS, ids=501),), weights),
-            *published_vocoder(
-                500, HiFiGANConfig(upsample=(5, 4, 4, 4, 2), upsample_kernels=(11, 8, 8, 8, 4)), units=CLUSTERS
-            ),
+            *tokens,
+            published_lm(streams, weights),
+            *(expressive_voice(voice) if expressive else voice),
         ),
         decoding=OneStreamDecoding(max_new=200, temperature=0.9, top_p=0.95),
     )
