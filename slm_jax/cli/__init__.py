@@ -7,6 +7,7 @@ Use      replies to recordings and words; a run judged                  (`cli.ge
          a page to talk to a run, and a socket                          (`cli.serve`)
          recordings written down                                        (`cli.transcribe`)
          recordings to codes, codes to sound                            (`cli.codec`)
+         when the words of a corpus are said                            (`cli.align`)
 Weights  in and out; layer by layer against PyTorch; speed beside it    (`cli.convert`, `cli.parity`, `cli.bench`)
 Machine  what is installed here                                         (`cli.doctor`)
 Frame    main: finds verbs, names the nearest one for a typing mistake

@@ -25,6 +25,7 @@ ORDER = (
     "serve",
     "transcribe",
     "codec",
+    "align",
     "convert",
     "parity",
     "bench",

@@ -26,6 +26,7 @@ Stages     RunConfig, StageConfig, run_stages                          (`trainin
 Tokens     TokenStageConfig, token_stage: what a tokenizer stage says  (`training.token_stage`)
            those of text that an earlier stage learnt                  (`training.stage_tokens`)
 Codecs     run_codec: the codec that a run trained                     (`training.run_codec`)
+Aligner    run_reader: its CTC encoder, that finds when words are said (`training.run_reader`)
 Features   passes over a corpus that make them                         (`training.feature_passes`)
 Parts      open_parts, load_frozen: weights that others trained        (`training.parts`)
            a text model's body as a start                              (`training.warm_start`)

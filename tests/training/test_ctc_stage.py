@@ -1,13 +1,18 @@
 """The stage of CTC: its batches, what it leaves out, what it learns, and where it may begin."""
 
+import json
 from typing import Any
 
 import jax
 import numpy as np
 import pytest
 
+from slm_jax.audio.files import write_wav
+from slm_jax.cli import align
+from slm_jax.cli.console import run_verb
 from slm_jax.core.errors import UserError
-from slm_jax.data.corpus import WorldConfig
+from slm_jax.data.corpus import ManifestConfig, WorldConfig, prepare_corpus
+from slm_jax.data.examples.spoken_item import spoken_item
 from slm_jax.data.examples.transcribed_speech import LETTERS
 from slm_jax.data.pipeline import PipelineConfig
 from slm_jax.training.gradient_stage import trained
@@ -16,6 +21,7 @@ from slm_jax.training.metrics import read_metrics
 from slm_jax.training.optimizer import OptimizerConfig
 from slm_jax.training.pre.ctc import CTCStageConfig
 from slm_jax.training.run_folder import RunFolder
+from slm_jax.training.run_reader import run_reader
 from slm_jax.training.stage_model import stage_model
 from slm_jax.training.stages import RunConfig, StageContext
 from tests.shapes import ENCODERS
@@ -143,6 +149,35 @@ def test_a_head_alone_learns_on_an_encoder_that_stays_as_it_is(folder, context):
     outline = jax.tree.leaves(stage.outline(RUN.replace(stages=(both, stage))).frozen)
     kept = trained(context.run.stage("both"))[1]["params"]["encoder"]
     assert sum(leaf.size for leaf in outline) == sum(leaf.size for leaf in jax.tree.leaves(kept))
+
+
+def test_a_manifest_gets_the_times_of_its_words(folder, context, tmp_path, capsys):
+    tones, lines = Tones(), []
+    for place in range(3):
+        write_wav(tmp_path / f"{place}.wav", tones[place]["samples"] / 32_768, 16_000)
+        lines.append({"audio_filepath": f"{place}.wav", "text": tones[place]["text"].upper(), "id": str(place)})
+    write_wav(tmp_path / "long.wav", tones[13]["samples"] / 32_768, 16_000)
+    lines += [{"audio_filepath": "none.wav", "text": "low"}, {"audio_filepath": "long.wav", "text": "hi"}]
+    (tmp_path / "all.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    out = tmp_path / "timed" / "all.jsonl"
+    out.parent.mkdir()
+    assert run_verb(align.main, [str(context.run.path), str(tmp_path / "all.jsonl"), str(out), "--stage", "ctc"]) == 0
+    told = capsys.readouterr()
+    assert "3 of 5 lines" in told.out and "line 4: " in told.err and "the stage takes 0.5 and 8" in told.err
+    written = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [len(line.get("words", ())) for line in written] == [1, 1, 1, 0, 0]
+    times = run_reader(context.run.path, "ctc").times([tones[place] for place in range(3)])
+    for line, found in zip(written, times, strict=False):
+        (word,) = line["words"]
+        assert word["word"] == line["text"] and 0 <= word["start"] < word["end"] <= 0.5
+        assert word["start"] == pytest.approx(float(found.start_s[0]), abs=0.03)
+    corpus = ManifestConfig(path=str(out), processes=1)
+    prepare_corpus(corpus, tmp_path / "data", progress=False)
+    source = StageContext(RunFolder(tmp_path / "run"), corpus, tmp_path / "data").source("train")
+    items = [source[i] for i in range(len(source))]
+    assert all(spoken_item(item, ()).whole.words == (item["text"],) for item in items if item["id"] in "012")
+    with pytest.raises(UserError, match="is not done, or trained no CTC"):
+        run_reader(context.run.path, "other")
 
 
 @pytest.mark.parametrize("field", [{"head_only": True}, {"take": "encoder"}])

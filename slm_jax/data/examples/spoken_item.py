@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from slm_jax.core.messages import Turn
+from slm_jax.data.word_times import words_of
 
 Item = dict[str, Any]
 Column = Int[np.ndarray, "_"] | None
@@ -87,11 +88,12 @@ class _Timed(NamedTuple):
 
 
 def _timed(item: Item) -> _Timed:
-    """The world has times of its own; a manifest has them among its other keys."""
+    """The world has times of its own; a manifest has them among its other keys (`data.word_times`)."""
     extra = item.get("extra")
     known = {**(extra if isinstance(extra, dict) else {}), **item}
     if "word_start_s" not in known or "word_end_s" not in known:
-        return _Timed((), np.zeros(0), np.zeros(0))
+        told = words_of(item)
+        return _Timed((), np.zeros(0), np.zeros(0)) if told is None else _Timed(*told[:3])
     start, end = (np.asarray(known[name], np.float64) for name in ("word_start_s", "word_end_s"))
     return _Timed(tuple(known["words"]), start, end)
 

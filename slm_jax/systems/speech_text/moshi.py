@@ -238,11 +238,11 @@ def tiny(corpus: CorpusConfig | None = None) -> DuplexRunConfig:
     two = single.replace(
         name="instruct",
         start_from="pretraining",
-        tasks=shares(heard=(0.25, heard), two=(0.75, talk)),
+        tasks=shares(heard=(0.4, heard), two=(0.6, talk)),
         frames=150,
         text=96,
         batches=PipelineConfig(batch=8),
-        train=TrainConfig(steps=800, evaluate_every=200),
+        train=TrainConfig(steps=1500, evaluate_every=300),
         optimizer=rates(1e-3, 1e-3, warmup_steps=50, weight_decay=0.01, final_fraction=0.1),
     )
     world = WorldConfig(hours=1.0, question_hours=1.5, dialogue_hours=0.7, speakers=4, channels=2)
