@@ -5,13 +5,14 @@ Source     Défossez et al. 2022, "High Fidelity Neural Audio Compression", sect
            there weights are .1, 2, 4, 4 and steps 400,000, here they are the paper's
 Command    python -m slm_jax train configs/codecs/encodec_24khz.py --workdir W --corpus.path MANIFEST.jsonl
 Hardware   the paper: 8 A100 GPUs; planned for TPUs in experiments/tpu_plans, not yet run at this size
-Differs    recordings are not mixed, and their loudness is drawn for every segment without evening it out before; a code
-           begins anew below a tenth of the mean use (there: below two uses)
+Differs    loudness is drawn for every segment without evening it out before, and a recording is mixed with the same
+           others in every epoch; a code begins anew below a tenth of the mean use (there: below two uses)
 """
 
 from slm_jax.assemblies.codec_presets import encodec
 from slm_jax.data.corpus import ManifestConfig
 from slm_jax.data.examples.waveform_segments import LOUDNESS
+from slm_jax.data.mixed_sounds import MixedConfig
 from slm_jax.data.pipeline import PipelineConfig
 from slm_jax.decoders.spectral_discriminators import JudgesConfig, STFTDiscriminatorsConfig
 from slm_jax.objectives.codec import CodecLossConfig
@@ -27,6 +28,7 @@ codec = CodecStageConfig(
     # 1.5, 3, 6, 12 and 24 kb/s, drawn for a batch
     model=model.replace(quantizer=model.quantizer.replace(dropout=1.0, counts=(2, 4, 8, 16, 32), alike=True)),
     segment_s=1.0,
+    mixed=MixedConfig(),
     channel=LOUDNESS,
     losses=CodecLossConfig(
         resolutions=tuple((2**power, 2 ** (power - 2), 64) for power in range(5, 12)),

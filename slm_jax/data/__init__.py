@@ -11,6 +11,7 @@ Buckets   whole examples in few fixed shapes                        (`data.bucke
 Order     who comes when, and the rng of each example               (`data.order`)
 Words     when each word of an item is said                         (`data.word_times`)
 Channels  one channel of a corpus of several, and through a line    (`data.channels`, `data.lines`)
+          several recordings at once                                (`data.mixed_sounds`)
 Joined    rows side by side, parts of a source, corpora end to end  (`data.joined`)
 Mixture   shares of corpora and of kinds of example, in a config    (`data.mixture`)
 Kinds     whole pipelines in turn, each with its own shapes         (`data.interleaved`)

@@ -1,6 +1,7 @@
 """A stage that trains a codec of a few thousand weights with its judges, on tones."""
 
 from slm_jax.data.examples.waveform_segments import ChannelConfig
+from slm_jax.data.mixed_sounds import MixedConfig
 from slm_jax.data.pipeline import PipelineConfig
 from slm_jax.decoders.discriminators import DiscriminatorsConfig
 from slm_jax.decoders.spectral_discriminators import (
@@ -32,6 +33,7 @@ STAGE = CodecStageConfig(
     losses=CodecLossConfig(resolutions=((64, 16, 8), (128, 32, 0)), balance=0.9),
     judges=JUDGES,
     judge_optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=0),
+    mixed=MixedConfig(shares=(0.5, 0.5)),
     channel=ChannelConfig(share=0.5),
     start_segments=4,
     train=TrainConfig(steps=6, log_every=1, evaluate_every=3),

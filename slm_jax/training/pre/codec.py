@@ -14,6 +14,7 @@ from slm_jax.core.part_source import PartSource, stages_of
 from slm_jax.core.types import Frames
 from slm_jax.data.corpus import CorpusConfig
 from slm_jax.data.examples.waveform_segments import ChannelConfig, WaveformSegmentConfig
+from slm_jax.data.mixed_sounds import MixedConfig, MixedSounds
 from slm_jax.data.order import Source
 from slm_jax.data.pipeline import make_batches
 from slm_jax.decoders.spectral_discriminators import Judges, JudgesConfig
@@ -56,7 +57,8 @@ HELD_OUT = 64
 class CodecStageConfig(GradientStageConfig):
     """Trains `model` on segments of `segment_s` seconds; adversarially where there are `judges`.
 
-    `channel`: how segments are changed, as other microphones and lines would. Codebooks begin as clusters of the
+    `mixed`: how many recordings sound at once; `channel`: how segments are changed, as other microphones and lines
+    would. Codebooks begin as clusters of the
     latents of `start_segments` segments (0: as they are drawn). `start_from`: an earlier stage of this kind, such as
     the same without judges. `judges_move`: the judges learn in so large a share of the steps, drawn by chance (EnCodec:
     two of three). `teacher`: who gives the first book meaning; the codec that comes out does not have it.
@@ -68,6 +70,7 @@ class CodecStageConfig(GradientStageConfig):
     judges: JudgesConfig | None = None
     judge_optimizer: OptimizerConfig = OptimizerConfig(learning_rate=3e-4, betas=(0.5, 0.9))
     judges_move: float = 1.0
+    mixed: MixedConfig | None = None
     channel: ChannelConfig | None = None
     start_segments: int = 128
     start_from: str | None = None
@@ -98,7 +101,8 @@ class CodecStageConfig(GradientStageConfig):
         )
 
     def plan(self, folder: StageFolder, context: StageContext) -> Plan:
-        source = channels_apart(context, "train")
+        apart = channels_apart(context, "train")
+        source = apart if self.mixed is None else MixedSounds(apart, self.mixed)
         parts = open_parts(self._parts, folder) if self._parts else None
         teacher = self._teacher({} if parts is None else parts.configs)
         initialise, players = self._learner(teacher)
