@@ -65,6 +65,7 @@ BUDGET_S = {
     "objectives": 37,
     "parallel": 4,
     "parity": 128,
+    "pipelines": 8,
     "quantizers": 21,
     "reference": 19,
     "schemes": 4,

@@ -21,7 +21,18 @@ DISTRIBUTION = {
     "sklearn": "scikit-learn",
 }
 """Names to import -> names to install, where they differ by more than `_` and `-`."""
-OPTIONAL = {"aiohttp", "torch", "transformers", "safetensors", "tensorflow", "faiss-cpu", "peft", "pesq", "moshi"}
+OPTIONAL = {
+    "aiohttp",
+    "torch",
+    "transformers",
+    "safetensors",
+    "tensorflow",
+    "faiss-cpu",
+    "peft",
+    "pesq",
+    "moshi",
+    "apache-beam",
+}
 """Imported inside functions; an extra of the package brings them."""
 WITHOUT_EXTRA = {"tensorflow", "moshi"}
 """But not these: one is there under another name, one wants an older torch than the rest (`make test` installs it)."""
