@@ -81,7 +81,7 @@ def test_it_goes_on_with_what_is_missing(whole, tmp_path):
 def test_other_work_is_refused(whole):
     with pytest.raises(UserError, match=r"other work \(work.per_shard: 4 -> 5\)"):
         make_shards(WORK.replace(per_shard=5), whole, one, progress=False)
-    with pytest.raises(UserError, match="inputs.read: 1 -> 2"):
+    with pytest.raises(UserError, match=r"inputs.read: 1 -> 2"):
         make_shards(WORK.replace(reads=2), whole, one, progress=False)
     make_shards(WORK.replace(place="elsewhere"), whole, one, progress=False)  # a free field may differ
 
