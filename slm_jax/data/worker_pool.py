@@ -41,10 +41,10 @@ def without_main(work: Any) -> Iterator[None]:
 def _end_with_parent() -> None:
     """Let a worker end when its parent is killed; it would wait for work for ever."""
     parent = multiprocessing.parent_process()
-
-    def watch() -> None:
-        parent.join()
-        os._exit(1)
-
     if parent is not None:
-        threading.Thread(target=watch, daemon=True).start()
+        threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+
+
+def _watch(parent: Any) -> None:
+    parent.join()
+    os._exit(1)

@@ -58,6 +58,7 @@ def test_they_are_those_of_the_stage(made, place):
     assert spec.units == 16 and read_work(folder).tokenizer == made[0].tokenizer
 
 
+@pytest.mark.slow(seconds=20)
 def test_a_language_model_is_trained_on_them(made, place, tmp_path):
     work, folder = made
     taken = TokenFolderConfig(name="units", folder=str(folder), source=work.tokenizer)

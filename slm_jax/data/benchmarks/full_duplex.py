@@ -95,5 +95,5 @@ def _time(spans: Sequence[Span], voiced_s: float, begins: bool) -> float:
     return round(min(start + voiced_s, end), 3)
 
 
-def _at(samples: Sound, rate_hz: int) -> Sound:
+def _at(samples: Sound, rate_hz: int) -> np.ndarray:
     return samples if rate_hz == RATE_HZ else resample(samples, rate_hz, RATE_HZ)

@@ -32,7 +32,8 @@ def conversation_row(
     """
     clips = [clip.samples for message in said for clip in message.speech]
     samples = np.concatenate([_int16(clip) for clip in clips] or [np.zeros(0, np.int16)])
-    rest, start, turns = iter(words or [None] * len(clips)), 0, list[Turn]()
+    known: Sequence[str | None] = words or [None] * len(clips)
+    rest, start, turns = iter(known), 0, list[Turn]()
     for message in said:
         for part in message.parts:
             end = start + len(part.samples) if isinstance(part, Speech) else start
