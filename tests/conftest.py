@@ -74,7 +74,7 @@ BUDGET_S = {
     "systems": 50,
     "text": 7,
     "token_compression": 8,
-    "training": 184,
+    "training": 180,
     "workbench": 36,
 }
 """Seconds of one worker per directory of tests, the slow ones not counted, with a cold compile cache, on a machine on

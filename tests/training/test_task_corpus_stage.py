@@ -44,6 +44,7 @@ def tasks(tmp_path_factory):
     return TaskCorpusConfig(path=str(folder / "tasks"))
 
 
+@pytest.mark.slow(seconds=20)
 def test_it_learns_from_every_kind(tasks, tmp_path):
     wider, ids = LM.replace(max_positions=160), jnp.zeros((1, 2), jnp.int32)
     save_model(tmp_path / "encoder", ENCODER, random_params(ENCODER.make(), jax.random.key(2), jnp.zeros((1, 4_000))))
