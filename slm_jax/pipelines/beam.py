@@ -15,7 +15,7 @@ from typing import Any
 from slm_jax.core.errors import require
 from slm_jax.core.paths import as_path
 from slm_jax.data.shards.make import Spread
-from slm_jax.data.shards.shard import account_of, do_shard
+from slm_jax.data.shards.shard import accounted, do_shard
 from slm_jax.data.shards.work import Job
 
 BEAM_RUNNERS = {"direct": None, "dataflow": "DataflowRunner", "flink": "FlinkRunner", "spark": "SparkRunner"}
@@ -51,7 +51,7 @@ def _spread(
         thread.join(LOOK_S)
         if failed:
             raise failed[0]
-        there = [job for job in waiting if account_of(place, job) is not None]
+        there = accounted(place, waiting)
         if not thread.is_alive() and not there:
             return  # it ended without them: whoever reads their accounts says which
         yield from there

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from slm_jax.core.errors import UserError
+from slm_jax.core.paths import as_path, files_below
 from slm_jax.data.records import RecordSource
 from slm_jax.data.shards import shard
 from slm_jax.data.shards.make import make_shards, read_shard_report, read_work
 from slm_jax.data.shards.workers import by_workers
+from tests.core import memory_scheme
 from tests.data.counting_work import CountingWork, bytes_of
 
 WORK = CountingWork(per_shard=4)
@@ -92,3 +94,16 @@ def test_a_worker_that_fails_stops_it_and_says_why(tmp_path):
     assert len(list((tmp_path / "out" / "train").glob("*.array_record"))) == 2
     with pytest.raises(UserError, match="a worker has failed"):
         make_shards(WORK, tmp_path / "idle", lambda settings, folder, jobs: iter(()), progress=False)
+
+
+def test_in_a_store_it_is_the_same(whole, tmp_path, monkeypatch):
+    memory_scheme.clear()
+    monkeypatch.setenv("SLM_JAX_CACHE", str(tmp_path / "cache"))
+    out = as_path("memory://bucket/out")
+    assert make_shards(WORK, out, one, progress=False).made == 6
+    (out / "accounts" / "train" / "00002.json").unlink()
+    assert make_shards(WORK, out, one, progress=False).made == 1
+    found = {path.relative_to(out).as_posix(): path.read_bytes() for path in files_below(out)}
+    here = {path.relative_to(whole).as_posix(): path.read_bytes() for path in files_below(whole) if path.name != "lock"}
+    assert found == here
+    np.testing.assert_array_equal(RecordSource(out / "train")[16]["values"], np.arange(17))

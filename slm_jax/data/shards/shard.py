@@ -4,7 +4,7 @@ import functools
 import json
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from array_record.python.array_record_module import ArrayRecordWriter
 
 from slm_jax.core.config import from_json
 from slm_jax.core.errors import UserError, require
-from slm_jax.core.paths import AnyPath, as_path, copy_file, file_size, is_local, write_whole
+from slm_jax.core.paths import AnyPath, as_path, copy_file, entries, file_size, is_local, write_whole
 from slm_jax.data.records import file_sha256, joint_schema, pack_row, schema_of
 from slm_jax.data.shards.work import Job, Left, Row, ShardWork
 
@@ -66,6 +66,16 @@ def account_of(folder: AnyPath, job: Job) -> Account | None:
         return account if same and file_size(shard_path(folder, job)) == account["bytes"] else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def accounted(folder: AnyPath, jobs: Sequence[Job]) -> list[Job]:
+    """Those shards that have an account, as the names in its folders tell: one look at each, whatever their number."""
+    names = {job.table: {path.name for path in entries(folder / ACCOUNTS / job.table)} for job in _one_of_each(jobs)}
+    return [job for job in jobs if account_path(folder, job).name in names[job.table]]
+
+
+def _one_of_each(jobs: Sequence[Job]) -> list[Job]:
+    return list({job.table: job for job in jobs}.values())
 
 
 def write_shard(folder: AnyPath, job: Job, rows: Iterable[Row | Left], columns: tuple[str, ...]) -> Account:
