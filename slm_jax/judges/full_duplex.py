@@ -28,7 +28,7 @@ def write_turns(
     `words`: write `output.json` of what the system itself wrote, an estimate that the benchmark's recognizer overwrites
     (`data.benchmarks.full_duplex.chunks_of`). Raises `Lacking` as the judge does.
     """
-    require_streams(system)
+    how = _silent_for(system, judge.seconds)
     items = items_of(context, judge.kinds, count, lambda item: answered(item["messages"]) is not None)
     if len(items) < 2:
         raise Lacking("two held-out questions with known answers are needed")
@@ -46,7 +46,7 @@ def write_turns(
         for way, heard in ways.items():
             sample = Path(folder) / TASKS[way] / str(place)
             notes = _notes(way, heard, one.end_s, texts)
-            _answer(sample, judge, system, heard, notes, words)
+            _answer(sample, how, system, heard, notes, words)
     return {task: len(items) for task in TASKS.values()}
 
 
@@ -55,27 +55,34 @@ def answer_samples(folder: str | Path, system: Any, words: bool = True) -> int:
 
     An output is as long as its input. `words` as in `write_turns`.
     """
-    require_streams(system)
+    how = _silent_for(system, 0.0)
     rate_hz, samples = system.rate_hz, samples_below(folder)
     for sample in samples:
         heard = read_input(sample, rate_hz)
-        (reply,) = replies_to(system, [spoken(heard, rate_hz)], decoding=system.decoding.replace(seconds=0.0))
+        (reply,) = replies_to(system, [spoken(heard, rate_hz)], decoding=how)
         _write(sample, reply, rate_hz, len(heard) / rate_hz, words)
     return len(samples)
 
 
 def _answer(
-    sample: Path, judge: TurnsJudge, system: Any, heard: Heard, notes: dict[str, Any], words: bool
+    sample: Path, how: Any, system: Any, heard: Heard, notes: dict[str, Any], words: bool
 ) -> None:  # fmt: skip
     """Input, silence behind it, and what is said in both."""
     rate_hz = system.rate_hz
-    silence = np.zeros(round(judge.seconds * rate_hz), np.float32)
+    silence = np.zeros(round(how.seconds * rate_hz), np.float32)
     whole = np.concatenate([heard.samples, silence])
     write_input(sample, whole, rate_hz, notes)
-    how = system.decoding.replace(seconds=judge.seconds)
     (reply,) = replies_to(system, [spoken(heard.samples, rate_hz)], decoding=how)
     after_s = heard.end_s if "interrupt" in notes else 0.0
     _write(sample, reply, rate_hz, len(whole) / rate_hz, words, after_s)
+
+
+def _silent_for(system: Any, seconds: float) -> Any:
+    """How a system decodes that hears so many seconds of silence at the end; raises `Lacking` for one that cannot."""
+    require_streams(system)
+    if not hasattr(system.decoding, "seconds"):
+        raise Lacking("its decoding does not say how long it goes on after what it hears (`seconds`)")
+    return system.decoding.replace(seconds=seconds)
 
 
 def _write(sample: Path, reply: Any, rate_hz: int, length_s: float, words: bool, after_s: float = 0.0) -> None:

@@ -42,12 +42,16 @@ class TokenizerSourceConfig(Config):
         return found.tokenizer(StageContext(run, read_run_config(run).corpus, Path("data"), progress=False))
 
     def fingerprint(self) -> Any:
-        """What changes when other tokens would come: the artifacts of the stages of a run, else the config alone."""
+        """What changes when other tokens would come: the artifacts of the stage of a run, else the config alone."""
         if not is_run(self.source):
             return self.to_json()
+        tokens = self._token_stage()
+        name = self.stage if tokens is None else tokens.name
+        if name is not None:
+            folder = RunFolder(self.source).stage(name)
+            return {name: folder.artifact_hash(), "consumed": folder.begun()["consumed"]}
         found = sorted((Path(self.source) / "stages").glob("*/done.json"))
-        hashes = {path.parent.name: json.loads(path.read_text())["artifact_hash"] for path in found}
-        return {name: one for name, one in hashes.items() if self.stage in (None, name)}
+        return {path.parent.name: json.loads(path.read_text())["artifact_hash"] for path in found}
 
     def _token_stage(self) -> TokenStageConfig | None:
         """The stage of the run that makes the tokens; None where it is a codec's."""

@@ -1,4 +1,4 @@
-"""A run whose system reads texts and hums: a sound for every letter."""
+"""Runs of systems that need no training: one reads texts and hums, one hears and answers."""
 
 import dataclasses
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from slm_jax.core.contracts import Reply
-from slm_jax.core.messages import Message, Speech
+from slm_jax.core.messages import Message, Speech, Text
 from slm_jax.training.stages import RunConfig
 
 
@@ -35,3 +35,28 @@ class Humming:
 class HummingRun(RunConfig):
     def load(self, context):
         return Humming()
+
+
+@dataclasses.dataclass
+class Answering:
+    """Says how many clips it heard, and what was written beside them."""
+
+    reads: frozenset = frozenset({"speech", "text"})
+    writes: frozenset = frozenset({"text"})
+    rate_hz: int = 8_000
+    decoding: Any = None
+
+    def open(self, batch):
+        """That it has one says that it streams; nobody opens it here."""
+
+    def respond(self, conversations, decoding, key):
+        return [self.reply(one[0]) for one in conversations]
+
+    def reply(self, message):
+        assert all(clip.rate_hz == self.rate_hz for clip in message.speech)
+        return Reply((Message("assistant", (Text(f"{len(message.speech)} {message.text}".strip()),)),), {})
+
+
+class AnsweringRun(RunConfig):
+    def load(self, context):
+        return Answering()
