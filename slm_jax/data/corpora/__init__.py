@@ -20,4 +20,5 @@ Recordings  manifests, folders and TFDS sets                     (`data.corpora.
 Tasks       shards of examples as a corpus                       (`data.corpora.task_folder`)
 Splits      what decides, and splits that would be empty         (`data.corpora.splits`, `data.corpora.filled_splits`)
 Builders    the TFDS builders and the parts they are made of     (`data.corpora.builders`, `data.corpora.parts`)
+            records on their way, whatever their number          (`data.corpora.spool`)
 """
