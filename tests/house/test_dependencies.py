@@ -22,16 +22,8 @@ DISTRIBUTION = {
 }
 """Names to import -> names to install, where they differ by more than `_` and `-`."""
 OPTIONAL = {
-    "aiohttp",
-    "torch",
-    "transformers",
-    "safetensors",
-    "tensorflow",
-    "faiss-cpu",
-    "peft",
-    "pesq",
-    "moshi",
-    "apache-beam",
+    *("aiohttp", "torch", "transformers", "safetensors", "tensorflow", "faiss-cpu", "peft", "pesq", "moshi"),
+    *("apache-beam", "pyarrow"),
 }
 """Imported inside functions; an extra of the package brings them."""
 WITHOUT_EXTRA = {"tensorflow", "moshi"}
