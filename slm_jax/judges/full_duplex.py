@@ -26,7 +26,8 @@ def write_turns(
     """Ask the judge's held-out questions in its three ways and write `TASK/ID/`; samples of each task.
 
     `words`: write `output.json` of what the system itself wrote, an estimate that the benchmark's recognizer overwrites
-    (`data.benchmarks.full_duplex.chunks_of`). Raises `Lacking` as the judge does.
+    (`data.benchmarks.full_duplex.chunks_of`). A paused question ends with its last word, since whoever speaks in such a
+    sample at all has taken the turn. Raises `Lacking` as the judge does.
     """
     how = _silent_for(system, judge.seconds)
     items = items_of(context, judge.kinds, count, lambda item: answered(item["messages"]) is not None)
@@ -46,7 +47,8 @@ def write_turns(
         for way, heard in ways.items():
             sample = Path(folder) / TASKS[way] / str(place)
             notes = _notes(way, heard, one.end_s, texts)
-            _answer(sample, how, system, heard, notes, words)
+            ends = how.replace(seconds=0.0) if way == "paused" else how
+            _answer(sample, ends, system, heard, notes, words)
     return {task: len(items) for task in TASKS.values()}
 
 
