@@ -32,20 +32,20 @@ def samples_below(folder: str | Path) -> list[Path]:
     return found
 
 
-def read_input(sample: Path, rate_hz: int) -> Sound:
+def read_input(sample: str | Path, rate_hz: int) -> Sound:
     """What a system hears."""
-    return read_audio(sample / INPUT, rate_hz=rate_hz)
+    return read_audio(Path(sample) / INPUT, rate_hz=rate_hz)
 
 
-def write_input(sample: Path, samples: Sound, rate_hz: int, notes: dict[str, Any]) -> None:
+def write_input(sample: str | Path, samples: Sound, rate_hz: int, notes: dict[str, Any]) -> None:
     """What a system is to hear, and its annotations by file name without `.json`."""
-    write_wav(sample / INPUT, _at(samples, rate_hz), RATE_HZ)
+    write_wav(Path(sample) / INPUT, _at(samples, rate_hz), RATE_HZ)
     for name, value in notes.items():
-        (sample / f"{name}.json").write_text(json.dumps(value), encoding="utf-8")
+        (Path(sample) / f"{name}.json").write_text(json.dumps(value), encoding="utf-8")
 
 
 def write_output(
-    sample: Path, samples: Sound, rate_hz: int, *, length_s: float | None = None, words: str | None = None,
+    sample: str | Path, samples: Sound, rate_hz: int, *, length_s: float | None = None, words: str | None = None,
     spans: Sequence[Span] = (), after_s: float = 0.0,
 ) -> None:  # fmt: skip
     """What a system said, cut or filled up with silence to `length_s` seconds (None: as it is).
@@ -57,12 +57,12 @@ def write_output(
     if length_s is not None:
         size = round(length_s * RATE_HZ)
         said = np.pad(said[:size], (0, max(0, size - len(said))))
-    write_wav(sample / OUTPUT, said, RATE_HZ)
+    write_wav(Path(sample) / OUTPUT, said, RATE_HZ)
     if words is not None:
         heard = [(max(start, after_s), end) for start, end in spans if end > after_s]
         chunks = chunks_of(words, heard)
         told = {"text": " ".join(chunk["text"] for chunk in chunks), "chunks": chunks}
-        (sample / WORDS).write_text(json.dumps(told, indent=4), encoding="utf-8")
+        (Path(sample) / WORDS).write_text(json.dumps(told, indent=4), encoding="utf-8")
 
 
 def chunks_of(words: str, spans: Sequence[Span]) -> list[dict[str, Any]]:
