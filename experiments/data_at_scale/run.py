@@ -41,7 +41,7 @@ def main() -> None:
     options = parser.parse_args()
     options.workdir.mkdir(parents=True, exist_ok=True)
     corpus, data = f"world:hours={options.hours:g},{SPLITS}", options.workdir / "data"
-    made = timed(sys.executable, ["prepare", corpus, "--data-dir", str(data), "--json"], options.workdir / "prepare")
+    timed(sys.executable, ["prepare", corpus, "--data-dir", str(data), "--json"], options.workdir / "prepare")
     run = options.workdir / "units"
     timed(sys.executable, ["train", str(UNITS), "--workdir", str(run), "--data-dir", str(data)], run)
     shared = ["--data-dir", str(data), "--per-shard", str(options.per_shard), "--workers", str(WORKERS)]
@@ -56,8 +56,8 @@ def main() -> None:
             more = ["--runner", "direct"] if options.beam else []
             place = options.workdir / f"{name}_{who.replace(' ', '_')}_{options.hours:g}"
             told = compared(str(python), [*verb, *more], place)
-            figures[f"{name}, {who}"] = {"hours": options.hours, "workers": WORKERS, **told}
-            (HERE / "figures.json").write_text(json.dumps({**figures, "prepared": made}, indent=1) + "\n")
+            figures[f"{name}, {who}, {options.hours:g} h"] = {"hours": options.hours, "workers": WORKERS, **told}
+            (HERE / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")
 
 
 def compared(python: str, verb: list[str], place: Path) -> dict[str, Any]:

@@ -68,7 +68,8 @@ def _run(runner: str, workers: int, flags: list[str], settings: str, folder: str
 
         mode = "multi_processing" if workers > 1 else "in_memory"
         here: Any = FnApiRunner()
-        options = PipelineOptions([f"--direct_num_workers={workers}", f"--direct_running_mode={mode}", *flags])
+        told = [f"--direct_num_workers={workers}", f"--direct_running_mode={mode}"]
+        options = PipelineOptions([*told, "--default_sdk_harness_log_level=WARNING", *flags])
     else:
         here, options = BEAM_RUNNERS[runner], PipelineOptions(flags)
     with beam.Pipeline(runner=here, options=options) as pipeline:

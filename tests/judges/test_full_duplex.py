@@ -31,9 +31,12 @@ def test_patience_and_haste_are_seen_in_the_files(context, tmp_path):
     written = write_turns(tmp_path / "patient", JUDGE, Talker(0.9), context, 4)
     assert written == {"smooth_turn_taking": 4, "pause_handling": 4, "user_interruption": 4}
     assert rates(tmp_path / "patient", "smooth_turn_taking") == 1.0
-    assert rates(tmp_path / "patient", "pause_handling") == 0.0
     write_turns(tmp_path / "hasty", JUDGE, Talker(0.1, gives_way=False, speaks=4.0), context, 4)
-    assert rates(tmp_path / "hasty", "pause_handling") == 1.0
+    for who, speaks in {"patient": False, "hasty": True}.items():
+        for sample in samples_below(tmp_path / who / "pause_handling"):
+            (pause,) = json.loads((sample / "pause.json").read_text())
+            start = takes_turn(sample)[1]
+            assert (start is not None and pause["timestamp"][0] < start < pause["timestamp"][1]) == speaks
     write_turns(tmp_path / "silent", JUDGE, Talker(100.0), context, 4)
     assert rates(tmp_path / "silent", "smooth_turn_taking") == rates(tmp_path / "silent", "user_interruption") == 0.0
     (sample, *_) = samples_below(tmp_path / "patient" / "smooth_turn_taking")
