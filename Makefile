@@ -1,6 +1,7 @@
 # make demo    install what it needs, train a spoken language model on two cores, leave runs/demo/report.html
 # make test    install what the tests need, run all but the slow ones
 # make slow    the slow tests
+# make beam    what runs on Apache Beam, in an environment of its own (its protobuf and pyarrow are other ones)
 # make wheel   build the wheel, install it into an empty folder and run it there
 # make lint    ruff and mypy
 # make format  let ruff put the files in order
@@ -36,7 +37,13 @@ RUN_READY := $(VENV)/.ready-run
 TEST_READY := $(VENV)/.ready-test
 LINT_READY := $(VENV)/.ready-lint
 
-.PHONY: help demo install test slow wheel lint format docs lock clean
+# Apache Beam wants older versions of some packages than the rest, so that it has a lock and an environment of its own.
+BEAM_VENV ?= .venv-beam
+BEAM_READY := $(BEAM_VENV)/.ready
+BEAM_TESTS := $(shell sed -nE '/^(pytest|pytest-timeout|hypothesis)==/p' requirements-test.txt)
+OTHER_IN_BEAM := protobuf|pyarrow|python-dateutil|pillow|beartype
+
+.PHONY: help demo install test slow beam wheel lint format docs lock clean
 
 help:
 	@sed -n 's/^# make /make /p' Makefile
@@ -51,6 +58,16 @@ test: $(TEST_READY)
 
 slow: $(TEST_READY)
 	$(PY) -m pytest -q -m slow --timeout 1500 --deselect tests/end_to_end/test_wheel.py $(ARGS) || test $$? -eq 5  # 5: there are none
+
+beam: $(BEAM_READY)
+	$(BEAM_VENV)/bin/python -m pytest -q -m "slow or not slow" --timeout 900 \
+		tests/pipelines tests/faults/test_shards_kill.py $(ARGS)
+
+$(BEAM_READY): requirements-beam.txt
+	test -x $(BEAM_VENV)/bin/python || $(if $(UV),$(UV) venv --quiet --seed $(BEAM_VENV),$(PYTHON) -m venv $(BEAM_VENV))
+	$(BEAM_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-beam.txt $(BEAM_TESTS)
+	$(BEAM_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
 
 wheel: $(TEST_READY)
 	$(PY) -m pytest -q -m slow --timeout 600 tests/end_to_end/test_wheel.py
@@ -110,6 +127,11 @@ lock:
 	{ echo "# What 'make lint' needs beyond requirements.txt; written by 'make lock'."; echo "-r requirements.txt"; \
 	  $(LOCK) -c requirements.txt --extra dev | grep -vxFf requirements.txt; } > requirements-dev.txt.new
 	mv requirements-dev.txt.new requirements-dev.txt
+	grep -vE '^($(OTHER_IN_BEAM))==' requirements.txt > beam.lock
+	{ echo "# What 'make beam' needs, all of it; written by 'make lock'."; $(LOCK) -c beam.lock --extra beam; } \
+	  > requirements-beam.txt.new
+	mv requirements-beam.txt.new requirements-beam.txt
+	rm beam.lock
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -2,8 +2,10 @@
 
 Begin    the tiny GSLM from nothing; every system by name               (`cli.demo`, `cli.systems`)
 Data     a corpus made ready, with an account of what was left out      (`cli.prepare`)
+         its tokens, and texts spoken, in shards by any workers         (`cli.tokenize`, `cli.speak`, `cli.sharding`)
 Train    the stages of a recipe; their steps compiled for a TPU slice   (`cli.train`, `cli.plan`)
 Use      replies to recordings and words; a run judged                  (`cli.generate`, `cli.evaluate`)
+         items of published benchmarks answered                         (`cli.benchmark`)
          a page to talk to a run, and a socket                          (`cli.serve`)
          recordings written down                                        (`cli.transcribe`)
          recordings to codes, codes to sound                            (`cli.codec`)

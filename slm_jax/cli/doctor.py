@@ -26,6 +26,8 @@ EXTRAS = {
     "gcs": ("gcsfs",),
     "tfds": ("tensorflow",),
     "serve": ("aiohttp",),
+    "beam": ("apache_beam",),
+    "benchmarks": ("pyarrow",),
     "test": ("pytest", "pytest_timeout", "xdist", "beartype", "hypothesis", "sklearn"),
     "dev": ("ruff", "mypy", "pre_commit"),
 }

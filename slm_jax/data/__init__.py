@@ -5,6 +5,7 @@ Builders  world, manifest, folder and tfds as TFDS builders         (`data.corpo
 Records   tables derived from a corpus, such as units               (`data.records`)
 Examples  one file per kind of training example                     (`data.examples`)
 Pairs     right and wrong clips: archives, the world's own          (`data.pairs`)
+Published items of benchmarks, predictions in their forms           (`data.benchmarks`)
 Pipeline  seeded order, host-independent batches, exact state       (`data.pipeline`)
 Packing   several examples in a row, over fixed virtual shards      (`data.packing`)
 Buckets   whole examples in few fixed shapes                        (`data.buckets`, `data.lengths`)
@@ -17,5 +18,6 @@ Mixture   shares of corpora and of kinds of example, in a config    (`data.mixtu
 Kinds     whole pipelines in turn, each with its own shapes         (`data.interleaved`)
 Passes    finite passes over a source for encoding                  (`data.passes`, `data.progress`)
 Shapes    shapes of batches that nobody has read                    (`data.shapes`)
+Shards    work over a whole corpus, shard by shard, by any workers  (`data.shards`, `data.worker_pool`)
 Shares    a pass shared by several hosts, written as one table      (`data.shares`)
 """

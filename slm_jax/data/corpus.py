@@ -25,6 +25,7 @@ from slm_jax.data.corpora.settings import (
     NamedCorpusConfig,
     RecordingsConfig,
     SeveralCorporaConfig,
+    TaskCorpusConfig,
     TFDSConfig,
     WorldConfig,
     parse_corpus,
@@ -34,6 +35,7 @@ from slm_jax.data.corpora.world_phones import PHONES
 from slm_jax.data.corpora.world_turns import world_item
 from slm_jax.data.joined import EndToEnd
 from slm_jax.data.prepare import INDEX, Report, find_prepared, prepare_corpus
+from slm_jax.data.records import INDEX_FILE, RecordSource
 
 __all__ = [
     "PHONES",
@@ -48,6 +50,7 @@ __all__ = [
     "SeveralCorporaConfig",
     "Source",
     "TFDSConfig",
+    "TaskCorpusConfig",
     "WorldConfig",
     "open_corpus",
     "parse_corpus",
@@ -90,7 +93,7 @@ class Source:
     def __getitem__(self, i: int) -> dict[str, Any]:
         row = self._rows[i]
         with self._lock:
-            self._data = self._data or Split(self.folder, self.split)
+            self._data = self._data or _rows(self.folder, self.split)
         return _item(self._data[row])
 
     def __getstate__(self) -> dict[str, Any]:
@@ -140,6 +143,12 @@ def _open(config: CorpusConfig, data_dir: Place, split: str, kinds: tuple[str, .
     if isinstance(config, SeveralCorporaConfig):
         return EndToEnd({part.name: _open(part.corpus, data_dir, split, kinds) for part in config.corpora})
     return Source(find_prepared(config, data_dir), split, kinds or config.default_kinds())
+
+
+def _rows(folder: AnyPath, split: str) -> Split | RecordSource:
+    """The rows of a split: a dataset of TFDS, or a table of shards."""
+    table = folder / split
+    return RecordSource(table) if (table / INDEX_FILE).is_file() else Split(folder, split)
 
 
 def _index(folder: AnyPath) -> dict[str, dict[str, list]]:

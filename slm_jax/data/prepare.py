@@ -24,71 +24,26 @@ from slm_jax.data.corpora.filled_splits import filled
 from slm_jax.data.corpora.folder import read_folder
 from slm_jax.data.corpora.manifest import read_manifest
 from slm_jax.data.corpora.parts import Work, run_parts
+from slm_jax.data.corpora.report import INDEX, REJECTED, REPORT, WARNED, Report, describe, joint
 from slm_jax.data.corpora.settings import (
     CorpusConfig,
     FolderConfig,
     ManifestConfig,
     RecordingsConfig,
     SeveralCorporaConfig,
+    TaskCorpusConfig,
     TFDSConfig,
     WorldConfig,
 )
 from slm_jax.data.corpora.splits import SPLITS
+from slm_jax.data.corpora.task_folder import task_folder, told_of_tasks
 from slm_jax.data.corpora.world_phones import PHONES
 from slm_jax.data.corpora.world_voice import voice_version
 
 log = logging.getLogger(__name__)
 FORMAT = 1
 """Raised when the stored form or the making of records changes: older datasets are then made again."""
-REPORT, INDEX, REJECTED, WARNED = "report.json", "index.json", "rejected.jsonl", "warnings.jsonl"
 SHOWN = 5
-
-
-@dataclasses.dataclass
-class Report:
-    """What became of a corpus: items and hours per split, rejections and warnings per reason, the seconds it took.
-
-    `unread`: files of kinds of sound that cannot be read, by suffix. `moved`: items of a small corpus that went to a
-    split that would have been empty.
-    """
-
-    corpus: str
-    folder: str
-    accepted: dict[str, int]
-    hours: dict[str, float]
-    rejected: dict[str, int]
-    warnings: dict[str, int]
-    seconds: float
-    cached: bool = False
-    unread: dict[str, int] = dataclasses.field(default_factory=dict)
-    moved: int = 0
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON."""
-        return dataclasses.asdict(self)
-
-    def to_text(self) -> str:
-        """A table for people."""
-        rows = [("split", "items", "hours")]
-        rows += [(split, str(self.accepted[split]), f"{self.hours[split]:.3f}") for split in SPLITS]
-        rows.append(("all", str(sum(self.accepted.values())), f"{sum(self.hours.values()):.3f}"))
-        lines = [f"{name:<8}{items:>8}{hours:>10}" for name, items, hours in rows]
-        reasons = recordings.REASONS
-        for title, counts, words in (
-            ("rejected", self.rejected, reasons),
-            ("warnings", self.warnings, recordings.WARNINGS),
-        ):
-            lines.append(f"{title}: {sum(counts.values())}")
-            lines += [f"  {count:>6}  {reason}: {words[reason]}" for reason, count in sorted(counts.items())]
-        if self.unread:
-            lines.append("not read: " + ", ".join(f"{count} x {suffix}" for suffix, count in self.unread.items()))
-        if self.moved:
-            lines.append(f"moved: {self.moved} of these few items, to splits that would have been empty")
-        empty = [split for split in SPLITS if not self.accepted[split]]
-        if empty:
-            lines.append(f"nothing in {' and '.join(empty)}: what needs such speech is left out")
-        where = "was there already" if self.cached else f"took {self.seconds:.1f} s"
-        return "\n".join([f"corpus {self.corpus}", *lines, f"in {self.folder} ({where})"])
 
 
 @dataclasses.dataclass
@@ -133,9 +88,11 @@ def prepare_corpus(config: CorpusConfig, data_dir: Place, progress: bool = True)
     counts the reasons). Several corpora are made one after the other, and their report adds them up.
     """
     if isinstance(config, SeveralCorporaConfig):
-        return _joint([prepare_corpus(part.corpus, data_dir, progress) for part in config.corpora])
+        return joint([prepare_corpus(part.corpus, data_dir, progress) for part in config.corpora])
     started, data_dir = time.monotonic(), absolute(data_dir)
     config.check()
+    if isinstance(config, TaskCorpusConfig):
+        return told_of_tasks(config)
     source, listing = _identify(config)
     folder = dataset_folder(source.builder, source.name, data_dir)
     if (folder / REPORT).is_file():
@@ -200,6 +157,8 @@ def find_prepared(config: CorpusConfig, data_dir: Place) -> AnyPath:
     `UserError` when there is none.
     """
     data_dir = absolute(data_dir)
+    if isinstance(config, TaskCorpusConfig):
+        return task_folder(config)
     try:
         config.check()
         source, _ = _identify(config)
@@ -217,35 +176,6 @@ def find_prepared(config: CorpusConfig, data_dir: Place) -> AnyPath:
 def read_report(folder: AnyPath) -> Report:
     """The report of a prepared corpus."""
     return Report(**json.loads((folder / REPORT).read_text()))
-
-
-def describe(config: CorpusConfig) -> str:
-    """A short name for messages."""
-    if isinstance(config, SeveralCorporaConfig):
-        return " + ".join(describe(part.corpus) for part in config.corpora)
-    if isinstance(config, ManifestConfig | FolderConfig):
-        return f"{type(config).__name__.removesuffix('Config').lower()}:{config.path}"
-    return f"tfds:{config.name}" if isinstance(config, TFDSConfig) else "world"
-
-
-def _joint(reports: list[Report]) -> Report:
-    """One report for several corpora."""
-
-    def total(counts: list[dict[str, Any]]) -> dict[str, Any]:
-        return {name: sum(one.get(name, 0) for one in counts) for name in sorted(set().union(*counts))}
-
-    return Report(
-        corpus=" + ".join(report.corpus for report in reports),
-        folder=", ".join(report.folder for report in reports),
-        accepted=total([report.accepted for report in reports]),
-        hours=total([report.hours for report in reports]),
-        rejected=total([report.rejected for report in reports]),
-        warnings=total([report.warnings for report in reports]),
-        seconds=sum(report.seconds for report in reports),
-        cached=all(report.cached for report in reports),
-        unread=total([report.unread for report in reports]),
-        moved=sum(report.moved for report in reports),
-    )
 
 
 def _identify(config: CorpusConfig) -> tuple[_Source, Any]:

@@ -3,14 +3,17 @@
 A row is a dict: numpy arrays, integers, floats, strings, None, and JSON's lists and objects of these. It is stored as
 MessagePack with the raw bytes of each array: compact, no code is run while reading (unlike pickle), and readable from
 any language.
-Row i lies in shard i mod S, so that rows can be written as they come and found without a table of positions.
+Row i lies in shard i mod S, so that rows can be written as they come and found without a table of positions. Tables
+that are made shard by shard (`data.shards`) have blocks instead: each shard says how many rows it holds.
 """
 
 import hashlib
 import io
 import json
 import threading
+from bisect import bisect_right
 from collections.abc import Iterable
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +25,8 @@ from slm_jax.core.config import content_hash
 from slm_jax.core.errors import UserError, require
 from slm_jax.core.paths import AnyPath, Place, as_path, beside, file_size, local_copy, move_into_place
 
-FORMAT_VERSION = 1
+FORMAT_VERSION, BLOCKS_VERSION = 1, 2
+"""Of tables whose rows go round the shards, and of those that have a block of rows in each."""
 INDEX_FILE = "index.json"
 LENGTHS_FILE = "lengths.npz"
 _ARRAY = 1  # MessagePack extension code of (dtype, shape, bytes)
@@ -69,11 +73,13 @@ class RecordSource:
         self._index = _read_index(folder)
         self._shards = self._index["shards"]
         for shard in self._shards:
-            path = self.folder / shard["file"]
+            path = self._path(shard)
             size = file_size(path)
             if size != shard["bytes"]:
                 found = "missing" if size is None else f"{size} bytes"
                 raise UserError(f"shard {str(path)!r} is damaged: {shard['bytes']} bytes were written, now {found}")
+        blocks = self._index["format"] == BLOCKS_VERSION
+        self._ends = list(accumulate(shard["rows"] for shard in self._shards)) if blocks else None
         self._readers: dict[int, ArrayRecordReader] = {}
         self._lock = threading.Lock()
 
@@ -84,7 +90,7 @@ class RecordSource:
         count = len(self)
         if not -count <= position < count:
             raise IndexError(f"row {position} of a table of {count}")
-        row, shard = divmod(int(position) % count, len(self._shards))
+        shard, row = self._place(int(position) % count)
         try:
             return unpack_row(self._reader(shard).read([row])[0])
         except Exception as error:
@@ -112,20 +118,32 @@ class RecordSource:
     def verify(self) -> None:
         """Compare the checksum of every shard; raises `UserError` naming the first damaged file."""
         for number, shard in enumerate(self._shards):
-            if file_sha256(self.folder / shard["file"]) != shard["sha256"]:
+            if file_sha256(self._path(shard)) != shard["sha256"]:
                 raise self._damaged(number, "its checksum differs from the one written")
+
+    def _path(self, shard: dict[str, Any]) -> AnyPath:
+        """Where a shard lies: beside the index, or elsewhere if it has a full name."""
+        name = shard["file"]
+        return as_path(name) if "://" in name else self.folder / name
+
+    def _place(self, position: int) -> tuple[int, int]:
+        """The shard of a row, and its place there."""
+        if self._ends is None:
+            return position % len(self._shards), position // len(self._shards)
+        shard = bisect_right(self._ends, position)
+        return shard, position - (self._ends[shard - 1] if shard else 0)
 
     def _reader(self, shard: int) -> ArrayRecordReader:
         with self._lock:
             if shard not in self._readers:
                 found = self._shards[shard]
-                path = str(local_copy(self.folder / found["file"], found["sha256"]))
+                path = str(local_copy(self._path(found), found["sha256"]))
                 # without these options the reader reads ahead as if rows came in order
                 self._readers[shard] = ArrayRecordReader(path, "readahead_buffer_size:0,max_parallelism:0")
             return self._readers[shard]
 
     def _damaged(self, shard: int, detail: str) -> UserError:
-        return UserError(f"shard {str(self.folder / self._shards[shard]['file'])!r} is damaged: {detail}")
+        return UserError(f"shard {str(self._path(self._shards[shard]))!r} is damaged: {detail}")
 
     def __getstate__(self) -> dict[str, Any]:
         return {"folder": self.folder}
@@ -147,8 +165,7 @@ def _write_table(folder: Path, rows: Iterable[dict[str, Any]], shards: int) -> N
     schema: dict[str, str] = {}
     count = 0
     for count, row in enumerate(rows, start=1):
-        row_schema = {name: _kind(name, value) for name, value in row.items()}
-        schema = _joint_schema(schema or row_schema, row_schema, count - 1)
+        schema = joint_schema(schema, schema_of(row), f"row {count - 1}")
         for name, value in row.items():
             if isinstance(value, np.ndarray) and value.ndim:
                 lengths.setdefault(name, []).append(len(value))
@@ -179,15 +196,24 @@ def _read_index(folder: AnyPath) -> dict[str, Any]:
     except ValueError as error:
         raise UserError(f"index {str(path)!r} is damaged: {error}") from error
     known = index.get("format")
-    require(known == FORMAT_VERSION, f"format of {str(path)!r}", known, f"this version reads {FORMAT_VERSION}")
+    read = (FORMAT_VERSION, BLOCKS_VERSION)
+    require(known in read, f"format of {str(path)!r}", known, f"this version reads {' and '.join(map(str, read))}")
     return index
 
 
-def _joint_schema(schema: dict[str, str], row: dict[str, str], number: int) -> dict[str, str]:
-    """The schema so far with what `row` adds: a field that was None everywhere may still take a kind."""
-    kinds = {name: {schema.get(name, "(absent)"), kind} - {"NoneType"} for name, kind in row.items()}
-    if schema.keys() != row.keys() or any(len(kind) > 1 for kind in kinds.values()):
-        raise UserError(f"row {number} has fields {row}: they must be those of the rows before, {schema}")
+def schema_of(row: dict[str, Any]) -> dict[str, str]:
+    """The kind of each field of a row; raises `UserError` for a value that a table cannot hold."""
+    return {name: _kind(name, value) for name, value in row.items()}
+
+
+def joint_schema(schema: dict[str, str], more: dict[str, str], what: str) -> dict[str, str]:
+    """The schema so far, empty where there is none, with what `more` adds: a field that was None everywhere may still
+    take a kind. Raises `UserError`, which calls the rest `what`, where the two do not go together."""
+    if not schema or not more:
+        return schema or more
+    kinds = {name: {schema.get(name, "(absent)"), kind} - {"NoneType"} for name, kind in more.items()}
+    if schema.keys() != more.keys() or any(len(kind) > 1 for kind in kinds.values()):
+        raise UserError(f"{what} has fields {more}: they must be those of the rows before, {schema}")
     return {name: next(iter(kind), "NoneType") for name, kind in kinds.items()}
 
 

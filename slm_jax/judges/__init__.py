@@ -21,6 +21,7 @@ Text             likelihood of held-out texts, openings that go on       (`judge
 Codec            recordings beside what their codes say          (`judges.codec`)
 Turns            who hears and speaks at once: waits, answers, gives way  (`judges.turns`)
 Frames           the time of every frame of a session, by its parts     (`judges.frames`)
+Full duplex      the same in the folders of Full-Duplex-Bench         (`judges.full_duplex`)
 Latency          how long one waits for a reply, and for a push          (`judges.latency`)
 Listening        what Whisper understands of what a system says          (`judges.listening`)
 Asking           held-out items as conversations, and what was replied   (`judges.asking`)

@@ -25,6 +25,7 @@ Stages     RunConfig, StageConfig, run_stages                          (`trainin
            the model that a stage trained                              (`training.stage_model`)
 Tokens     TokenStageConfig, token_stage: what a tokenizer stage says  (`training.token_stage`)
            those of text that an earlier stage learnt                  (`training.stage_tokens`)
+           a tokenizer by the place where it lies                      (`training.tokenizer_source`)
 Codecs     run_codec: the codec that a run trained                     (`training.run_codec`)
 Aligner    run_reader: its CTC encoder, that finds when words are said (`training.run_reader`)
 Features   passes over a corpus that make them                         (`training.feature_passes`)

@@ -11,10 +11,12 @@ import pytest
 import soundfile
 import tensorflow_datasets as tfds
 from etils import epath
+from tensorflow_datasets.core import shuffle
 
 from slm_jax.core.config import from_json
 from slm_jax.core.errors import UserError
 from slm_jax.data import prepare
+from slm_jax.data.corpora.spool import Spool
 from slm_jax.data.corpus import (
     FolderConfig,
     ManifestConfig,
@@ -104,6 +106,18 @@ def test_who_comes_while_it_is_made_waits_and_makes_nothing(manifest, tmp_path, 
         assert [first.result().cached, second.result().cached] == [False, True]
     assert len(made) == 1 and everything(config, data)
     assert not (data / "parts").exists()
+
+
+def test_a_split_of_any_size_is_written_without_tensorflow(manifest, tmp_path, monkeypatch):
+    """More than TFDS keeps in memory: its own way would then ask for TensorFlow."""
+    config = ManifestConfig(path=str(manifest), processes=1)
+    prepare_corpus(config, tmp_path / "whole", progress=False)
+    monkeypatch.setattr(shuffle, "MAX_MEM_BUFFER_SIZE", 1000)
+    prepare_corpus(config, tmp_path / "data", progress=False)
+    np.testing.assert_equal(everything(config, tmp_path / "data"), everything(config, tmp_path / "whole"))
+    assert not list((tmp_path / "data").rglob("*.tmp*")) and shuffle.Shuffler is not Spool
+    with pytest.raises(ValueError, match="come in order"):
+        Spool(tmp_path, "", True).add(1, b"")
 
 
 def test_several_processes_read_the_same(manifest, tmp_path):

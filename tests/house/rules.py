@@ -21,7 +21,7 @@ FLOORS = (
     ("training", "serving"),
     ("judges",),
     ("systems",),
-    ("workbench",),
+    ("workbench", "pipelines"),
     ("cli",),
 )
 FLOOR = {package: floor for floor, packages in enumerate(FLOORS) for package in packages}
@@ -33,6 +33,7 @@ IMPORT_FENCES = {
     "torch": ("interop",),
     "torchaudio": (),
     "transformers": ("interop",),
+    "apache_beam": ("pipelines",),
 }
 """Foreign package -> packages of ours that may import it."""
 LIFTED = {"scan", "remat", "remat_scan", "checkpoint", "map_variables", "intercept_methods"}

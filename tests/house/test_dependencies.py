@@ -21,7 +21,10 @@ DISTRIBUTION = {
     "sklearn": "scikit-learn",
 }
 """Names to import -> names to install, where they differ by more than `_` and `-`."""
-OPTIONAL = {"aiohttp", "torch", "transformers", "safetensors", "tensorflow", "faiss-cpu", "peft", "pesq", "moshi"}
+OPTIONAL = {
+    *("aiohttp", "torch", "transformers", "safetensors", "tensorflow", "faiss-cpu", "peft", "pesq", "moshi"),
+    *("apache-beam", "pyarrow"),
+}
 """Imported inside functions; an extra of the package brings them."""
 WITHOUT_EXTRA = {"tensorflow", "moshi"}
 """But not these: one is there under another name, one wants an older torch than the rest (`make test` installs it)."""
@@ -58,12 +61,14 @@ def test_optional_imports_have_an_extra(project):
     ("lock", "extras"),
     [
         ("requirements.txt", ()),
+        ("requirements-beam.txt", ("beam",)),
         ("requirements-test.txt", ("test", "torch", "eval")),
         ("requirements-dev.txt", ("dev",)),
     ],
 )
 def test_the_lock_satisfies_the_ranges(project, lock, extras):
-    text = (ROOT / "requirements.txt").read_text() + (ROOT / lock).read_text()
+    alone = lock == "requirements-beam.txt"  # its versions are other ones, so that it is whole by itself
+    text = (ROOT / lock).read_text() + ("" if alone else (ROOT / "requirements.txt").read_text())
     locked = [Requirement(line) for line in text.splitlines() if re.match(r"\w", line)]
     wanted = [*project["dependencies"], *(line for extra in extras for line in project["optional-dependencies"][extra])]
     for requirement in map(Requirement, wanted):

@@ -15,6 +15,10 @@ Recordings  manifests, folders and TFDS sets                     (`data.corpora.
                                                                   `data.corpora.tfds_set`)
             checked item by item; turns and conversations        (`data.corpora.recordings`,
                                                                   `data.corpora.conversations`)
+            a conversation as an item; what became of all        (`data.corpora.conversation_rows`,
+                                                                  `data.corpora.report`)
+Tasks       shards of examples as a corpus                       (`data.corpora.task_folder`)
 Splits      what decides, and splits that would be empty         (`data.corpora.splits`, `data.corpora.filled_splits`)
 Builders    the TFDS builders and the parts they are made of     (`data.corpora.builders`, `data.corpora.parts`)
+            records on their way, whatever their number          (`data.corpora.spool`)
 """

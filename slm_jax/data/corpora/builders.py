@@ -22,6 +22,7 @@ from slm_jax.core.errors import UserError
 from slm_jax.core.paths import AnyPath, local_folder
 from slm_jax.data.corpora.parts import read_part
 from slm_jax.data.corpora.settings import STYLE_FIELDS
+from slm_jax.data.corpora.spool import spooled
 
 features = tfds.features
 
@@ -109,7 +110,7 @@ def write_dataset(builder_class: type[PartsBuilder], config: PartsConfig, data_d
     level = absl.logging.get_verbosity()
     absl.logging.set_verbosity(absl.logging.ERROR)  # it remarks that our settings are not among its own
     try:
-        with contextlib.redirect_stdout(io.StringIO()):  # it prints, and a program may read our output
+        with spooled(), contextlib.redirect_stdout(io.StringIO()):  # it prints, and a program may read our output
             builder = builder_class(data_dir=data_dir, config=config, file_format="array_record")
             builder.download_and_prepare()
     finally:

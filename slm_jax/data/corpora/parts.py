@@ -5,14 +5,10 @@ with the parts that are there. The order of the parts, and so the corpus, does n
 """
 
 import collections
-import contextlib
 import functools
 import json
 import logging
-import multiprocessing
 import os
-import sys
-import threading
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -21,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from slm_jax.data.worker_pool import new_pool, without_main
 
 log = logging.getLogger(__name__)
 Record = dict[str, Any]
@@ -58,7 +56,7 @@ def _in_pool(numbered: Iterator[tuple[Path, Any]], work: Work, processes: int) -
         for path, job in numbered:
             future = None
             if not is_part(path):
-                pool = pool or _new_pool(processes)
+                pool = pool or new_pool(processes)
                 future = _submitted(pool, work, job, path)
             waiting.append((path, job, future))
             if len(waiting) > AHEAD * processes:
@@ -73,51 +71,12 @@ def _in_pool(numbered: Iterator[tuple[Path, Any]], work: Work, processes: int) -
 def _submitted(pool: ProcessPoolExecutor, work: Work, job: Any, path: Path) -> Future:
     """The work on its way to a process; that of a pool that broke is broken too."""
     try:
-        with _without_main(work):
+        with without_main(work):
             return pool.submit(_work_and_write, work, job, path)
     except BrokenProcessPool as error:
         broken: Future = Future()
         broken.set_exception(error)
         return broken
-
-
-@contextlib.contextmanager
-def _without_main(work: Work) -> Iterator[None]:
-    """Let processes that start meanwhile not run the caller's script again.
-
-    A fresh interpreter imports `__main__` first, and a script without `if __name__ == "__main__":` would then prepare
-    its corpus once more in every process, which Python refuses. Workers need what is in this package only.
-    """
-    main = sys.modules["__main__"]
-    kept = {name: getattr(main, name) for name in ("__spec__", "__file__") if hasattr(main, name)}
-    if getattr(work, "__module__", None) == "__main__":
-        yield
-        return
-    try:
-        main.__spec__ = None
-        main.__dict__.pop("__file__", None)
-        yield
-    finally:
-        for name, value in kept.items():
-            setattr(main, name, value)
-
-
-def _new_pool(processes: int) -> ProcessPoolExecutor:
-    """Fresh interpreters: a fork of a process that runs JAX's threads may hang."""
-    context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(processes, mp_context=context, initializer=_end_with_parent)
-
-
-def _end_with_parent() -> None:
-    """Let a worker end when its parent is killed; it would wait for work for ever."""
-    parent = multiprocessing.parent_process()
-
-    def watch() -> None:
-        parent.join()
-        os._exit(1)
-
-    if parent is not None:
-        threading.Thread(target=watch, daemon=True).start()
 
 
 def _finished(work: Work, path: Path, job: Any, future: Future | None) -> tuple[Path, list[Record]]:

@@ -197,6 +197,18 @@ class TFDSConfig(RecordingsConfig):
         return {**found, "rate_hz": found.pop("source_rate_hz"), **stored}
 
 
+class TaskCorpusConfig(CorpusConfig):
+    """What `prepare --tasks`, or `speak`, has made: a folder of shards whose items end with an answer.
+
+    Its splits and rate were settled when it was made; the shares of this config play no part.
+    """
+
+    path: str
+
+    def check(self) -> None:
+        require(Path(self.path).is_dir(), "tasks", self.path, "no such folder" + _near_path(self.path))
+
+
 class NamedCorpusConfig(Config):
     """A corpus among several, with the name by which a mixture calls it."""
 
@@ -242,11 +254,12 @@ PATH_KINDS: dict[str, tuple[type[CorpusConfig], str]] = {
     "manifest": (ManifestConfig, "path"),
     "folder": (FolderConfig, "path"),
     "tfds": (TFDSConfig, "name"),
+    "tasks": (TaskCorpusConfig, "path"),
 }
 
 
 def parse_corpus(spec: str) -> CorpusConfig:
-    """The config of `world`, `world:hours=1,speakers=4`, `manifest:PATH`, `folder:PATH` or `tfds:NAME`.
+    """The config of `world`, `world:hours=1,speakers=4`, `manifest:PATH`, `folder:PATH`, `tfds:NAME` or `tasks:PATH`.
 
     Several words of one option are joined by a plus: `world:styles=rate+energy`.
     """

@@ -17,6 +17,8 @@ Speech tasks       items of a corpus as conversations with an answer     (`data.
 Tagged tasks       such items asked by the tags of a task                (`data.examples.tagged_tasks`)
 Written tasks      the same with the words of the speech in its place    (`data.examples.written_tasks`)
 Spoken tasks       instructions spoken by the voice of the world         (`data.examples.spoken_tasks`)
+Chosen tasks       the first or one of several that an item answers      (`data.examples.chosen_tasks`)
+Named tasks        transcription, translation, question, instruction     (`data.examples.named_tasks`)
 Wordings           many ways to ask for one thing                        (`data.examples.wordings`)
 Open book          spoken questions beside written notes                 (`data.examples.open_book`)
 Speech prompts     such conversations as rows of words and clips         (`data.examples.speech_prompts`)

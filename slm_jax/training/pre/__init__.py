@@ -23,6 +23,7 @@ Code LM              codes of several books in any order                   (`tra
 Text code LM         text and codes in any layout                          (`training.pre.text_code_lm`)
 Dialogue LM          own text and codes beside what is heard               (`training.pre.dialogue_lm`)
 One stream LM        text and units in one stream of ids                   (`training.pre.one_stream_lm`)
+Token folder         tokens that were made in shards, taken over         (`training.pre.token_folder`)
 Heard turns          tokens of items, turn by turn                         (`training.pre.heard_turns`)
 Streams stage        what stages over several streams share                (`training.pre.streams_stage`)
 Prosodic LM          units, durations and pitch, in one step              (`training.pre.prosodic_lm`)
