@@ -18,6 +18,7 @@ there. `SLM_JAX_REAL_WEIGHTS` names the folder of the weights, `weights` unless 
 """
 
 import argparse
+import dataclasses
 import itertools
 import json
 import os
@@ -133,7 +134,7 @@ class Arm(NamedTuple):
         plain = self._learns(steps).replace(
             name=f"{self.stage}_aligned", lora=None, tasks=TASK if self.name == "explicit" else TARGETS.learnt
         )
-        fields = {field: getattr(plain, field) for field in plain.__dataclass_fields__}
+        fields = {field.name: getattr(plain, field.name) for field in dataclasses.fields(plain)}
         return AlignmentStageConfig(
             **fields,
             near=near,

@@ -1,5 +1,6 @@
 """Alignment as stages: an LM's own answers as targets, held by its hash; speech near its words; transcripts."""
 
+import dataclasses
 import re
 import shutil
 from functools import partial
@@ -90,7 +91,7 @@ def targets_of(folder, **changes):
 
 def aligned(folder, name="aligned", **changes):
     plain = stage_of(folder, name, tasks=WRITE, train=TWO, length=24)
-    fields = {field: getattr(plain, field) for field in plain.__dataclass_fields__}
+    fields = {field.name: getattr(plain, field.name) for field in dataclasses.fields(plain)}
     return AlignmentStageConfig(**fields | changes)
 
 
@@ -233,10 +234,8 @@ def test_what_is_written_down_of_a_clip_stands_behind_it(parts, tmp_path):
     plan = planned(stage_of(parts, "again", **changes), context)
     batch = next(plan.batches)
     plan.batches.close()
-    texts = [
-        SpecialsConfig().make().decode(row[mask].tolist())
-        for row, mask in zip(batch["ids"], batch["mask"], strict=True)
-    ]
+    tokens, rows = SpecialsConfig().make(), zip(batch["ids"], batch["mask"], strict=True)
+    texts = [tokens.decode(row[mask].tolist()) for row, mask in rows]
     assert all(re.match(r"<\x00*w\d.*>", text) for text in texts), texts
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run" / HEARD).glob("*/index.json")} == tables
     with pytest.raises(UserError, match="goes with a template that puts it somewhere"):

@@ -49,7 +49,7 @@ class GeneratedTaskConfig(SpeechTaskConfig):
 
     `stage`: the one that asked it (`training.post.lm_targets`), `part`: of its tasks. An item brings the stage's row,
     `draw` and `target`; one without an answer has no conversation. `of_backbone`: the language model that is to learn
-    has to be the one that answered.
+    has to be the one that answered, with the same weights in the same dtype.
     """
 
     task: SpeechTaskConfig

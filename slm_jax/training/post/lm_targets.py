@@ -164,9 +164,8 @@ class _Asked:
         def groups() -> Iterator[dict[str, np.ndarray]]:
             for first in range(0, len(order), self.stage.rows):
                 chosen = order[first : first + self.stage.rows]
-                found.update(
-                    zip(chosen, self._answers(chosen, [prompts[i] for i in chosen], model, params), strict=True)
-                )
+                answers = self._answers(chosen, [prompts[place] for place in chosen], model, params)
+                found.update(zip(chosen, answers, strict=True))
                 yield {"valid": np.ones(len(chosen), bool)}
 
         for _ in tracked(groups(), len(order), f"{self.stage.name} {self.split}", self.show):
