@@ -98,7 +98,7 @@ class Distances(NamedTuple):
     """Sums over the tokens that count, their number, those whose nearest row is their own; tokens without a vector."""
 
     total: Float[Array, ""]
-    count: Float[Array, ""]
+    count: Float[Array, ""]  # type: ignore[assignment]  # tuples have a method of that name
     nearest: Float[Array, ""]
     missing: Float[Array, ""]
 

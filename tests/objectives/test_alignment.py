@@ -105,7 +105,7 @@ def test_rows_that_say_the_same_are_alike_and_lora_is_what_differs():
     heard = loss(drawn() | {"lora": none}, {**batch, **written})
     assert abs(float(same.terms["alike"].total)) < 1e-4 * float(same.terms["alike"].count)
     assert float(changed.terms["alike"].total) > 0.01 and float(heard.terms["alike"].total) > 0.01
-    plain = Answers(model, NextTokenConfig())(drawn() | {"lora": none}, batch, None)
+    plain = jax.jit(Answers(model, NextTokenConfig()), static_argnums=2)(drawn() | {"lora": none}, batch, None)
     assert float(heard.terms["answer"].total) == pytest.approx(float(plain.terms["answer"].total), rel=1e-5)
     assert (heard.terms["answer"].weight, heard.terms["alike"].weight) == (0.5, 2.0)
     assert float(heard.terms["alike"].count) == float(plain.terms["answer"].count)

@@ -190,6 +190,7 @@ def test_speech_comes_nearer(parts, tmp_path, form):
     assert form == "alike" or {"nearest", "missing"} <= set(lines[0])
 
 
+@pytest.mark.slow(seconds=20)
 def test_a_stage_goes_on_from_its_alignment(parts, tmp_path):
     context = context_of(tmp_path, kind=TimedContext)
     both = {"near": TokenDistanceConfig(), "alike": SameWordsConfig(), "said": 4, "beside": 24}
@@ -219,6 +220,7 @@ def test_items_without_words_are_left_out_by_reason(parts, tmp_path):
         planned(stage, context_of(tmp_path, said, kind=MeasuringContext))
 
 
+@pytest.mark.slow(seconds=20)
 def test_what_is_written_down_of_a_clip_stands_behind_it(parts, tmp_path):
     """By a small Whisper on drawn weights; a second stage of the run finds the table that the first one wrote."""
     write_whisper(tmp_path / "whisper")

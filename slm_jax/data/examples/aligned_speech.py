@@ -125,9 +125,8 @@ def timed_tokens(text: str, times: TimedWords, tokens: MarkedTokens) -> TimedTok
     for space in (" ", ""):  # a token brings the space before it, or stands for a word by itself
         pieces = [tokens.encode(f"{space if place else ''}{word}") for place, word in enumerate(words)]
         if [token for piece in pieces for token in piece] == whole:
-            spans = [
-                _shares(*span, len(piece)) for *span, piece in zip(times.start_s, times.end_s, pieces, strict=True)
-            ]
+            stretches = zip(times.start_s, times.end_s, pieces, strict=True)
+            spans = [_shares(float(start), float(end), len(piece)) for start, end, piece in stretches]
             return TimedTokens(np.array(whole, np.int32), np.concatenate(spans).astype(np.float32))
     return None
 

@@ -65,8 +65,10 @@ class PromptLayout:
         found: list[Entries] = []
         pieces = self.template.pieces(conversation, answered)
         for (number, answer, *_), run in groupby(pieces, _run_of):
-            words = number is None
-            found.append(self._words(list(run), answer) if words else self._clip(number, clips[number], read[number]))
+            if number is None:
+                found.append(self._words(list(run), answer))
+            else:
+                found.append(self._clip(number, clips[number], read[number]))
         return Entries(*(np.concatenate(field) for field in zip(*found, strict=True)))
 
     def problem(self, length: int) -> str | None:

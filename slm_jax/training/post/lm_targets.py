@@ -8,7 +8,6 @@ The language model that hears learns to answer speech as it answers text itself 
 """
 
 from collections.abc import Iterator, Sequence
-from itertools import chain
 from typing import Any
 
 import jax
@@ -113,7 +112,7 @@ class LMTargetsConfig(StageConfig):
                     continue
                 asked = _Asked(self, part, context, split, layout)
                 chunks = [self._chunk(start, asked, model, params, folder) for start in asked.starts]
-                write_records(table, chain.from_iterable(RecordSource(chunk) for chunk in chunks))
+                write_records(table, (row for chunk in chunks for row in rows_of(RecordSource(chunk))))
                 for chunk in chunks:
                     remove_tree(chunk)
                 context.say(f"stage {self.name}, {part.name}: {_told(RecordSource(table))} of {split}")
@@ -236,6 +235,11 @@ def check_backbone(tasks: MixtureConfig, parts: Parts, stage: str, context: Stag
                 )
 
 
+def rows_of(table: RecordSource) -> Iterator[dict[str, Any]]:
+    """All rows of a table, in order."""
+    return (table[place] for place in range(len(table)))
+
+
 def _told(table: RecordSource) -> str:
-    there = sum(bool(table[place][TARGET]) for place in range(len(table)))
+    there = sum(bool(row[TARGET]) for row in rows_of(table))
     return f"{there} answers to {len(table)} items"
