@@ -132,8 +132,8 @@ class SpeechAwareStageConfig(GradientStageConfig):
         spelt = (self.tokens.stage,) if isinstance(self.tokens, StageTokensConfig) else ()
         told = () if self.heard is None or self.heard.stage is None else (self.heard.stage,)
         asked = [part.example for part in self.mixture.parts]
-        told += tuple(task.stage for task in asked if isinstance(task, GeneratedTaskConfig))
-        return tuple(dict.fromkeys((*stages_of(self.parts), *read, *spelt, *told, *before)))
+        wrote = (task.stage for task in asked if isinstance(task, GeneratedTaskConfig))
+        return tuple(dict.fromkeys((*stages_of(self.parts), *read, *spelt, *told, *wrote, *before)))
 
     def check_outside(self, begun: StageFolder | None) -> None:
         check_parts(self.parts, begun)
