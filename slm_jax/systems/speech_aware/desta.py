@@ -46,7 +46,7 @@ from slm_jax.nn.positions import RopeScaling
 from slm_jax.parallel.mesh import MeshConfig
 from slm_jax.sequence_models.presets import llama
 from slm_jax.serving.speech_aware import AnswerDecoding
-from slm_jax.systems.card import KeptFigure, SystemCard
+from slm_jax.systems.card import SystemCard
 from slm_jax.systems.recipes.small_parts import LETTERS, LM, letters_encoder, text_lm
 from slm_jax.systems.recipes.speech_aware import SpeechAwareConfig, speech_aware_run
 from slm_jax.text.marked_tokens import SpecialsConfig
@@ -93,7 +93,6 @@ JUDGED = MixtureConfig(
     )
 )
 SCALED = RopeScaling(kind="llama3", factor=8.0)
-REAL = "experiments/desta/real.json"
 CARD = SystemCard(
     name="DeSTA",
     paper="Lu et al. 2024",
@@ -101,10 +100,6 @@ CARD = SystemCard(
     reads=("speech", "text"),
     writes=("text",),
     counted="answers",
-    figures=(
-        KeptFigure(words="WER, speakers nobody heard", file=REAL, place=("tasks", "transcription", "wer")),
-        KeptFigure(words="with other speech", file=REAL, place=("tasks", "transcription", "other_speech", "wer")),
-    ),
 )
 
 
