@@ -116,7 +116,7 @@ def test_kept_features_train_alike_and_the_log_says_so(run, parts, tmp_path):
     assert_same(weights(tmp_path / "run"), weights(run), 1e-5)
     assert any("features of 13 items are kept (at most 0.00 GB)" in line for line in said)
     tables = list((tmp_path / "run" / "features").glob("*/index.json"))
-    assert len(tables) == 4, "of items that are heard and that are read, to learn from and to measure on"
+    assert len(tables) == 2, "of the items that are heard, and of those that are read"
     before = {table: table.stat().st_mtime_ns for table in tables}
     carry_out(stage_of(parts, "again", cache=True, train=ONE), context_of(tmp_path / "run"))
     assert {table: table.stat().st_mtime_ns for table in (tmp_path / "run" / "features").glob("*/index.json")} == before
