@@ -53,7 +53,7 @@ from slm_jax.training.loop import TrainConfig
 from slm_jax.training.metrics import read_metrics
 from slm_jax.training.optimizer import OptimizerConfig
 from slm_jax.training.post.clip_units import ClipUnitsConfig
-from slm_jax.training.post.speech_aware import FEATURES, SpeechAwareStageConfig
+from slm_jax.training.post.speech_aware import SpeechAwareStageConfig
 from slm_jax.training.pre.ctc import CTCStageConfig
 from slm_jax.training.pre.frame_units import FrameUnitsConfig, LayerOfPartConfig
 from slm_jax.training.pre.unit_bpe import UnitBPEConfig
@@ -205,16 +205,6 @@ def shortened(stage: StageConfig) -> StageConfig:
     return stage.replace(train=train, optimizer=without_warmup(stage.optimizer))
 
 
-def share_features(run: RunFolder, done: str, others: list[str]) -> None:
-    """What the encoder made of the clips is the same for all adapters: the first table serves the others."""
-    table = Path(run.stage(done).path) / FEATURES
-    for name in others:
-        place = Path(run.stage(name).path) / FEATURES
-        if table.is_dir() and not place.exists():
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.symlink_to(table.resolve())
-
-
 def measured(config: SpeechAwareConfig, context: StageContext, utterances: int) -> dict[str, Any]:
     """Everything about one adapter."""
     stage, judge = config.answering, TasksJudge(tasks=config.answering.mixture, longest_s=CLIP_S)
@@ -262,7 +252,6 @@ def main() -> None:
     for stage, seconds in run_stages(config, context, only=needed(config, list(names))):
         print(f"{stage}: {'done before' if seconds is None else f'{seconds:.0f} s'}", flush=True)
         if stage in names:
-            share_features(run, stage, list(names))
             held_out = judging_context(config, run, asked.data_dir, say=print)
             count = 4 if asked.quick else asked.utterances
             figures[names[stage]] = measured(config.replace(answers=stage), held_out, count)

@@ -9,6 +9,7 @@ Transformer   a few layers over all frames                            (`adapters
 Q-Former      learnt queries look at all frames                       (`adapters.qformer`)
               at one window of frames each                            (`adapters.window_qformer`)
               at the frames of one CTC segment each (AlignFormer)     (`adapters.alignformer`)
+              at several layers of the encoder (DeSTA)                (`adapters.layerwise_qformer`)
 CTC           means over runs of equal labels, or without blanks      (`adapters.ctc`)
 Ends          two learnt vectors around the frames of a clip          (`adapters.ends`)
 Gain          a learnt factor for each channel                        (`adapters.gain`)

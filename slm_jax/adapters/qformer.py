@@ -25,7 +25,7 @@ class QFormerConfig(Config):
     """Shape of the trunk; the defaults are SALMONN's.
 
     `context_width`: channels of what the queries look at. `cross_every`: every so many layers, the first among them,
-    look at it. `init_scale`: deviation of the drawn weights.
+    look at it. `query_norm`: the queries pass a LayerNorm first. `init_scale`: deviation of the drawn weights.
     """
 
     context_width: int = 2048
@@ -34,6 +34,7 @@ class QFormerConfig(Config):
     heads: int = 12
     hidden: int = 3072
     cross_every: int = 1
+    query_norm: bool = True
     activation: str = "gelu"
     norm_epsilon: float = 1e-12
     dropout: float = 0.1
@@ -56,7 +57,7 @@ class QFormerConfig(Config):
 
 
 class QFormer(nn.Module):
-    """Queries [B, M, D] to [B, M, D]; sub-modules `query_norm`, `layer_0` ..."""
+    """Queries [B, M, D] to [B, M, D]; sub-modules `query_norm` (where there is one), `layer_0` ..."""
 
     config: QFormerConfig
 
@@ -79,7 +80,8 @@ class QFormer(nn.Module):
         require(found == c.context_width, "context_width", c.context_width, f"the context has {found} channels")
         if mask is not None:
             context = zero_padded(context, mask if mask.ndim == 2 else mask.any(1))
-        x = LayerNorm(c.norm_epsilon, dtype=compute_dtype(c.dtype), name="query_norm")(queries)
+        norm = LayerNorm(c.norm_epsilon, dtype=compute_dtype(c.dtype), name="query_norm")
+        x = norm(queries) if c.query_norm else queries.astype(compute_dtype(c.dtype))
         x = nn.Dropout(c.dropout, name="dropout")(x, deterministic=deterministic)
         for place in range(c.layers):
             layer = QFormerLayer(c, place % c.cross_every == 0, name=f"layer_{place}")

@@ -12,7 +12,8 @@ from slm_jax.cli.options import parse_options
 from slm_jax.core.errors import UserError, require
 
 if TYPE_CHECKING:
-    from slm_jax.serving.transcriber import Transcriber, Transcript
+    from slm_jax.generation.whisper_words import Transcript
+    from slm_jax.serving.transcriber import Transcriber
 
 SHORTEST_S = 0.025
 """One frame of a spectrum: there is nothing to hear in less."""

@@ -16,6 +16,7 @@ FORMAT_VERSION = 1
 RENAMED_TYPES: dict[str, str] = {
     "encoders.relative_bias.RelativeBiasConfig": "nn.relative_bias.RelativeBiasConfig",
     "objectives.masked_prediction.HubertPretrainingConfig": "encoders.ssl_pretraining.HubertPretrainingConfig",
+    "serving.transcriber.Transcription": "generation.whisper_words.Transcription",
 }
 """Old type path -> new one: a class that moves leaves an entry here, so that old checkpoints load."""
 RENAMED_FIELDS: dict[str, dict[str, str]] = {"data.corpora.settings.TFDSConfig": {"rate_hz": "source_rate_hz"}}

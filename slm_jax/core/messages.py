@@ -20,10 +20,14 @@ ROLES = ("system", "user", "assistant")
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Speech:
-    """One clip: samples in [-1, 1] at `rate_hz` samples per second."""
+    """One clip: samples in [-1, 1] at `rate_hz` samples per second.
+
+    `words`: what a recogniser wrote down of it, for systems that read both; None: nobody has.
+    """
 
     samples: Float[np.ndarray, "N"]
     rate_hz: int
+    words: str | None = None
 
     def __post_init__(self) -> None:
         samples = self.samples
@@ -76,6 +80,19 @@ class Message:
 
 
 Conversation = tuple[Message, ...]
+
+
+def with_words(said: Conversation, words: Sequence[str | None]) -> Conversation:
+    """The conversation with what was written down of each of its clips, in their order; raises `UserError` unless there
+    are as many as clips."""
+    count = sum(len(message.speech) for message in said)
+    require(len(words) == count, "words", len(words), f"the conversation has {count} clips")
+    rest = iter(words)
+
+    def part(one: Part) -> Part:
+        return dataclasses.replace(one, words=next(rest)) if isinstance(one, Speech) else one
+
+    return tuple(Message(message.role, tuple(map(part, message.parts))) for message in said)
 
 
 def spoken(samples: Float[np.ndarray, "N"], rate_hz: int, role: str = "user") -> Conversation:

@@ -9,6 +9,7 @@ On the command line: `--lm.mixture.parts.told.weight 0.5`.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 from slm_jax.core.config import Config
 from slm_jax.core.errors import UserError, nearest, require
@@ -65,3 +66,13 @@ class MixtureConfig(Config):
         rows = places[part.corpus]
         require(bool(rows), f"corpus of part {part.name!r}", part.corpus, "it has no example in this split")
         return Subset(table, rows)
+
+
+def of_corpus(source: Any, part: PartConfig) -> Any:
+    """The items of the corpus that a part names; raises `UserError` for one that is not there."""
+    if part.corpus is None:
+        return source
+    places = getattr(source, "places", {})
+    known = f"the run has {', '.join(places) or 'a single corpus without a name'}"
+    require(part.corpus in places, f"corpus of part {part.name!r}", part.corpus, known)
+    return Subset(source, places[part.corpus])

@@ -14,6 +14,7 @@ Codecs      SEANetEncoderConfig: EnCodec, Mimi, SoundStream                    (
             SpectralEncoderConfig: log-mel frames, the fast one                (`encoders.spectral`)
 Tracks      TrackEncoderConfig: F0 with voicing                                (`encoders.track`)
 Around one  WeightedLayersConfig: a learnt mixture of its layers               (`encoders.weighted_layers`)
+            ChosenLayersConfig: several layers side by side                    (`encoders.chosen_layers`)
             ChunkedEncoderConfig: clips longer than its window                 (`encoders.chunked`)
 Units       UnitEmbeddingConfig: a vector for each unit, no waveform           (`encoders.unit_embedding`)
 Training    HubertPretrainingConfig: an encoder with a head over clusters      (`encoders.ssl_pretraining`)

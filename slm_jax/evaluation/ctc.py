@@ -16,6 +16,7 @@ from slm_jax.data.corpus import RATE_HZ
 from slm_jax.data.examples.transcribed_speech import BLANK, TranscribedSpeechConfig
 from slm_jax.encoders.ssl import SSLEncoderConfig
 from slm_jax.encoders.ssl_ctc import CTCEncoder
+from slm_jax.encoders.whisper import WhisperEncoderConfig
 from slm_jax.evaluation.transcription import character_errors
 from slm_jax.objectives.ctc import ctc_loss
 from slm_jax.token_compression.ctc_alignment import Alignment, forced_alignment
@@ -52,14 +53,10 @@ class CTCReader:
     def times(self, items: Items) -> list[WordTimes | None]:
         """When each word of the items' texts is said; None where a text does not fit into its frames.
 
-        Raises `UserError` for an encoder of another kind than wav2vec 2.0's, whose frames lie elsewhere.
+        Raises `UserError` for an encoder whose frames lie elsewhere than those of wav2vec 2.0 and Whisper.
         """
         found: list[WordTimes | None] = []
-        encoder = self.model.config.encoder
-        require(isinstance(encoder, SSLEncoderConfig), "encoder", type(encoder).__name__, "must be an SSLEncoderConfig")
-        assert isinstance(encoder, SSLEncoderConfig)  # for the type checker
-        field, hop = receptive_field(encoder.frame_grid)
-        first_s, hop_s = (field - hop) / 2 / RATE_HZ, hop / RATE_HZ
+        first_s, hop_s = frame_places(self.model.config.encoder)
         tokenizer = self.example.tokenizer.make()
         for chosen, batch in self._batches(items):
             spans, score = map(np.asarray, _aligned(self.model, self.variables, batch))
@@ -87,6 +84,20 @@ class CTCReader:
             made = [make(item, none) for item in chosen]
             made += [{name: np.zeros_like(value) for name, value in made[0].items()}] * (self.rows - len(made))
             yield chosen, {name: np.stack([row[name] for row in made]) for name in made[0]}
+
+
+def frame_places(encoder: Any) -> tuple[float, float]:
+    """Where the stretch begins for which the first frame of an encoder stands, and how long each is, in seconds.
+
+    The middle of Whisper's frame t is at t hops. Raises `UserError` for an encoder of which that is not known.
+    """
+    if isinstance(encoder, WhisperEncoderConfig):
+        return -encoder.hop / 2 / RATE_HZ, encoder.hop / RATE_HZ
+    rule = "must be an SSLEncoderConfig or a WhisperEncoderConfig"
+    require(isinstance(encoder, SSLEncoderConfig), "encoder", type(encoder).__name__, rule)
+    assert isinstance(encoder, SSLEncoderConfig)  # for the type checker
+    field, hop = receptive_field(encoder.frame_grid)
+    return (field - hop) / 2 / RATE_HZ, hop / RATE_HZ
 
 
 @partial(jax.jit, static_argnums=0)

@@ -8,5 +8,7 @@ Schemes   continue_codes: what a scheme's table says of each step      (`generat
 Layouts   told_row: text and codes, one known, both, or neither        (`generation.by_layout`)
 Cascades  write_cascade: models that write one after the other       (`generation.by_cascade`)
 Beams     beam_search, BeamConfig: the likeliest sequences             (`generation.beam`)
+Whisper   clips heard, prefixes that go on under its rules             (`generation.whisper_reader`)
+          what is said, window by window                               (`generation.whisper_words`)
 Prompts   ids or vectors, checked and packed                           (`generation.prompts`)
 """

@@ -38,6 +38,7 @@ Families     what a config.json means and which table belongs to it  (`interop.f
 Fields       a config.json of which nothing is dropped               (`interop.hub_config`)
 Adapters     LoRA in the file form of peft                           (`interop.peft`)
 Systems      what SALMONN trained, as released                       (`interop.salmonn`)
+             what DeSTA2 and DeSTA2.5 trained                        (`interop.desta`)
 Tables       names of a checkpoint <-> paths of our tree             (`interop.table`, `interop.transforms`,
                                                                       `interop.step_transforms`)
 Engine       a table against shapes: checked, then done              (`interop.engine`)

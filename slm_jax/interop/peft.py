@@ -36,7 +36,7 @@ from slm_jax.interop.readers import open_weights
 from slm_jax.interop.safetensors import write_safetensors
 from slm_jax.interop.table import LAYER, Rule, Table, rule
 from slm_jax.interop.transforms import Dense
-from slm_jax.nn.lora import LoRAConfig
+from slm_jax.nn.lora import LoRAConfig, lora_initialise
 from slm_jax.sequence_models.decoder_config import DecoderConfig
 
 CONFIG, WEIGHTS, PREFIX = "adapter_config.json", "adapter_model", "base_model.model."
@@ -132,6 +132,22 @@ def adapter_table(table: Table, name: str) -> Table:
         rules=tuple(rule for each in table.rules for rule in _pair(each, name)),
         renames=((rf"^{re.escape(PREFIX)}", ""), *table.renames),
     )
+
+
+def live(each: Rule, source: str, target: str) -> Rule:
+    """A rule of an adapter file under the names of a model in use, which say the adapter's name too.
+
+    `source` stands before the names, `target` before the paths.
+    """
+    names = tuple(f"{source}{name.replace('.weight', '.default.weight')}" for name in each.sources)
+    return Rule(names, tuple(f"{target}{path}" for path in each.targets), each.transform)
+
+
+def abstract_lora(lm: DecoderConfig, lora: LoRAConfig) -> dict[str, Any]:
+    """Shapes of LoRA in a speech-aware LM, whose `targets` begin with `lm/`."""
+    own = lora.replace(targets=lora.targets.removeprefix("lm/"))
+    make = lora_initialise(lambda key: lm.make().init(key, jnp.zeros((1, 2), jnp.int32)), own)
+    return {"lm": jax.eval_shape(make, jax.random.key(0))["lora"]}
 
 
 def read_fields(folder: Path) -> dict[str, Any]:

@@ -21,11 +21,11 @@ from slm_jax.core.types import Frames
 from slm_jax.interop.engine import MappingError, export_params, import_params, resolve
 from slm_jax.interop.family_llama import LLAMA
 from slm_jax.interop.family_qformer import QFORMER
-from slm_jax.interop.peft import adapter_table
+from slm_jax.interop.peft import abstract_lora, adapter_table, live
 from slm_jax.interop.readers import open_weights
-from slm_jax.interop.table import Rule, Table, norm, rule, weights
+from slm_jax.interop.table import Table, below, norm, rule, weights
 from slm_jax.interop.transforms import SAME, Dense, Reshape
-from slm_jax.nn.lora import LoRAConfig, lora_initialise
+from slm_jax.nn.lora import LoRAConfig
 
 QFORMER_AT, LORA_AT = "speech_Qformer.bert.", "llama_model.base_model.model."
 ADAPTER, JOIN, LM = "params/adapter", "params/join", "lora/lm"
@@ -67,11 +67,14 @@ def table(model: SpeechAwareLMConfig, lora: LoRAConfig) -> Table:
     return Table(
         rules=(
             rule("speech_query_tokens", f"{ADAPTER}/queries", Reshape((1, -1, qformer.width))),
-            *(_moved(each, QFORMER_AT, f"{ADAPTER}/qformer/") for each in QFORMER.table(qformer, "salmonn").rules),
+            *below(QFORMER.table(qformer, "salmonn").rules, QFORMER_AT, f"{ADAPTER}/qformer/"),
             *weights("speech_llama_proj", f"{ADAPTER}/map", Dense(), SAME),
             *norm("ln_speech", f"{JOIN}/first_norm"),
             *norm("ln_audio", f"{JOIN}/second_norm"),
-            *(_live(each) for each in adapter_table(LLAMA.table(model.lm, "transformers"), lora.name).rules),
+            *(
+                live(each, LORA_AT, f"{LM}/")
+                for each in adapter_table(LLAMA.table(model.lm, "transformers"), lora.name).rules
+            ),
         ),
         ignored=BUFFERS,
     )
@@ -87,14 +90,7 @@ def abstract_trained(model: SpeechAwareLMConfig, lora: LoRAConfig) -> dict[str, 
         "adapter": jax.eval_shape(adapter.make().init, key, _frames(adapter.qformer.context_width))["params"],
         "join": jax.eval_shape(model.join.make().init, key, *streams)["params"],
     }
-    return meta.unbox({"params": trained, "lora": _abstract_lora(model, lora, key)})
-
-
-def _abstract_lora(model: SpeechAwareLMConfig, lora: LoRAConfig, key: jax.Array) -> dict[str, Any]:
-    """Of adapters whose `targets` begin with `lm/`."""
-    own = lora.replace(targets=lora.targets.removeprefix("lm/"))
-    make = lora_initialise(lambda key: model.lm.make().init(key, jnp.zeros((1, 2), jnp.int32)), own)
-    return {"lm": jax.eval_shape(make, key)["lora"]}
+    return meta.unbox({"params": trained, "lora": abstract_lora(model.lm, lora)})
 
 
 def _adapter(model: SpeechAwareLMConfig) -> WindowQFormerConfig:
@@ -103,18 +99,6 @@ def _adapter(model: SpeechAwareLMConfig) -> WindowQFormerConfig:
     require(known, "adapter", type(adapter).__name__, "SALMONN has a window Q-Former without a norm in front")
     assert isinstance(adapter, WindowQFormerConfig)  # for the type checker
     return adapter
-
-
-def _moved(each: Rule, source: str, target: str) -> Rule:
-    """A rule with something before all its names and all its paths."""
-    sources, targets = (f"{source}{name}" for name in each.sources), (f"{target}{path}" for path in each.targets)
-    return Rule(tuple(sources), tuple(targets), each.transform, each.optional)
-
-
-def _live(each: Rule) -> Rule:
-    """A rule of an adapter file under the names of a model that is in use, which say the adapter's name too."""
-    names = (name.replace(".weight", ".default.weight") for name in each.sources)
-    return _moved(Rule(tuple(names), each.targets, each.transform), LORA_AT, f"{LM}/")
 
 
 def _frames(width: int) -> Frames:

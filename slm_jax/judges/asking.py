@@ -1,5 +1,6 @@
 """Held-out items as conversations, and what a system replies to them."""
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -88,4 +89,5 @@ def _fitting(source: Any, fits: Callable[[Item], bool]) -> Iterator[Item]:
 def _resampled(part: Part, rate_hz: int) -> Part:
     if isinstance(part, Text) or part.rate_hz == rate_hz:
         return part
-    return Speech(resample(part.samples, part.rate_hz, rate_hz), rate_hz)
+    samples = resample(part.samples, part.rate_hz, rate_hz)
+    return dataclasses.replace(part, samples=samples, rate_hz=rate_hz)

@@ -5,6 +5,8 @@ Tokens     NextToken, cross-entropy whole or in chunks  (`objectives.next_token`
            several streams, each a term of its own      (`objectives.streams`)
            what is written, given what is read          (`objectives.sequence_to_sequence`)
            answers to speech and words                  (`objectives.answers`)
+           the same beside vectors and distributions    (`objectives.alignment`)
+           speech near the words that are said          (`objectives.token_distance`)
            text that is heard: attention, and CTC       (`objectives.heard_text`)
 Speech     HuBERT's masked prediction                   (`objectives.masked_prediction`)
            ctc_nll, CTC: labels without times           (`objectives.ctc`)

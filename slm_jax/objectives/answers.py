@@ -92,11 +92,23 @@ def read_rows(
 
     `hears_alike`: the encoders use no dropout.
     """
+    speech = speech_of(model, batch, deterministic=deterministic, hears_alike=hears_alike)
+    return read_beside(model, batch, speech, deterministic=deterministic)
+
+
+def speech_of(model: Any, batch: Batch, *, deterministic: bool = True, hears_alike: bool = True) -> Frames:
+    """What a `SpeechAwareLM` reads of the clips of a batch: Frames of B C rows."""
     if features_name(0) in batch:
         heard = model.joined([kept_frames(batch, place) for place in range(len(model.config.encoders))])
     else:
         heard = model.heard(batch["samples"], batch["sample_mask"], deterministic=hears_alike)
-    speech = model.speech(heard, deterministic=deterministic)
+    return model.speech(heard, deterministic=deterministic)
+
+
+def read_beside(
+    model: Any, batch: Batch, speech: Frames, *, deterministic: bool = True
+) -> tuple[Float[Array, "B S D"], Int[Array, "B S"], Float[Array, "B S"]]:
+    """The same as `read_rows`, where what is read of the clips is known already."""
     read = model.vectors(batch["ids"], speech, batch["speech_at"], batch["mask"])
     answer, weight = batch.get("answer_ids"), batch["target_weight"].astype(jnp.float32)
     features = model.run(read, answer, deterministic=deterministic)

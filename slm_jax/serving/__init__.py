@@ -10,7 +10,6 @@ Of one stream      text and units in one stream, asked by forms         (`servin
 Unit voice         what both speak with                                 (`serving.unit_voice`)
 Transcriber        speech in, its words out: Whisper as a system        (`serving.transcriber`)
 Whisper's tasks    a clip and what is asked of it in, words out         (`serving.task_whisper`)
-Whisper's reader   what both share                                      (`serving.whisper_reader`)
 Speech-aware LM    speech and words in, words out               (`serving.speech_aware`)
 Cascade            clips written down first, words to another   (`serving.cascade`)
 Codec              sound to codes and back, push by push                (`serving.codec`)

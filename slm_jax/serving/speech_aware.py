@@ -16,8 +16,8 @@ from slm_jax.assemblies.unit_sequences import UnitSequences
 from slm_jax.audio.files import resample
 from slm_jax.core.config import Config
 from slm_jax.core.contracts import Batch, Reply
-from slm_jax.core.errors import UserError
-from slm_jax.core.messages import Conversation, Message, Speech, Text
+from slm_jax.core.errors import UserError, require
+from slm_jax.core.messages import Conversation, Message, Speech, Text, with_words
 from slm_jax.core.types import Frames
 from slm_jax.data.examples.speech_prompts import PromptLayout, SpeechPromptExample, stacked
 from slm_jax.data.examples.speech_tasks import SpeechTaskConfig
@@ -71,7 +71,8 @@ class AnswerDecoding(Config):
 class SpeechAwareSystem:
     """A trained model with the layout of its prompts. `variables`: all of them, frozen parts too.
 
-    `units`: what makes units of clips, where the model reads these.
+    `units`: what makes units of clips, where the model reads these. `writer`: what writes down clips (`texts(clips)`),
+    where the template wants that beside their vectors.
     """
 
     model: SpeechAwareLM | LoRAModel
@@ -80,6 +81,7 @@ class SpeechAwareSystem:
     rate_hz: int = 16_000
     decoding: AnswerDecoding = AnswerDecoding()  # noqa: RUF009  # frozen
     units: UnitSequences | None = None
+    writer: Any = None
 
     reads: ClassVar[frozenset[str]] = frozenset({"speech", "text"})
     writes: ClassVar[frozenset[str]] = frozenset({"text"})
@@ -145,6 +147,7 @@ class SpeechAwareSystem:
     def _batch(self, conversations: Sequence[Conversation], first: int, answered: bool) -> Batch:
         """Rows of few shapes; `first`: number of the first conversation, for people."""
         said = [self._at_rate(one, f"conversation {place}") for place, one in enumerate(conversations, first)]
+        said = said if self.layout.template.heard is None else self._written_down(said)
         layout = dataclasses.replace(self.layout, targets="answers")
         clips = [self._heard(one, f"conversation {place}") for place, one in enumerate(said, first)]
         lengths = [[len(clip) for clip in own] for own in clips]
@@ -164,6 +167,16 @@ class SpeechAwareSystem:
         rows = [{**example.padded(one), **example.row(own)} for one, own in zip(clips, entries, strict=True)]
         return stacked(rows)
 
+    def _written_down(self, said: Sequence[Conversation]) -> list[Conversation]:
+        """With the words of every clip of which nobody has given them."""
+        rule = "the template wants the words of each clip, and there is nothing that writes them down"
+        clips = [clip for one in said for clip in clips_of(one)]
+        missing = [clip for clip in clips if clip.words is None]
+        require(not missing or self.writer is not None, "writer", self.writer, rule)
+        words = iter(self.writer.texts([clip.samples for clip in missing]) if missing else ())
+        known = [[next(words) if clip.words is None else clip.words for clip in clips_of(one)] for one in said]
+        return [with_words(one, own) for one, own in zip(said, known, strict=True)]
+
     def _heard(self, conversation: Conversation, name: str) -> list[np.ndarray]:
         """What encoders read of the clips: samples, or units."""
         samples = [clip.samples for clip in clips_of(conversation)]
@@ -179,7 +192,8 @@ class SpeechAwareSystem:
             if isinstance(part, Text):
                 return part
             samples = checked(part.samples, f"{name}: samples")
-            return Speech(resample(samples, part.rate_hz, self.rate_hz), self.rate_hz)
+            heard = resample(samples, part.rate_hz, self.rate_hz)
+            return dataclasses.replace(part, samples=heard, rate_hz=self.rate_hz)
 
         return tuple(Message(message.role, tuple(map(part, message.parts))) for message in conversation)
 

@@ -17,8 +17,8 @@ from slm_jax.core.errors import UserError, require
 from slm_jax.core.messages import Conversation, Message, Text
 from slm_jax.data.examples.whisper_targets import clip_and_words
 from slm_jax.generation.beam import BeamConfig
+from slm_jax.generation.whisper_reader import RATE_HZ, Said, WhisperReader, filled
 from slm_jax.serving.hearing import checked, require_readable
-from slm_jax.serving.whisper_reader import RATE_HZ, Said, WhisperReader, filled
 from slm_jax.text.task_prompts import TaskPrompts
 
 LENGTH = 32

@@ -18,7 +18,7 @@ class Piece(NamedTuple):
     """A stretch of what is read: a mark or words (`text`), or the clip of that number.
 
     `answer`: does it belong to what the assistant says last, and is to be learnt? `reply`: to what it said before?
-    Both become ids apart from what they are given.
+    `heard`: is it what was written down of a clip? All three become ids apart from what stands about them.
     """
 
     text: str = ""
@@ -26,6 +26,7 @@ class Piece(NamedTuple):
     clip: int | None = None
     answer: bool = False
     reply: bool = False
+    heard: bool = False
 
 
 Around = tuple[str, str]
@@ -40,7 +41,8 @@ class Template(Config):
     message. What stands after the message of the assistant ends a reply: one special token, with or without spaces and
     new lines about it. `earlier_end`: what stands there after replies before the last, such as those of examples; None:
     the same. `tags`: what is written is a mark where a whole part is spelt so, such as a special token that names the
-    task.
+    task. `heard`: how what was written down of a clip stands behind it, such as "{words}"; None: it does not. `apart`:
+    clips stand in messages of their own, between these, in front of the message that holds them.
     """
 
     begin: str = ""
@@ -55,8 +57,11 @@ class Template(Config):
     nested_system: bool = False
     tags: tuple[str, ...] = ()
     earlier_end: str | None = None
+    heard: str | None = None
+    apart: Around | None = None
 
     def __post_init__(self) -> None:
+        require(self.heard is None or "{words}" in self.heard, "heard", self.heard, "has a place for {words}")
         require(bool(self.end), "assistant", self.assistant, "what stands after it ends a reply: not empty")
 
     def pieces(self, conversation: Conversation, answered: bool) -> list[Piece]:
@@ -87,16 +92,33 @@ class Template(Config):
         """`inside`: what is said behind that which opens the message."""
         replied = (self.assistant[0], self.assistant[1] if self.earlier_end is None else self.earlier_end)
         before, after = {"system": self.system, "user": self.user, "assistant": replied}[message.role]
-        found, reply, own = [Piece(before, True), *inside], message.role == "assistant", 0
-        for place, part in enumerate(message.parts):
+        reply, parts, own = message.role == "assistant", list(message.parts), 0
+        found: list[Piece] = []
+        if self.apart is not None and message.speech:
+            opens, closes = (Piece(mark, True) for mark in self.apart)
+            for clip in message.speech:
+                found += [opens, *self._clip(clip, next(clips), own := own + 1), closes]
+            parts = [part for part in parts if isinstance(part, Text)]
+            if not parts and not inside:
+                return found
+        found += [Piece(before, True), *inside]
+        for place, part in enumerate(parts):
             found += [Piece(self.between, True)] if place else []
             if isinstance(part, Speech):
-                number, own = next(clips), own + 1
-                opens = self.numbered.format(number=own if self.numbered_anew else number + 1) + self.speech[0]
-                found += [Piece(opens, True), Piece(clip=number), Piece(self.speech[1], True)]
+                found += self._clip(part, next(clips), own := own + 1)
             else:
                 found.append(Piece(part.text, part.text in self.tags, reply=reply))
         return [*found, Piece(after, True, reply=reply)]
+
+    def _clip(self, clip: Speech, number: int, own: int) -> list[Piece]:
+        """A clip with what stands about it; it is number `own` of its message."""
+        opens = self.numbered.format(number=own if self.numbered_anew else number + 1) + self.speech[0]
+        around = [Piece(opens, True), Piece(clip=number), Piece(self.speech[1], True)]
+        if self.heard is None:
+            return around
+        if clip.words is None:
+            raise UserError(f"clip {number + 1}: nobody has written down what is said in it, and the template wants it")
+        return [*around[:2], Piece(self.heard.format(words=clip.words), heard=True), around[2]]
 
     @property
     def end(self) -> str:
@@ -139,6 +161,18 @@ LLAMA2 = Template(
     nested_system=True,
 )
 """The space in front of an answer is what its tokenizer puts before every text."""
+LLAMA3 = Template(
+    begin="<|begin_of_text|>",
+    system=("<|start_header_id|>system<|end_header_id|>\n\n", "<|eot_id|>"),
+    user=("<|start_header_id|>user<|end_header_id|>\n\n", "<|eot_id|>"),
+    assistant=("<|start_header_id|>assistant<|end_header_id|>\n\n", "<|eot_id|>"),
+    between=" ",
+)
+"""LLaMA 3 as it chats."""
+DESTA2 = LLAMA3.replace(apart=("<|start_header_id|>audio<|end_header_id|>\n\n", "<|eot_id|>"), heard="{words}")
+"""DeSTA2: a clip and its transcript are a message of the role "audio"."""
+DESTA25 = LLAMA3.replace(speech=("<start_audio>", "<end_audio>"), heard="{words}")
+"""DeSTA2.5: within a message, between two marks that are plain words to the language model's tokenizer."""
 T5 = Template(assistant=("</s>", "</s>"), between=" ")
 """T5, mT5 and what was made of them: no roles, and one mark at the end of what is read and of what is written."""
 PLAIN = Template(begin="<s>", user=("", "\n"), assistant=("", "</s>"), between=" ")

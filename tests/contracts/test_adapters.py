@@ -15,6 +15,7 @@ from slm_jax.adapters.ctc import CTCAdapterConfig, CTCSegmentsConfig
 from slm_jax.adapters.ends import EndsConfig
 from slm_jax.adapters.gain import GainConfig
 from slm_jax.adapters.joined import JoinedConfig
+from slm_jax.adapters.layerwise_qformer import LayerwiseQFormerConfig
 from slm_jax.adapters.linear import LinearAdapterConfig
 from slm_jax.adapters.mlp import MLPAdapterConfig
 from slm_jax.adapters.pool import PoolAdapterConfig
@@ -47,6 +48,9 @@ ADAPTERS: dict[str, Any] = {
     "transformer": LAYERS.replace(sinusoids=True),
     "chain": ChainConfig(parts=(CONVOLUTIONS, LAYERS.replace(inner=None, heads=1), LinearAdapterConfig(width=3))),
     "qformer": QFormerAdapterConfig(width=5, qformer=TRUNK, queries=3, norm="before"),
+    "layer-wise qformer": LayerwiseQFormerConfig(
+        width=5, layers=2, qformer=TRUNK.replace(context_width=WIDTH // 2, query_norm=False), queries=3
+    ),
     "window qformer": WINDOWS,
     "window qformer, padded": WINDOWS.replace(tail="pad", norm=True),
     "window qformer, padding seen": WINDOWS.replace(tail="pad", fill_seen=True),

@@ -1,5 +1,6 @@
 """Speech-aware systems on drawn weights: the last stage of a published size with parts that are tiny."""
 
+import dataclasses
 from functools import cache
 from typing import Any
 
@@ -9,22 +10,29 @@ import numpy as np
 from flax.core import meta
 
 from slm_jax.adapters.joined import JoinedConfig
+from slm_jax.adapters.layerwise_qformer import LayerwiseQFormerConfig
 from slm_jax.adapters.qformer import QFormerConfig
 from slm_jax.adapters.window_qformer import WindowQFormerConfig
 from slm_jax.core.config import Config
+from slm_jax.data.examples.transcribed_speech import TranscribedSpeechConfig
+from slm_jax.encoders.chosen_layers import LayersConfig
+from slm_jax.encoders.ssl_ctc import CTCEncoderConfig
 from slm_jax.encoders.whisper import WhisperEncoderConfig
+from slm_jax.evaluation.ctc import CTCReader
 from slm_jax.nn.lora import LoRAModel
 from slm_jax.sequence_models.presets import gpt2, llama
 from slm_jax.serving.speech_aware import AnswerDecoding, SpeechAwareSystem
 from slm_jax.systems.catalogue import named_config
 from slm_jax.systems.speech_aware.wavprompt import END, shrinking
 from slm_jax.text.marked_tokens import SpecialsConfig
+from slm_jax.training.post.clip_words import Letters
 from slm_jax.training.post.speech_aware import SpeechAwareStageConfig
 from tests.contracts.checks import random_params
 from tests.shapes import BEATS, ENCODERS
 
 WHISPER = WhisperEncoderConfig(layers=1, width=16, heads=2, hidden=32, max_frames=50)
 """A window of 1 s."""
+LLAMA3_MARKS = ("<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
 BODY: dict[str, Any] = {"vocabulary": 264, "layers": 1, "width": 16, "heads": 2, "hidden": 32}
 DECODING = AnswerDecoding(max_new=8)
 
@@ -54,6 +62,25 @@ def small_wavprompt() -> tuple[SpeechAwareStageConfig, dict[str, Config]]:
     return stage, {"params/encoder": encoder, "frozen/lm": lm}
 
 
+def small_desta(size: str = "2.5") -> tuple[SpeechAwareStageConfig, dict[str, Config]]:
+    """The stage that learns answers, and its parts by path: two layers of a Whisper."""
+    stage = named_config(f"desta:{size}").stage("answers")
+    assert isinstance(stage, SpeechAwareStageConfig) and isinstance(stage.adapter, LayerwiseQFormerConfig)
+    trunk = QFormerConfig(context_width=16, width=16, heads=2, hidden=24, query_norm=False)
+    adapter = stage.adapter.replace(width=16, layers=2, queries=4, qformer=trunk)
+    layers = LayersConfig(chosen=(1, 2))
+    stage = stage.replace(adapter=adapter, layers=layers, tokens=SpecialsConfig(specials=LLAMA3_MARKS))
+    return stage, {"frozen/encoder": WHISPER.replace(layers=2), "frozen/lm": llama("7b", **BODY, kv_heads=2)}
+
+
+def drawn_reader() -> Letters:
+    """Something that writes down clips of up to 2 s: a CTC encoder on drawn weights."""
+    example = TranscribedSpeechConfig(samples=32_000, labels=8)
+    model = CTCEncoderConfig(encoder=ENCODERS["log_mel"], classes=example.classes).make()
+    params = random_params(model, jax.random.key(2), jnp.zeros((1, 8_000)), scale=1.0)
+    return Letters(CTCReader(model, {"params": params}, example, rows=4))
+
+
 def drawn(stage: SpeechAwareStageConfig, configs: dict[str, Config], scale: float = 0.3) -> SpeechAwareSystem:
     """The system of a stage; LoRA, where there is any, has an effect, since B is drawn too."""
     model = stage.model(configs)
@@ -69,6 +96,12 @@ def drawn(stage: SpeechAwareStageConfig, configs: dict[str, Config], scale: floa
         )
     layout = stage.layout(model.config, stage.tokens.make())
     return SpeechAwareSystem(model, variables, layout, 16_000, DECODING)
+
+
+@cache
+def drawn_desta(size: str = "2.5") -> SpeechAwareSystem:
+    """DeSTA in miniature, with something that writes down clips."""
+    return dataclasses.replace(drawn(*small_desta(size)), writer=drawn_reader())
 
 
 @cache

@@ -32,7 +32,7 @@ from tests.serving.drawn_prosodic import drawn_prosodic_speech_lm
 from tests.serving.drawn_slm import drawn_slm
 from tests.serving.drawn_units import drawn_discrete_slu
 from tests.serving.drawn_whisper import drawn_task_whisper
-from tests.systems.drawn import drawn_salmonn, drawn_wavprompt
+from tests.systems.drawn import drawn_desta, drawn_salmonn, drawn_wavprompt
 from tests.systems.drawn_qwen_audio import drawn_qwen_audio
 
 DRAWN = {
@@ -46,6 +46,7 @@ DRAWN = {
     "qwen_audio": drawn_qwen_audio,
     "discrete_slu": drawn_discrete_slu,
     "slm": drawn_slm,
+    "desta": drawn_desta,
     "salmonn": drawn_salmonn,
     "wavprompt": drawn_wavprompt,
     "universlu": drawn_task_whisper,

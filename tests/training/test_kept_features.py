@@ -55,19 +55,20 @@ def test_features_of_two_encoders_train_alike(parts, tmp_path):
     for name in ("loss", "evaluate/nats_per_word", "evaluate/nats_per_word_other_speech"):
         found = [[line[name] for line in lines if name in line] for lines in (first, second)]
         np.testing.assert_allclose(*found, rtol=1e-4, err_msg=name)
-    table = RecordSource(folders[1] / "stages" / "answers" / "features" / "0")
-    assert np.abs(table[0]["features"] - table[0]["features_1"]).max() > 0.1
+    rows = [RecordSource(table)[0] for table in (folders[1] / "features").iterdir()]
+    differ = [np.abs(row["features"] - row["features_1"]).max() for row in rows if len(row["features"])]
+    assert differ and min(differ) > 0.1
 
 
 def test_tasks_that_hear_the_same_share_a_table(parts, tmp_path):
     again = PartConfig(name="again", weight=1.0, example=WRITE.replace(asks=("Which?",)))
     stage = stage_of(parts, cache=True, train=ONE, tasks=MixtureConfig(parts=(*TASKS.parts, again)))
-    place = carry_out(stage, context_of(tmp_path))
-    assert sorted(path.name for path in (place.path / "features").iterdir()) == ["0", "1"]
+    carry_out(stage, context_of(tmp_path))
+    assert len(list((tmp_path / "features").iterdir())) == 2, "of both tasks that hear, and of the one that reads"
 
 
 def keeps(stage, model, items, context):
-    kept = stage._kept(model, context.run.stage(stage.name))
+    kept = stage._kept(model, context)
     return kept.wanted(stage.cache, items, stage.train.steps * stage.batches.batch, stage.clip_s, context)
 
 

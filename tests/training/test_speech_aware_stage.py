@@ -112,10 +112,14 @@ def test_interrupted_it_ends_with_the_same_bytes(run, parts, tmp_path):
 def test_kept_features_train_alike_and_the_log_says_so(run, parts, tmp_path):
     """The encoder has dropout, which a frozen one does not use; a row without a clip has features of none."""
     said = []
-    place = carry_out(stage_of(parts, cache=True), context_of(tmp_path / "run", said))
+    carry_out(stage_of(parts, cache=True), context_of(tmp_path / "run", said))
     assert_same(weights(tmp_path / "run"), weights(run), 1e-5)
     assert any("features of 13 items are kept (at most 0.00 GB)" in line for line in said)
-    assert (place.path / "features" / "1" / "index.json").is_file()
+    tables = list((tmp_path / "run" / "features").glob("*/index.json"))
+    assert len(tables) == 2, "of the items that are heard, and of those that are read"
+    before = {table: table.stat().st_mtime_ns for table in tables}
+    carry_out(stage_of(parts, "again", cache=True, train=ONE), context_of(tmp_path / "run"))
+    assert {table: table.stat().st_mtime_ns for table in (tmp_path / "run" / "features").glob("*/index.json")} == before
     losses = [
         [line["loss"] for line in read_metrics(folder / "stages" / "answers") if "loss" in line]
         for folder in (run, tmp_path / "run")

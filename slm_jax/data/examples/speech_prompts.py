@@ -9,7 +9,7 @@ import numpy as np
 
 from slm_jax.assemblies.speech_aware_lm import TEXT, feature_mask_name, features_name
 from slm_jax.core.errors import UserError, require
-from slm_jax.core.messages import Conversation, Speech
+from slm_jax.core.messages import Conversation, Speech, with_words
 from slm_jax.data.examples.speech_tasks import Item, SpeechTaskConfig
 from slm_jax.text.marked_tokens import MarkedTokens, encode_together
 from slm_jax.text.templates import Piece, Template, clips_of
@@ -64,9 +64,11 @@ class PromptLayout:
         read = [len(clip.samples) for clip in clips] if lengths is None else lengths
         found: list[Entries] = []
         pieces = self.template.pieces(conversation, answered)
-        for (number, answer, _), run in groupby(pieces, lambda piece: (piece.clip, piece.answer, piece.reply)):
-            words = number is None
-            found.append(self._words(list(run), answer) if words else self._clip(number, clips[number], read[number]))
+        for (number, answer, *_), run in groupby(pieces, _run_of):
+            if number is None:
+                found.append(self._words(list(run), answer))
+            else:
+                found.append(self._clip(number, clips[number], read[number]))
         return Entries(*(np.concatenate(field) for field in zip(*found, strict=True)))
 
     def problem(self, length: int) -> str | None:
@@ -95,6 +97,11 @@ class PromptLayout:
         return Entries(np.zeros(count, np.int32), np.full(count, number), np.arange(count), np.zeros(count, bool))
 
 
+def _run_of(piece: Piece) -> tuple[int | None, bool, bool, bool]:
+    """What neighbouring pieces have in common that become ids together."""
+    return piece.clip, piece.answer, piece.reply, piece.heard
+
+
 @dataclasses.dataclass(frozen=True)
 class SpeechPromptExample:
     """An item of a task as arrays of fixed shapes: up to `clips` clips of `clip` samples, rows of `length` entries.
@@ -102,8 +109,9 @@ class SpeechPromptExample:
     Nothing is ever cut: what does not fit is refused by name (`problem` asks before). An item may bring what is read
     of its clips, one after the other, with their `counts`: ids `clip_ids` [U] stand where samples would (`dtype` int32,
     and `clip` counts ids), an encoder's `features` [T, E] in a place of their own (`features_1` with `counts_1` of a
-    second one); `frames`: how many there are of a clip at most, by encoder. `written`: what is learnt is a row of its
-    own of so many ids, for an encoder-decoder; None: it stands behind what it answers.
+    second one); `frames`: how many there are of a clip at most, by encoder. `heard`: what was written down of each
+    clip. `written`: what is learnt is a row of its own of so many ids, for an encoder-decoder; None: it stands behind
+    what it answers.
     """
 
     layout: PromptLayout
@@ -123,7 +131,10 @@ class SpeechPromptExample:
 
         Raises `UserError` for an item that `problem` names a reason against.
         """
-        said = self._fitting(item, rng)
+        return self.arrays(item, self._fitting(item, rng))
+
+    def arrays(self, item: Item, said: Conversation) -> dict[str, np.ndarray]:
+        """The arrays of an item that is asked so."""
         clips = read_of(item, said)
         heard = self.features(item) if "features" in item else self.padded(clips)
         row = self.row(self.layout.entries(said, True, [len(clip) for clip in clips]))
@@ -146,7 +157,10 @@ class SpeechPromptExample:
     def _asked(self, item: Item, rng: np.random.Generator) -> tuple[Conversation | None, str | None]:
         """The item in a wording, and why that cannot be used."""
         said = self.task.conversation(item, self.rate_hz, rng)
-        return said, "no answer" if said is None else self._misfit(said, [len(clip) for clip in read_of(item, said)])
+        if said is None:
+            return None, "no answer"
+        said = with_words(said, item["heard"]) if "heard" in item else said
+        return said, self._misfit(said, [len(clip) for clip in read_of(item, said)])
 
     def _misfit(self, said: Conversation, lengths: Sequence[int]) -> str | None:
         if len(lengths) > self.clips:

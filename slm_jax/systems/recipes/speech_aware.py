@@ -4,6 +4,7 @@ from slm_jax.core.errors import require
 from slm_jax.core.messages import Conversation
 from slm_jax.core.trees import together
 from slm_jax.data.corpus import CorpusConfig
+from slm_jax.data.examples.described_tasks import askable
 from slm_jax.data.examples.speech_tasks import SpeechTaskConfig
 from slm_jax.evaluation.section import JudgeConfig
 from slm_jax.judges.losses import LossesJudge
@@ -28,12 +29,13 @@ class SpeechAwareConfig(RunConfig):
         model, layout, variables = self.answering.finished(folder)
         whole = together(variables, load_frozen(context.run, self.answers))
         units = self.answering.sequences(context)
-        return SpeechAwareSystem(model, whole, layout, self.corpus.rate_hz, self.decoding, units)
+        writer = self.answering.writer(context)
+        return SpeechAwareSystem(model, whole, layout, self.corpus.rate_hz, self.decoding, units, writer)
 
     def prompts(self, context: StageContext, count: int, seconds: float | int | None = None) -> dict[str, Conversation]:
         """Held-out questions of the tasks, by task and number; clips are never cut."""
         stage = self.answering
-        return held_out_questions(stage.mixture, context, count, self.corpus.rate_hz, stage.clip_s)
+        return held_out_questions(askable(stage.mixture), context, count, self.corpus.rate_hz, stage.clip_s)
 
     @property
     def answering(self) -> SpeechAwareStageConfig:
@@ -51,7 +53,7 @@ def speech_aware_run(
     last = stages[-1]
     require(isinstance(last, SpeechAwareStageConfig), "stages", last.name, "the last one learns to answer")
     assert isinstance(last, SpeechAwareStageConfig)  # for the type checker
-    judges: tuple[JudgeConfig, ...] = (TasksJudge(tasks=last.mixture, longest_s=last.clip_s), LossesJudge())
+    judges: tuple[JudgeConfig, ...] = (TasksJudge(tasks=askable(last.mixture), longest_s=last.clip_s), LossesJudge())
     tasks = [part.example for part in last.mixture.parts if isinstance(part.example, SpeechTaskConfig)]
     kinds = dict.fromkeys(kind for task in tasks for kind in task.reads or corpus.default_kinds() or ())
     made = SpeechAwareConfig(

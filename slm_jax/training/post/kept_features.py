@@ -8,6 +8,7 @@ import jax
 
 from slm_jax.assemblies.speech_aware_lm import SpeechAwareLM, encoder_name
 from slm_jax.checkpoints.lazy import load_part
+from slm_jax.core.config import content_hash
 from slm_jax.core.errors import require
 from slm_jax.core.paths import AnyPath
 from slm_jax.nn.lora import LoRAModel
@@ -24,7 +25,7 @@ CACHE_BYTES = 20e9
 
 @dataclasses.dataclass(frozen=True)
 class KeptFeatures:
-    """Tables of features of stage `stage`, below `tables`.
+    """Tables of features for stage `stage`, below `tables`, where stages with the same clips and encoders share them.
 
     `frozen`: names of the parts that are not trained. `born`: shapes of all variables, LoRA too.
     """
@@ -73,20 +74,25 @@ class KeptFeatures:
     def _encoders(self) -> list[str]:
         return [encoder_name(place) for place in range(len(self.model.config.encoders))]
 
-    def beside(self, found: Sequence[TaskItems], split: str, parts: Parts, context: StageContext) -> list[TaskItems]:
+    def beside(self, found: Sequence[TaskItems], parts: Parts, context: StageContext) -> list[TaskItems]:
         """The items with what the encoders make of their clips, from tables that are written unless they are there.
 
-        Tasks that hear the same clips share a table.
+        Tasks that hear the same clips share a table, and so do stages.
         """
         boxed = {name: parts.frozen["frozen"][name] for name in self._encoders}
         encoders = load_part(unbox(boxed), shardings_for(boxed, self.mesh.make(), self.mesh.rules))
         plain = self.model.model if isinstance(self.model, LoRAModel) else self.model
-        name, made, tables = f"{self.stage} features", list[TaskItems](), dict[str, AnyPath]()
-        for number, (source, example) in enumerate(found):
+        name, made, by = f"{self.stage} features", list[TaskItems](), self._made_by(parts)
+        for source, example in found:
             clips = Clips(source, example)
-            own = self.tables / split / str(number) if split else self.tables / str(number)
-            table = tables.setdefault(clips.signature, own) if len(found) > 1 else own
+            table = self.tables / content_hash([clips.signature, by])[:16]
             joined = with_features(clips, plain, encoders, table, name, context.progress)
             frames = plain.config.frame_counts(example.clip)
             made.append((joined, dataclasses.replace(example, frames=frames)))
         return made
+
+    def _made_by(self, parts: Parts) -> Any:
+        """What tells features from others: configs and weights of the encoders."""
+        own = [source for source in parts.sources if source.path.split("/", 1)[-1] in self._encoders]
+        weights = [[parts.hashes[source.path], source.dtype] for source in own]
+        return [[encoder.to_json() for encoder in self.model.config.encoders], weights]

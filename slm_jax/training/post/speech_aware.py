@@ -20,12 +20,14 @@ from slm_jax.core.errors import require
 from slm_jax.core.part_source import PartSource, stages_of
 from slm_jax.core.trees import PathPredicate, flatten_by_path, matching, without
 from slm_jax.data.corpus import RATE_HZ, CorpusConfig
+from slm_jax.data.examples.described_tasks import GeneratedTaskConfig
 from slm_jax.data.examples.speech_prompts import PromptLayout
 from slm_jax.data.examples.speech_tasks import SpeechTaskConfig
 from slm_jax.data.joined import Subset
 from slm_jax.data.mixture import MixtureConfig, PartConfig
 from slm_jax.data.pipeline import make_batches
 from slm_jax.data.shapes import Shapes
+from slm_jax.encoders.chosen_layers import LayersConfig
 from slm_jax.nn.lora import LoRAConfig, LoRAModel, with_lora
 from slm_jax.objectives.answers import Answers
 from slm_jax.objectives.next_token import NextTokenConfig
@@ -38,9 +40,11 @@ from slm_jax.training.part_record import recorded_configs
 from slm_jax.training.parts import check_parts, open_parts, outlined
 from slm_jax.training.post.clip_features import heard_s
 from slm_jax.training.post.clip_units import ClipUnitsConfig, seconds_per_id
+from slm_jax.training.post.clip_words import ClipWordsConfig, Writer
 from slm_jax.training.post.dev_answers import on_answers
 from slm_jax.training.post.going_on import check_frozen_parts, earlier_stage, other_stage, outside
 from slm_jax.training.post.kept_features import KeptFeatures
+from slm_jax.training.post.lm_targets import check_backbone
 from slm_jax.training.post.speech_rows import SpeechRows, TaskItems
 from slm_jax.training.run_folder import StageFolder
 from slm_jax.training.stage_tokens import TOKENIZER, StageTokensConfig, tokens_of
@@ -70,6 +74,9 @@ class SpeechAwareStageConfig(GradientStageConfig):
         regular expression) that stay as they are though their part is not frozen, such as `lm/blocks`.
     Units
         `units`: clips are read as units of an earlier stage, and `encoder` is what reads them.
+    Hearing
+        `layers`: of the encoder, side by side, for an adapter that looks at each of them. `heard`: what is written down
+        of every clip, where the template wants that behind its vectors.
     Prompts
         `tokens` and `template` are those of the LM; `StageTokensConfig` names the stage that learnt them. `tasks`: one,
         or a mixture whose parts have one each as `example`. `targets`: "answers", or "all" words of a row.
@@ -87,6 +94,8 @@ class SpeechAwareStageConfig(GradientStageConfig):
     join: Config | None = None
     encoder: Config | None = None
     units: ClipUnitsConfig | None = None
+    layers: LayersConfig | None = None
+    heard: ClipWordsConfig | None = None
     lora: LoRAConfig | None = None
     lora_factor: float = 1.0
     goes_on: str | None = None
@@ -103,6 +112,8 @@ class SpeechAwareStageConfig(GradientStageConfig):
         require(isinstance(self.tasks, MixtureConfig | SpeechTaskConfig), "tasks", type(self.tasks).__name__, "a task")
         weighs = self.lora is not None or self.lora_factor == 1.0
         require(weighs, "lora_factor", self.lora_factor, "there is no LoRA to count so many times")
+        wanted = (self.heard is not None) == (self.template.heard is not None)
+        require(wanted, "heard", self.heard, f"goes with a template that puts it somewhere: {self.template.heard!r}")
         for part in self.mixture.parts:
             kind = type(part.example).__name__
             require(isinstance(part.example, SpeechTaskConfig), f"example of {part.name!r}", kind, "must be a task")
@@ -119,10 +130,15 @@ class SpeechAwareStageConfig(GradientStageConfig):
         before = () if self.goes_on is None or outside(self.goes_on) else (self.goes_on,)
         read = () if self.units is None else (self.units.stage,)
         spelt = (self.tokens.stage,) if isinstance(self.tokens, StageTokensConfig) else ()
-        return tuple(dict.fromkeys((*stages_of(self.parts), *read, *spelt, *before)))
+        told = () if self.heard is None or self.heard.stage is None else (self.heard.stage,)
+        asked = [part.example for part in self.mixture.parts]
+        wrote = (task.stage for task in asked if isinstance(task, GeneratedTaskConfig))
+        return tuple(dict.fromkeys((*stages_of(self.parts), *read, *spelt, *told, *wrote, *before)))
 
     def check_outside(self, begun: StageFolder | None) -> None:
         check_parts(self.parts, begun)
+        if self.heard is not None:
+            self.heard.check()
         if self.goes_on is not None and outside(self.goes_on):
             other_stage(self.goes_on)
 
@@ -131,6 +147,7 @@ class SpeechAwareStageConfig(GradientStageConfig):
 
     def plan(self, folder: StageFolder, context: StageContext) -> Plan:
         parts = open_parts(self.parts, folder)
+        check_backbone(self.mixture, parts, self.name, context)
         if self.goes_on is not None:
             earlier = earlier_stage(self.goes_on, context)
             theirs = SpeechAwareStageConfig.of(earlier).lora
@@ -138,15 +155,16 @@ class SpeechAwareStageConfig(GradientStageConfig):
             check_frozen_parts(parts, earlier)
         model = self.model(parts.configs)
         layout = self.layout(model.config, tokens_of(self.tokens, context).make())  # type: ignore[attr-defined]
-        found = [self._rows(layout).of(part, folder, context, "train") for part in self.mixture.parts]
-        measured = self._measured(layout, folder, context)
-        kept, drawn = self._kept(model, folder), self.train.steps * self.batches.batch
+        frame_s = model.config.encoders[0].hop / context.corpus.rate_hz
+        rows = self._rows(layout, frame_s)
+        found = [rows.of(part, folder, context, "train") for part in self.mixture.parts]
+        measured = self._measured(rows, folder, context)
+        kept, drawn = self._kept(model, context), self.train.steps * self.batches.batch
         if kept.wanted(self.cache, sum(len(source) for source, _ in found), drawn, self.clips * self.clip_s, context):
-            found, measured = kept.beside(found, "", parts, context), kept.beside(measured, "dev", parts, context)
+            found, measured = kept.beside(found, parts, context), kept.beside(measured, parts, context)
         weights = [part.weight for part in self.mixture.parts]
         sources = [(source, weight) for (source, _), weight in zip(found, weights, strict=True)]
         examples, rate_hz = [example for _, example in found], context.corpus.rate_hz
-        frame_s = model.config.encoders[0].hop / rate_hz
         entry_s = 1 / rate_hz if self.units is None else seconds_per_id(found[0][0], rate_hz)
         return Plan(
             *self._learner(model),
@@ -155,7 +173,7 @@ class SpeechAwareStageConfig(GradientStageConfig):
             parts=parts,
             start_from=None if self.goes_on is None else partial(self._earlier, context),
             speech_s=partial(heard_s, frame_s, entry_s),
-            meta={"template": self.template.to_json()},
+            meta={"template": self.template.to_json(), **self._written_by(context)},
         )
 
     def outline(self, run: RunConfig) -> Outline:
@@ -196,6 +214,7 @@ class SpeechAwareStageConfig(GradientStageConfig):
         complete = len(by_name) > 1 and by_name.keys() == {"lm", *names}
         require(complete, "parts", sorted(configs), "must be lm and encoder (then encoder_1 ...), in frozen or params")
         encoders = tuple(hearing(by_name[name], RATE_HZ) for name in names)
+        encoders = encoders if self.layers is None else tuple(map(self.layers.of, encoders))
         config = SpeechAwareLMConfig(encoders=encoders, adapter=self.adapter, lm=by_name["lm"], join=self.join)
         fits = (config.reads == "float32") == (self.units is None)
         require(fits, "units", self.units, f"go with an encoder that reads them; here it reads {config.reads}")
@@ -231,8 +250,12 @@ class SpeechAwareStageConfig(GradientStageConfig):
                 require(there, "parts", name, "the model has no such part")
             return {**variables, "params": self._own(variables["params"])}
 
-        objective = Answers(model, self.objective)
-        return initialise, [Player(name="answers", objective=objective, optimizer=self.optimizer, owns=self._owned)]
+        learns = self.objective_of(model)
+        return initialise, [Player(name="answers", objective=learns, optimizer=self.optimizer, owns=self._owned)]
+
+    def objective_of(self, model: SpeechAwareLM | LoRAModel) -> Any:
+        """What is learnt."""
+        return Answers(model, self.objective)
 
     @property
     def _owned(self) -> PathPredicate:
@@ -246,11 +269,19 @@ class SpeechAwareStageConfig(GradientStageConfig):
         """What makes units of clips; None where samples are read."""
         return None if self.units is None else self.units.sequences(context)
 
-    def _rows(self, layout: PromptLayout) -> SpeechRows:
-        room = {"clip_s": self.clip_s, "clips": self.clips, "length": self.length, "written": self.written}
-        return SpeechRows(self.name, layout, self.encoder, self.units, **room)  # type: ignore[arg-type]
+    def writer(self, context: StageContext) -> Writer | None:
+        """What writes down clips; None where nobody wants that."""
+        return None if self.heard is None else self.heard.writer(context)
 
-    def _kept(self, model: SpeechAwareLM | LoRAModel, folder: StageFolder) -> KeptFeatures:
+    def _written_by(self, context: StageContext) -> dict[str, str]:
+        return {} if self.heard is None else {"heard": self.heard.fingerprint(context)}
+
+    def _rows(self, layout: PromptLayout, frame_s: float) -> SpeechRows:
+        """How items become rows; `frame_s`: seconds from one frame of the (first) encoder to the next."""
+        room = {"clip_s": self.clip_s, "clips": self.clips, "length": self.length, "written": self.written}
+        return SpeechRows(self.name, layout, self.encoder, self.units, self.heard, **room)  # type: ignore[arg-type]
+
+    def _kept(self, model: SpeechAwareLM | LoRAModel, context: StageContext) -> KeptFeatures:
         """What frozen encoders make of the clips, where each clip is encoded once."""
         return KeptFeatures(
             stage=self.name,
@@ -258,12 +289,12 @@ class SpeechAwareStageConfig(GradientStageConfig):
             frozen=frozenset(self._frozen),
             born=jax.eval_shape(partial(new_variables, model), jax.random.key(0)),
             mesh=self.train.mesh,
-            tables=folder.path / FEATURES,
+            tables=context.run.path / FEATURES,
         )
 
-    def _measured(self, layout: PromptLayout, folder: StageFolder, context: StageContext) -> list[TaskItems]:
+    def _measured(self, rows: SpeechRows, folder: StageFolder, context: StageContext) -> list[TaskItems]:
         """The first held-out items of each task."""
-        found = [self._rows(layout).of(part, folder, context, "dev") for part in self.mixture.parts]
+        found = [rows.of(part, folder, context, "dev") for part in self.mixture.parts]
         most = DEV_BATCHES * self.batches.batch
         return [(Subset(source, range(min(len(source), most))), example) for source, example in found if len(source)]
 

@@ -4,12 +4,14 @@ import dataclasses
 from typing import Any
 
 from slm_jax.core.config import Config
-from slm_jax.core.errors import UserError, require
+from slm_jax.core.errors import UserError
 from slm_jax.data.examples.speech_prompts import PromptLayout, SpeechPromptExample, problems
 from slm_jax.data.examples.speech_tasks import SpeechTaskConfig
 from slm_jax.data.joined import Subset
-from slm_jax.data.mixture import PartConfig
+from slm_jax.data.mixture import PartConfig, of_corpus
 from slm_jax.training.post.clip_units import ClipUnitsConfig
+from slm_jax.training.post.clip_words import ClipWordsConfig
+from slm_jax.training.post.lm_targets import with_targets
 from slm_jax.training.run_folder import StageFolder
 from slm_jax.training.stages import StageContext
 
@@ -26,6 +28,7 @@ class SpeechRows:
     layout: PromptLayout
     encoder: Config | None
     units: ClipUnitsConfig | None
+    heard: ClipWordsConfig | None
     clip_s: float
     clips: int
     length: int
@@ -51,18 +54,9 @@ class SpeechRows:
         assert isinstance(task, SpeechTaskConfig)  # for the type checker
         clip = round(self.clip_s * rate_hz)
         example = SpeechPromptExample(self.layout, task, rate_hz, clip, self.length, self.clips, written=self.written)
-        source = _of_corpus(context.source(split, task.reads), part)
+        source = with_targets(of_corpus(context.source(split, task.reads), part), task, split, context)
+        source = source if self.heard is None else self.heard.read(source, example, context)
         if self.units is None:
             return source, example
         assert self.encoder is not None  # for the type checker
         return self.units.read(source, example, self.encoder, folder.path / CLIP_UNITS / split / part.name, context)
-
-
-def _of_corpus(source: Any, part: PartConfig) -> Any:
-    """The items of the corpus that a part names."""
-    if part.corpus is None:
-        return source
-    places = getattr(source, "places", {})
-    known = f"the run has {', '.join(places) or 'a single corpus without a name'}"
-    require(part.corpus in places, f"corpus of part {part.name!r}", part.corpus, known)
-    return Subset(source, places[part.corpus])

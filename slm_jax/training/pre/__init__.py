@@ -6,6 +6,7 @@ Frame sample         features in host memory, what units are fitted on      (`tr
 Prosody              units with durations and pitch                      (`training.pre.prosody`)
 Masked prediction    HuBERT: predict the units of hidden frames           (`training.pre.masked_prediction`)
 CTC                  the characters of transcribed speech                 (`training.pre.ctc`)
+Word times           when words are said, by forced alignment             (`training.pre.word_times`)
 Unit LM              next unit                                            (`training.pre.unit_lm`)
 Pitch                F0 of every utterance and its statistics             (`training.pre.pitch`)
 Pitch codec          F0 through a codebook and back                       (`training.pre.pitch_codec`)
