@@ -46,7 +46,7 @@ captions = SpeechAwareStageConfig(
         PartSource(path="frozen/encoder", source=str(WEIGHTS / "whisper-base"), take="encoder", expect=encoder),
         PartSource(path="frozen/lm", source=str(LM)),
     ),
-    layers=layers,
+    hears=(layers,),
     adapter=LayerwiseQFormerConfig(
         width=READ,
         layers=2,

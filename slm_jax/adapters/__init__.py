@@ -6,6 +6,7 @@ MLP           two maps over stacks of frames                          (`adapters
 Pooling       means of neighbouring frames                            (`adapters.pool`)
 Convolution   strided, plain or gated, with a bottleneck              (`adapters.conv`)
 Transformer   a few layers over all frames                            (`adapters.transformer`)
+TLTR          layers over time, then time step by step over layers    (`adapters.tltr`)
 Q-Former      learnt queries look at all frames                       (`adapters.qformer`)
               at one window of frames each                            (`adapters.window_qformer`)
               at the frames of one CTC segment each (AlignFormer)     (`adapters.alignformer`)
@@ -13,6 +14,9 @@ Q-Former      learnt queries look at all frames                       (`adapters
 CTC           means over runs of equal labels, or without blanks      (`adapters.ctc`)
 Ends          two learnt vectors around the frames of a clip          (`adapters.ends`)
 Gain          a learnt factor for each channel                        (`adapters.gain`)
+Layers        a learnt mixture of an encoder's layers               (`adapters.layer_mix`)
 Composition   one after the other; two encoders side by side          (`adapters.chain`, `adapters.joined`)
+              two encoders, each through its own, then side by side   (`adapters.streams`)
+Prompts       how much LoRA counts by what is asked                   (`adapters.prompt_scale`)
 Windows       neighbouring frames as one, by a reshape                (`adapters.windows`)
 """

@@ -83,12 +83,16 @@ class TransformerAdapter(nn.Module):
 
 
 class TransformerLayer(nn.Module):
-    """Attention over what `sees` shows and a feed-forward block, each behind its norm."""
+    """Attention over what `sees` shows and a feed-forward block, each behind its norm.
+
+    `key_bias`: have keys a bias, as queries and values have (Whisper's do not)?
+    """
 
     heads: int
     hidden: int
     activation: str
     dropout: float
+    key_bias: bool = True
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -97,7 +101,12 @@ class TransformerLayer(nn.Module):
     ) -> tuple[Float[Array, "B T D"], None]:
         drop = partial(nn.Dropout, self.dropout, deterministic=deterministic)
         attention = Attention(
-            self.heads, x.shape[-1] // self.heads, dropout=self.dropout, dtype=self.dtype, name="attention"
+            self.heads,
+            x.shape[-1] // self.heads,
+            key_bias=self.key_bias,
+            dropout=self.dropout,
+            dtype=self.dtype,
+            name="attention",
         )
         y = LayerNorm(dtype=self.dtype, name="attention_norm")(x)
         x = x + drop(name="attention_dropout")(attention(y, mask=sees, deterministic=deterministic)[0])

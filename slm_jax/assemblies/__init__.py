@@ -2,6 +2,8 @@
 
 Speech-aware LM      encoders, an adapter, a text LM that reads what comes of it
                      (`assemblies.speech_aware_lm`)
+                     LoRA that counts as much in it as what is asked says
+                     (`assemblies.prompt_scaled`)
 Whisper              an encoder and a decoder that listens to it, and its published sizes
                      (`assemblies.whisper`)
                      while it is trained: with a head of CTC

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
+from slm_jax.adapters.prompt_scale import PromptScaleConfig
 from slm_jax.core.config import Config
 from slm_jax.core.errors import require
 from slm_jax.core.types import Frames
@@ -32,7 +33,8 @@ class SpeechAwareLMConfig(Config):
     `encoders`: one, or several that hear the same clip, whose frames `join` makes one; it says how many those are
     (`frames_of`). They read samples unless they say otherwise (`reads`, a dtype): what is said of samples below is then
     of ids. `adapter`: to the width of `lm`, a `DecoderConfig` or an `EncoderDecoderConfig`, whose encoder reads words
-    and speech and whose decoder writes the answer. `speech_id`: what stands for speech among the ids of files of
+    and speech and whose decoder writes the answer. `prompt_scale`: how much LoRA counts is read off the instruction
+    (`assemblies.prompt_scaled`; for a decoder as `lm`). `speech_id`: what stands for speech among the ids of files of
     others, which nothing here reads.
     """
 
@@ -41,6 +43,7 @@ class SpeechAwareLMConfig(Config):
     lm: Any
     join: Any = None
     speech_id: int | None = None
+    prompt_scale: PromptScaleConfig | None = None
 
     def __post_init__(self) -> None:
         require(len(self.encoders) > 0, "encoders", self.encoders, "at least one")
@@ -50,6 +53,10 @@ class SpeechAwareLMConfig(Config):
         require(len(kinds) == 1, "encoders", kinds, "all read the same: samples, or ids")
         width = self.adapter.width
         require(width == self.lm.width, "adapter.width", width, f"the language model's {self.lm.width}")
+        if self.prompt_scale is not None:
+            width, decodes = self.prompt_scale.width, isinstance(self.lm, DecoderConfig)
+            require(width == self.lm.width, "prompt_scale.width", width, f"the language model's {self.lm.width}")
+            require(decodes, "prompt_scale", type(self.lm).__name__, "goes with a decoder as language model")
 
     def make(self) -> "SpeechAwareLM":
         """The module."""
@@ -126,7 +133,7 @@ class SpeechAwareLMConfig(Config):
 
 
 class SpeechAwareLM(nn.Module):
-    """Sub-modules `encoder` (`encoder_1` ... of several), `join`, `adapter`, `lm`.
+    """Sub-modules `encoder` (`encoder_1` ... of several), `join`, `adapter`, `lm`, `prompt_scale`.
 
     It is decoded as a language model is: `extend`, `step` and `head` are those of `lm`, prompts are vectors. Where `lm`
     is an encoder-decoder they are those of its decoder, prompts are `START`, and the context is what `listened` gives.
@@ -141,6 +148,8 @@ class SpeechAwareLM(nn.Module):
             self.join = self.config.join.make()
         self.adapter = self.config.adapter.make()
         self.lm: Any = self.config.lm.make()
+        if self.config.prompt_scale is not None:
+            self.prompt_scale = self.config.prompt_scale.make()
 
     def __call__(
         self,
@@ -156,7 +165,14 @@ class SpeechAwareLM(nn.Module):
         """Float32 logits after each entry of rows with up to C clips (see `splice`); of an `answer` see `run`."""
         speech = self.speech(self.heard(samples, sample_mask, deterministic=deterministic), deterministic=deterministic)
         read = self.vectors(ids, speech, speech_at, mask)
+        if self.is_initializing() and self.config.prompt_scale is not None:
+            self.prompt_factors(ids, mask)
         return self.lm.head(self.run(read, answer, deterministic=deterministic))
+
+    def prompt_factors(self, ids: Int[Array, "B P"], mask: Bool[Array, "B P"]) -> Float[Array, "B D"]:
+        """How much LoRA counts for each output, by what the language model's last layer makes of an instruction."""
+        words = self.lm.run_states(self.lm.embed(ids), mask=mask)[-1]
+        return self.prompt_scale(Frames(words, mask))
 
     def heard(self, samples: Clips, sample_mask: Bool[Array, "B C N"], *, deterministic: bool = True) -> Frames:
         """What the adapter is given of the clips of B rows: Frames of B C rows."""
@@ -273,8 +289,9 @@ def window_of(encoder: Any) -> int | None:
     """Samples that an encoder (its config) hears at once, at most; None: any number."""
     if isinstance(encoder, ChunkedEncoderConfig):
         return None
-    inner = getattr(encoder, "encoder", None)
-    return getattr(encoder, "window", None) if inner is None else window_of(inner)
+    inner, own = getattr(encoder, "encoder", None), getattr(encoder, "window", None)
+    windows = [own, None if inner is None else window_of(inner)]
+    return min((window for window in windows if window is not None), default=None)
 
 
 def splice(

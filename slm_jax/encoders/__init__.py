@@ -15,6 +15,7 @@ Codecs      SEANetEncoderConfig: EnCodec, Mimi, SoundStream                    (
 Tracks      TrackEncoderConfig: F0 with voicing                                (`encoders.track`)
 Around one  WeightedLayersConfig: a learnt mixture of its layers               (`encoders.weighted_layers`)
             ChosenLayersConfig: several layers side by side                    (`encoders.chosen_layers`)
+            LayerStatesConfig: all of its layers, side by side                 (`encoders.layer_states`)
             ChunkedEncoderConfig: clips longer than its window                 (`encoders.chunked`)
 Units       UnitEmbeddingConfig: a vector for each unit, no waveform           (`encoders.unit_embedding`)
 Training    HubertPretrainingConfig: an encoder with a head over clusters      (`encoders.ssl_pretraining`)

@@ -37,6 +37,8 @@ class WhisperEncoderConfig(Config):
     is seen; the frames are then what the encoder of Qwen2-Audio gives with its mask, at a fraction of the cost.
     `mel_frames` of a trimmed clip: "begun" counts the one that it ends in, and silence is heard behind it; "whole"
     leaves that one out, and nothing is heard behind the last frame (Qwen-Audio, of a clip that is alone in its batch).
+    `cut`, of an encoder that does not trim: the silence of the window is heard as published, and the frames behind the
+    clip are left out afterwards (WavLLM).
     `final_norm` False: the last layer's output, for an adapter that brings the norm. `masks`: mel frames and bands that
     training sets to zero (SpecAugment).
     """
@@ -49,6 +51,7 @@ class WhisperEncoderConfig(Config):
     max_frames: int = 1500
     trim: bool = False
     mel_frames: str = "begun"
+    cut: bool = False
     final_norm: bool = True
     masks: SpanMasksConfig | None = None
     dropout: float = 0.0
@@ -63,6 +66,7 @@ class WhisperEncoderConfig(Config):
         require(self.width % self.heads == 0, "heads", self.heads, f"must divide the width {self.width}")
         require(self.max_frames >= 1, "max_frames", self.max_frames, "must be at least 1")
         require(self.mel_frames in MEL_FRAMES, "mel_frames", self.mel_frames, f"must be one of {', '.join(MEL_FRAMES)}")
+        require(not (self.cut and self.trim), "cut", self.cut, "goes with a window that is heard whole, without trim")
         for name in ("dropout", "attention_dropout", "activation_dropout", "layer_drop"):
             require(0 <= getattr(self, name) < 1, name, getattr(self, name), "must be in [0, 1)")
         compute_dtype(self.dtype)
@@ -82,9 +86,9 @@ class WhisperEncoderConfig(Config):
         return self.max_frames * self.hop
 
     def frame_count(self, n: Any) -> Any:
-        """Frames for `n` samples (integer or integer array); without `trim` always `max_frames`."""
+        """Frames for `n` samples (integer or integer array); without `trim` and `cut` always `max_frames`."""
         mels = n // self.mel.hop if self.mel_frames == "whole" else -(-n // self.mel.hop)
-        return -(-mels // STRIDE) if self.trim else 0 * n + self.max_frames
+        return -(-mels // STRIDE) if self.trim or self.cut else 0 * n + self.max_frames
 
 
 class WhisperEncoder(nn.Module):
@@ -116,15 +120,17 @@ class WhisperEncoder(nn.Module):
         heard = mask_of(STRIDE * real.sum(-1), mel.shape[1])
         mel = zero_padded(mel, heard) if c.trim and c.mel_frames == "whole" else mel
         mel = mel if deterministic or c.masks is None else self._masked(mel, heard)
-        features = self._convolved(mel)[:, : real.shape[1]]
-        x = features + self._positions()[: real.shape[1]].astype(dtype)
+        features = self._convolved(mel)[:, : real.shape[1] if c.trim else c.max_frames]
+        x = features + self._positions()[: features.shape[1]].astype(dtype)
         x = nn.Dropout(c.dropout, name="dropout")(x, deterministic=deterministic)
         stack = Stack(_layer_maker(c), c.layers, c.unroll, c.remat, name="stack")
         seen = real if c.trim else None
         out = stack(x, None, (seen, None), collect=collect, depth=layer, deterministic=deterministic)
         final_norm = LayerNorm(dtype=dtype, name="final_norm")
         values = final_norm(out.values) if c.final_norm and layer is None else out.values
-        return EncoderOutput(values, real, features, hidden_states(x, out.hidden) if collect else None)
+        count = real.shape[1]
+        hidden = hidden_states(x, out.hidden)[:, :, :count] if collect else None
+        return EncoderOutput(values[:, :count], real, features[:, :count], hidden)
 
     def _mel(self, samples: Float[Array, "B N"]) -> Float[Array, "B M C"]:
         """Of the clips with silence behind them: up to the end of a window, or as much as the convolutions see."""

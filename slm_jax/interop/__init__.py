@@ -37,8 +37,10 @@ Families     what a config.json means and which table belongs to it  (`interop.f
              and of speech-aware text LMs                            (`interop.speech_aware_shapes`)
 Fields       a config.json of which nothing is dropped               (`interop.hub_config`)
 Adapters     LoRA in the file form of peft                           (`interop.peft`)
-Systems      what SALMONN trained, as released                       (`interop.salmonn`)
+Systems      what SALMONN, LTU-AS and WavLLM trained, as released    (`interop.salmonn`, `interop.ltu_as`,
+                                                                      `interop.wavllm`)
              what DeSTA2 and DeSTA2.5 trained                        (`interop.desta`)
+             what such files share                                   (`interop.trained_parts`)
 Tables       names of a checkpoint <-> paths of our tree             (`interop.table`, `interop.transforms`,
                                                                       `interop.step_transforms`)
 Engine       a table against shapes: checked, then done              (`interop.engine`)

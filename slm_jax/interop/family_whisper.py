@@ -149,7 +149,7 @@ def write_config(config: WhisperConfig) -> dict[str, Any]:
         "whisper",
         config,
         read_config(hub),
-        (r"encoder\.(trim|mel_frames|masks)", r"(en|de)coder\.(unroll|remat|dtype)"),
+        (r"encoder\.(trim|mel_frames|cut|masks)", r"(en|de)coder\.(unroll|remat|dtype)"),
     )
     return hub
 

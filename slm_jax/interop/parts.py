@@ -34,7 +34,7 @@ TRAINING = (
     *("vocabulary", "dropout", "attention_dropout", "activation_dropout", "feature_dropout", "layer_drop"),
     *("feature_gradient", "masks", "init_scale"),
 )
-RUNNING = ("unroll", "remat", "dtype", "trim", "mel_frames")
+RUNNING = ("unroll", "remat", "dtype", "trim", "mel_frames", "cut")
 """Fields that need not agree with the weights: the run's own are kept."""
 
 

@@ -9,26 +9,22 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from flax.core import meta
 
 from slm_jax.adapters.window_qformer import WindowQFormerConfig
 from slm_jax.assemblies.speech_aware_lm import SpeechAwareLMConfig
 from slm_jax.core.errors import require
-from slm_jax.core.types import Frames
-from slm_jax.interop.engine import MappingError, export_params, import_params, resolve
+from slm_jax.interop.engine import export_params
 from slm_jax.interop.family_llama import LLAMA
 from slm_jax.interop.family_qformer import QFORMER
-from slm_jax.interop.peft import abstract_lora, adapter_table, live
-from slm_jax.interop.readers import open_weights
-from slm_jax.interop.table import Table, below, norm, rule, weights
+from slm_jax.interop.peft import adapter_table
+from slm_jax.interop.table import Rule, Table, below, norm, rule, weights
+from slm_jax.interop.trained_parts import LORA_LM, abstract_frames, abstract_lora, as_tensors, load_named
 from slm_jax.interop.transforms import SAME, Dense, Reshape
 from slm_jax.nn.lora import LoRAConfig
 
 QFORMER_AT, LORA_AT = "speech_Qformer.bert.", "llama_model.base_model.model."
-ADAPTER, JOIN, LM = "params/adapter", "params/join", "lora/lm"
+ADAPTER, JOIN = "params/adapter", "params/join"
 BUFFERS = (r"speech_Qformer\.bert\.embeddings\.position_ids", r"llama_model\..*\.rotary_emb\.inv_freq")
 
 
@@ -38,20 +34,14 @@ def load_salmonn(path: str | Path, model: SpeechAwareLMConfig, lora: LoRAConfig)
     Raises `UserError` for a model of another form, `MappingError` listing every name that has no place, every place
     left empty, every wrong shape.
     """
-    source, targets = open_weights(path), abstract_trained(model, lora)
-    try:
-        plan = resolve(table(model, lora), source.shapes, targets, source.dtypes)
-    except MappingError as error:
-        raise MappingError(error.faults, f"{source.path} is no SALMONN of this shape") from None
-    return import_params(plan, source.read)
+    return load_named(path, table(model, lora), abstract_trained(model, lora), "SALMONN")
 
 
 def save_salmonn(path: str | Path, variables: Any, model: SpeechAwareLMConfig, lora: LoRAConfig) -> Path:
     """Write the trained variables as the original code loads them; needs PyTorch."""
     import torch
 
-    named = {name: torch.from_numpy(np.array(array)) for name, array in named_arrays(variables, model, lora)}
-    torch.save({"model": named}, path)
+    torch.save({"model": as_tensors(named_arrays(variables, model, lora))}, path)
     return Path(path)
 
 
@@ -71,10 +61,7 @@ def table(model: SpeechAwareLMConfig, lora: LoRAConfig) -> Table:
             *weights("speech_llama_proj", f"{ADAPTER}/map", Dense(), SAME),
             *norm("ln_speech", f"{JOIN}/first_norm"),
             *norm("ln_audio", f"{JOIN}/second_norm"),
-            *(
-                live(each, LORA_AT, f"{LM}/")
-                for each in adapter_table(LLAMA.table(model.lm, "transformers"), lora.name).rules
-            ),
+            *(_live(each) for each in adapter_table(LLAMA.table(model.lm, "transformers"), lora.name).rules),
         ),
         ignored=BUFFERS,
     )
@@ -84,13 +71,11 @@ def abstract_trained(model: SpeechAwareLMConfig, lora: LoRAConfig) -> dict[str, 
     """Shapes and dtypes of all that a released file fills; nothing is computed."""
     adapter = _adapter(model)
     require(model.join is not None, "join", model.join, "SALMONN joins two streams")
-    streams = [_frames(encoder.width) for encoder in model.encoders]
-    key = jax.random.key(0)
     trained = {
-        "adapter": jax.eval_shape(adapter.make().init, key, _frames(adapter.qformer.context_width))["params"],
-        "join": jax.eval_shape(model.join.make().init, key, *streams)["params"],
+        "adapter": abstract_frames(adapter, adapter.qformer.context_width),
+        "join": abstract_frames(model.join, *(encoder.width for encoder in model.encoders)),
     }
-    return meta.unbox({"params": trained, "lora": abstract_lora(model.lm, lora)})
+    return {"params": trained, "lora": abstract_lora(model, lora)}
 
 
 def _adapter(model: SpeechAwareLMConfig) -> WindowQFormerConfig:
@@ -101,5 +86,7 @@ def _adapter(model: SpeechAwareLMConfig) -> WindowQFormerConfig:
     return adapter
 
 
-def _frames(width: int) -> Frames:
-    return Frames(jnp.zeros((1, 1, width)), jnp.ones((1, 1), bool))
+def _live(each: Rule) -> Rule:
+    """A rule of an adapter file under the names of a model that is in use, which say the adapter's name too."""
+    names = (name.replace(".weight", ".default.weight") for name in each.sources)
+    return below((Rule(tuple(names), each.targets, each.transform),), LORA_AT, LORA_LM)[0]

@@ -211,6 +211,22 @@ class Rotary:
 
 
 @dataclass(frozen=True)
+class Turned:
+    """A source that lies the other way round than `inner` reads it: `[in, out]` where that has `[out, in]`."""
+
+    inner: Transform
+
+    def source_shapes(self, targets: Sequence[Shape]) -> list[Shape]:
+        return [shape[::-1] for shape in self.inner.source_shapes(targets)]
+
+    def forward(self, sources: Arrays, targets: Sequence[Shape]) -> list[np.ndarray]:
+        return self.inner.forward([source.T for source in sources], targets)
+
+    def backward(self, targets: Arrays) -> list[np.ndarray]:
+        return [source.T for source in self.inner.backward(targets)]
+
+
+@dataclass(frozen=True)
 class Each:
     """As many sources as targets, each pair in a transform of its own."""
 

@@ -9,7 +9,8 @@ own collection, beside the parameters: `lora/<module path>/<adapter's name>/{a, 
     params = merge_lora(params, lora, config)             # a plain model again
 
 `config` is one `LoRAConfig` or a tuple of them with different names. How much each one counts, and which are active,
-is said at run time: `model.at(speech=0.5)`.
+is said at run time: `model.at(speech=0.5)`. How much it counts in each row, output by output, comes with the variables:
+`{..., "lora_factors": {"speech": factors [B, F]}}` (WavLLM's prompts).
 """
 
 import contextlib
@@ -43,6 +44,8 @@ from slm_jax.nn.linear_sites import (
 )
 
 COLLECTION = "lora"
+ROW_FACTORS = "lora_factors"
+"""Adapter's name -> factors `[B, F]` of every row and output; rows that follow each other may share one (beams)."""
 WITHOUT_ADAPTERS = ("bind", "init_with_output", "lazy_init", "tabulate")
 """What Linen models offer and an adapted one does not: it would run the model alone."""
 
@@ -106,7 +109,8 @@ def applied(configs: Configs, factors: Factors | None = None) -> Iterator[None]:
         path = "/".join(context.module.path)
         for config, pattern, factor in active:
             if pattern.fullmatch(path):
-                y = y + (config.scale * factor * _update(context.module, config, args[0])).astype(y.dtype)
+                update = config.scale * _update(context.module, config, args[0])
+                y = y + (_fitted(factor, update, path) * update).astype(y.dtype)
         return y
 
     with nn.intercept_methods(add):
@@ -129,9 +133,21 @@ class LoRAModel:
         return lora_initialise(lambda key: self.model.init(key, *args, **kwargs), self.configs)(key)
 
     def apply(self, variables: Any, *args: Any, **kwargs: Any) -> Any:
-        """`model.apply` with the adapters in `variables["lora"]`."""
-        with applied(self.configs, None if self.factors is None else dict(self.factors)):
+        """`model.apply` with the adapters in `variables["lora"]`, each row counted by its own factors if it has any."""
+        variables, factors = self._by_row(variables)
+        with applied(self.configs, factors):
             return self.model.apply(variables, *args, **kwargs)
+
+    def _by_row(self, variables: Any) -> tuple[Any, Factors | None]:
+        """The variables that the model has, and how much each adapter counts."""
+        factors = None if self.factors is None else dict(self.factors)
+        if ROW_FACTORS not in variables:
+            return variables, factors
+        rows = variables[ROW_FACTORS]
+        _require_known(rows, self.configs)
+        factors = {config.name: 1.0 for config in self.configs} if factors is None else factors
+        weighed = {name: factor * rows[name] if name in rows else factor for name, factor in factors.items()}
+        return {name: tree for name, tree in variables.items() if name != ROW_FACTORS}, weighed
 
     def at(self, **factors: Any) -> "LoRAModel":
         """The same with other factors: `at(speech=0.5)`; adapters that are not named are off."""
@@ -228,6 +244,17 @@ def _update(layer: Linear, config: LoRAConfig, x: jax.Array) -> jax.Array:
         kept = jax.random.bernoulli(layer.make_rng("dropout"), 1.0 - config.dropout, x.shape)
         x = jnp.where(kept, x / (1.0 - config.dropout), jnp.zeros_like(x))
     return product(product(x, a, a.ndim - 1), b, 1)
+
+
+def _fitted(factor: Any, update: jax.Array, path: str) -> Any:
+    """A number as it is; factors `[B, F]` of rows and outputs as they stand before an update `[B', T, *outputs]`."""
+    if jnp.ndim(factor) == 0:
+        return factor
+    rows, outputs = factor.shape
+    copies, rest = divmod(len(update), rows)
+    fits = outputs == math.prod(update.shape[2:]) and copies > 0 and rest == 0
+    require(fits, f"factors of {path}", factor.shape, f"rows and outputs of what they weigh, {update.shape}")
+    return jnp.repeat(factor, copies, axis=0).reshape(len(update), 1, *update.shape[2:]).astype(update.dtype)
 
 
 def _new(kernel: Any, site: LinearSite, rank: int, key: jax.Array) -> dict[str, Any]:

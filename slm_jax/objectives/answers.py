@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from slm_jax.assemblies.prompt_scaled import with_factors
 from slm_jax.assemblies.speech_aware_lm import feature_mask_name, features_name
 from slm_jax.core.contracts import Batch, Loss, Term, Variables
 from slm_jax.core.trees import together
@@ -24,7 +25,8 @@ class Answers:
     The batch holds what `data.examples.speech_prompts` makes: `ids`, `speech_at`, `mask`, `target_weight` `[B, S]`, and
     either `samples` with `sample_mask` `[B, C, N]` or the encoder's `features` `[B, C, T, E]` with `feature_mask`
     (`features_1` ... of several). For an encoder-decoder the answer has a row of its own, `answer_ids` with
-    `target_weight` `[B, A]`, given all of `ids`. `model`: a `SpeechAwareLM`, with adapters or without; its parts lie in
+    `target_weight` `[B, A]`, given all of `ids`. Where LoRA counts by what is asked there are `asked_ids` and
+    `asked_mask` `[B, P]`. `model`: a `SpeechAwareLM`, with adapters or without; its parts lie in
     `variables` or, those that nobody trains, in `frozen["frozen"]`. Encoders of which nothing is trained hear without
     dropout, as they do in use. Counts the weights; metrics `nll` (nats per target) and `accuracy`.
     """
@@ -33,8 +35,8 @@ class Answers:
     config: NextTokenConfig
 
     def __call__(self, variables: Variables, batch: Batch, rng: jax.Array | None, frozen: Any = None) -> Loss:
-        whole = together(variables, frozen)
         batch = {name: jnp.asarray(value) for name, value in batch.items()}
+        whole = with_factors(self.model, together(variables, frozen), batch)
         how = {"deterministic": rng is None, "hears_alike": rng is None or not trains_encoders(variables)}
         rngs = None if rng is None else {"dropout": rng}
         features, targets, counted = self.model.apply(whole, batch, method=read_rows, rngs=rngs, **how)

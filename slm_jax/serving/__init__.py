@@ -12,6 +12,7 @@ Transcriber        speech in, its words out: Whisper as a system        (`servin
 Whisper's tasks    a clip and what is asked of it in, words out         (`serving.task_whisper`)
 Speech-aware LM    speech and words in, words out               (`serving.speech_aware`)
 Cascade            clips written down first, words to another   (`serving.cascade`)
+Transcribed        a transcript beside what is heard            (`serving.transcribed`)
 Codec              sound to codes and back, push by push                (`serving.codec`)
                    a clip in, the same from its codes out: a system     (`serving.codec_system`)
                    the same while one speaks                            (`serving.codec_echo`)

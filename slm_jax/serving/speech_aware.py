@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from slm_jax.assemblies.prompt_scaled import row_factors
 from slm_jax.assemblies.speech_aware_lm import SpeechAwareLM
 from slm_jax.assemblies.unit_sequences import UnitSequences
 from slm_jax.audio.files import resample
@@ -25,7 +26,7 @@ from slm_jax.generation.beam import BeamConfig, beam_search
 from slm_jax.generation.decode import generate
 from slm_jax.generation.prompts import round_up, row_keys
 from slm_jax.generation.sampling import SamplingConfig
-from slm_jax.nn.lora import LoRAModel
+from slm_jax.nn.lora import ROW_FACTORS, LoRAModel
 from slm_jax.objectives.answers import read_rows
 from slm_jax.sequence_models.encoder_decoder import START
 from slm_jax.serving.hearing import checked, require_readable
@@ -109,7 +110,7 @@ class SpeechAwareSystem:
         for start in range(0, len(conversations), ROWS):
             batch = self._batch(conversations[start : start + ROWS], start, answered=True)
             longest = round_up(int((batch["target_weight"] > 0).sum(1).max()), LENGTH)
-            rows = _log_probs(self._weighed(self.decoding.lora), longest, self.variables, batch)
+            rows = _log_probs(self._weighed(self.decoding.lora), longest, self._counted(batch), batch)
             found += [row[answer] for row, answer in zip(*map(np.asarray, rows), strict=True)]
         return found
 
@@ -129,12 +130,12 @@ class SpeechAwareSystem:
         model = self._weighed(how.lora)
         batch = self._batch(conversations, first, answered=False)
         prompts, mask, context = _begun(model, read_prompts(model, self.variables, batch))
-        sampling = how.sampling.replace(end=self.layout.end_id)
+        sampling, variables = how.sampling.replace(end=self.layout.end_id), self._counted(batch)
         if how.beams > 1:
-            beams = beam_search(model, self.variables, prompts, mask, sampling, how.beam, context=context)
+            beams = beam_search(model, variables, prompts, mask, sampling, how.beam, context=context)
             fields = map(np.asarray, (beams.ids, beams.mask, beams.scores))
             return [self._best(*row) for row in zip(*fields, strict=True)]
-        made = generate(model, self.variables, prompts, mask, keys, sampling, context=context)
+        made = generate(model, variables, prompts, mask, keys, sampling, context=context)
         return [self._reply(*row) for row in zip(*map(np.asarray, (made.ids, made.mask, made.log_probs)), strict=True)]
 
     def _weighed(self, lora: float) -> SpeechAwareLM | LoRAModel:
@@ -143,6 +144,12 @@ class SpeechAwareSystem:
             return self.model
         trained = dict(self.model.factors or ((config.name, 1.0) for config in self.model.configs))
         return self.model.at(**{name: lora * factor for name, factor in trained.items()})
+
+    def _counted(self, batch: Batch) -> Any:
+        """The variables, with how much LoRA counts in each row where that is read off what is asked."""
+        if self.model.config.prompt_scale is None:
+            return self.variables
+        return {**self.variables, ROW_FACTORS: _row_factors(self.model, self.variables, batch)}
 
     def _batch(self, conversations: Sequence[Conversation], first: int, answered: bool) -> Batch:
         """Rows of few shapes; `first`: number of the first conversation, for people."""
@@ -154,6 +161,9 @@ class SpeechAwareSystem:
         entries = [layout.entries(one, answered, own) for one, own in zip(said, lengths, strict=True)]
         longest = round_up(max([1, *chain(*lengths)]), self.rate_hz if self.units is None else LENGTH)
         written = max(1, *(int(one.learnt.sum()) for one in entries))
+        asked = [one[:-1] if answered else one for one in said]
+        scaled = self.model.config.prompt_scale is not None
+        instruction = max(len(layout.asked(one)) for one in asked) if scaled else 0
         example = SpeechPromptExample(
             layout=layout,
             task=SpeechTaskConfig(),
@@ -163,8 +173,12 @@ class SpeechAwareSystem:
             clips=max(1, *map(len, clips)),
             dtype="float32" if self.units is None else "int32",
             written=round_up(written, LENGTH) if self.model.config.answers_apart else None,
+            asked=round_up(instruction, LENGTH) if scaled else None,
         )
-        rows = [{**example.padded(one), **example.row(own)} for one, own in zip(clips, entries, strict=True)]
+        rows = [
+            {**example.padded(one), **example.row(own), **example.instruction(words)}
+            for one, own, words in zip(clips, entries, asked, strict=True)
+        ]
         return stacked(rows)
 
     def _written_down(self, said: Sequence[Conversation]) -> list[Conversation]:
@@ -217,6 +231,11 @@ def _speech_vectors(model: Any, variables: Any, batch: Batch) -> Int[Array, "B"]
         return model.speech(model.heard(batch["samples"], batch["sample_mask"])).mask
 
     return model.apply(variables, method=heard).reshape(len(batch["ids"]), -1).sum(-1)
+
+
+@partial(jax.jit, static_argnums=0)
+def _row_factors(model: Any, variables: Any, batch: Batch) -> dict[str, Float[Array, "B D"]]:
+    return row_factors(model, variables, batch)
 
 
 @partial(jax.jit, static_argnums=0)

@@ -173,6 +173,28 @@ DESTA2 = LLAMA3.replace(apart=("<|start_header_id|>audio<|end_header_id|>\n\n", 
 """DeSTA2: a clip and its transcript are a message of the role "audio"."""
 DESTA25 = LLAMA3.replace(speech=("<start_audio>", "<end_audio>"), heard="{words}")
 """DeSTA2.5: within a message, between two marks that are plain words to the language model's tokenizer."""
+LTU_AS = Template(
+    system=("### Input:\n", "\n\n"),
+    user=("", "\n\n"),
+    assistant=("### Response:\n", "</s>"),
+    speech=("", "<s>### Instruction:\n"),
+)
+"""The short form of Alpaca's behind a clip, which stands before everything: it begins no text without one.
+
+What the system says is the transcript.
+"""
+WAVLLM = Template(
+    system=("<<SYS>>\n", "\n<</SYS>>\n\n"),
+    user=("<s>[INST]", " [/INST]"),
+    assistant=("", "</s>"),
+    speech=("<SPEECH>", " </SPEECH> "),
+    default_system=(
+        "As a helpful language and speech assistant, you are able to understand the speech content provided by the "
+        "user, and assist the user with a variety of tasks using natural language."
+    ),
+    nested_system=True,
+)
+"""WavLLM's form of LLaMA 2's. The tags of speech are plain text. Reference: `SpeechLLMDataset`."""
 T5 = Template(assistant=("</s>", "</s>"), between=" ")
 """T5, mT5 and what was made of them: no roles, and one mark at the end of what is read and of what is written."""
 PLAIN = Template(begin="<s>", user=("", "\n"), assistant=("", "</s>"), between=" ")

@@ -16,7 +16,7 @@ from slm_jax.sequence_models.decoder_config import DecoderConfig
 from slm_jax.serving.speech_aware import SpeechAwareSystem
 from slm_jax.text.marked_tokens import SpecialsConfig
 from slm_jax.text.templates import PLAIN
-from slm_jax.training.post.speech_aware import new_variables
+from slm_jax.training.post.speech_aware_form import new_variables
 from tests.contracts.checks import random_params
 from tests.shapes import ENCODERS
 

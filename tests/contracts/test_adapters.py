@@ -20,6 +20,7 @@ from slm_jax.adapters.linear import LinearAdapterConfig
 from slm_jax.adapters.mlp import MLPAdapterConfig
 from slm_jax.adapters.pool import PoolAdapterConfig
 from slm_jax.adapters.qformer import QFormerAdapterConfig, QFormerConfig
+from slm_jax.adapters.tltr import TLTRConfig
 from slm_jax.adapters.transformer import TransformerAdapterConfig
 from slm_jax.adapters.window_qformer import WindowQFormerConfig
 from slm_jax.core.config import from_json
@@ -46,6 +47,7 @@ ADAPTERS: dict[str, Any] = {
     "conv": ConvAdapterConfig(layers=((6, 4, 4, 0), (5, 3, 1, 2)), activation="silu"),
     "gated conv": CONVOLUTIONS,
     "transformer": LAYERS.replace(sinusoids=True),
+    "tltr": TLTRConfig(width=5, layers=2, layer_heads=3),
     "chain": ChainConfig(parts=(CONVOLUTIONS, LAYERS.replace(inner=None, heads=1), LinearAdapterConfig(width=3))),
     "qformer": QFormerAdapterConfig(width=5, qformer=TRUNK, queries=3, norm="before"),
     "layer-wise qformer": LayerwiseQFormerConfig(

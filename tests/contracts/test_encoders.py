@@ -9,6 +9,7 @@ import pytest
 
 from slm_jax.core.contracts import EncoderConfig
 from slm_jax.encoders.chunked import ChunkedEncoderConfig
+from slm_jax.encoders.layer_states import LayerStatesConfig
 from slm_jax.encoders.weighted_layers import WeightedLayersConfig
 from tests.contracts import checks
 from tests.shapes import BEATS, ENCODERS, W2V_BERT, WHISPER
@@ -17,6 +18,7 @@ TRIMMED = WHISPER.encoder.replace(trim=True)
 PLAIN = ENCODERS | {"beats": BEATS, "w2v_bert": W2V_BERT, "whisper": WHISPER.encoder, "whisper, trimmed": TRIMMED}
 KINDS = PLAIN | {
     "mixture": WeightedLayersConfig(encoder=ENCODERS["log_mel"], norm=True),
+    "layers": LayerStatesConfig(encoder=ENCODERS["log_mel"], pool=2, longest=21),
     "windows": ChunkedEncoderConfig(encoder=ENCODERS["waveform"], window=1_500),
 }
 N, SHORT = 3_760, 2_100
@@ -66,7 +68,7 @@ def test_encoders_can_be_exchanged(part):
     assert out.values.shape == (2, frames, config.width)
     assert out.hidden.shape == (config.layers + 1, 2, frames, config.width)
     assert 0.5 < frames * config.hop / N < 1.5
-    assert jax.eval_shape(partial(encode, layer=1)).values.shape == out.values.shape
+    assert jax.eval_shape(partial(encode, layer=min(1, config.layers))).values.shape == out.values.shape
     assert jax.eval_shape(encode).hidden is None
     np.testing.assert_array_equal(jax.jit(lambda: encode().mask)(), real(MASK))
 

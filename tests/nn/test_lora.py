@@ -18,6 +18,7 @@ from slm_jax.nn.int8_base import quantise_int8
 from slm_jax.nn.linear import Linear
 from slm_jax.nn.linear_sites import linear_sites
 from slm_jax.nn.lora import (
+    ROW_FACTORS,
     LoRAConfig,
     init_lora,
     lora_initialise,
@@ -296,3 +297,37 @@ def test_numpy_trees_as_files_give_them_will_do(variables):
     sites, at = linear_sites(initialise), "blocks/layers/attention/out/kernel/q"
     stored, wanted = (quantise_int8(tree, sites, ".*/out") for tree in (held["params"], variables["params"]))
     np.testing.assert_array_equal(flatten_by_path(stored)[at], flatten_by_path(wanted)[at])
+
+
+@pytest.mark.parametrize("unroll", [True, False])
+def test_every_row_has_factors_for_its_outputs(unroll, variables):
+    """As if B of each row were times its factors; rows that follow each other share them, as beams do."""
+    some = SPEECH.replace(targets=r".*/attention/(query|out)")
+    model = with_lora(CONFIG.replace(unroll=unroll).make(), some)
+    factors = jnp.asarray(np.random.default_rng(3).uniform(0, 3, (2, 32)), jnp.float32)
+    rows = {**variables, ROW_FACTORS: {"speech": factors}}
+    found = jax.jit(model.apply)(rows, jnp.repeat(IDS, 2, axis=0))[::2]
+    for row in range(2):
+        attention = variables["lora"]["blocks"]["layers"]["attention"]
+        lora = {
+            "query": {"speech": weighed(attention["query"]["speech"], factors[row].reshape(4, 8))},
+            "out": {"speech": weighed(attention["out"]["speech"], factors[row])},
+        }
+        own = {"params": variables["params"], "lora": {"blocks": {"layers": {"attention": lora}}}}
+        wanted = jax.jit(model.apply)(own, IDS[row : row + 1])
+        np.testing.assert_allclose(found[row], wanted[0], atol=1e-5)
+    assert np.abs(found - jax.jit(model.apply)(variables, IDS)).max() > 1e-2
+    half = {**variables, ROW_FACTORS: {"speech": factors / 2}}
+    np.testing.assert_allclose(model.at(speech=0.5).apply(rows, IDS), model.apply(half, IDS), atol=1e-5)
+
+
+def weighed(pair, factors):
+    return {"a": pair["a"], "b": pair["b"] * factors}
+
+
+def test_factors_that_fit_no_outputs_are_refused(variables):
+    rows = {**variables, ROW_FACTORS: {"speech": jnp.ones((2, 32))}}
+    with pytest.raises(UserError, match=r"factors of blocks/layers/attention/value is \(2, 32\)"):
+        with_lora(MODEL, SPEECH).apply(rows, IDS)
+    with pytest.raises(UserError, match="did you mean 'speech'"):
+        with_lora(MODEL, SPEECH).apply({**variables, ROW_FACTORS: {"speec": jnp.ones((2, 32))}}, IDS)

@@ -11,6 +11,8 @@ from flax.core import meta
 
 from slm_jax.adapters.joined import JoinedConfig
 from slm_jax.adapters.layerwise_qformer import LayerwiseQFormerConfig
+from slm_jax.adapters.linear import LinearAdapterConfig
+from slm_jax.adapters.prompt_scale import PromptScaleConfig
 from slm_jax.adapters.qformer import QFormerConfig
 from slm_jax.adapters.window_qformer import WindowQFormerConfig
 from slm_jax.core.config import Config
@@ -22,7 +24,10 @@ from slm_jax.evaluation.ctc import CTCReader
 from slm_jax.nn.lora import LoRAModel
 from slm_jax.sequence_models.presets import gpt2, llama
 from slm_jax.serving.speech_aware import AnswerDecoding, SpeechAwareSystem
+from slm_jax.serving.transcribed import Transcribed
 from slm_jax.systems.catalogue import named_config
+from slm_jax.systems.speech_aware.ltu_as import pooled
+from slm_jax.systems.speech_aware.wavllm import heard_layers, streams
 from slm_jax.systems.speech_aware.wavprompt import END, shrinking
 from slm_jax.text.marked_tokens import SpecialsConfig
 from slm_jax.training.post.clip_words import Letters
@@ -69,7 +74,7 @@ def small_desta(size: str = "2.5") -> tuple[SpeechAwareStageConfig, dict[str, Co
     trunk = QFormerConfig(context_width=16, width=16, heads=2, hidden=24, query_norm=False)
     adapter = stage.adapter.replace(width=16, layers=2, queries=4, qformer=trunk)
     layers = LayersConfig(chosen=(1, 2))
-    stage = stage.replace(adapter=adapter, layers=layers, tokens=SpecialsConfig(specials=LLAMA3_MARKS))
+    stage = stage.replace(adapter=adapter, hears=(layers,), tokens=SpecialsConfig(specials=LLAMA3_MARKS))
     return stage, {"frozen/encoder": WHISPER.replace(layers=2), "frozen/lm": llama("7b", **BODY, kv_heads=2)}
 
 
@@ -79,6 +84,29 @@ def drawn_reader() -> Letters:
     model = CTCEncoderConfig(encoder=ENCODERS["log_mel"], classes=example.classes).make()
     params = random_params(model, jax.random.key(2), jnp.zeros((1, 8_000)), scale=1.0)
     return Letters(CTCReader(model, {"params": params}, example, rows=4))
+def small_ltu_as() -> tuple[SpeechAwareStageConfig, dict[str, Config]]:
+    """The third stage, and its parts by path: one layer of a Whisper in means of ten frames."""
+    stage = named_config("ltu_as:7b").stage("open")
+    assert isinstance(stage, SpeechAwareStageConfig)
+    adapter = stage.adapter.replace(width=16, layers=1, layer_heads=2)
+    stage = stage.replace(hears=(pooled(WHISPER, pool=10, longest=50),), adapter=adapter, tokens=SpecialsConfig())
+    return stage, {"frozen/encoder": WHISPER, "frozen/lm": llama("7b", **BODY, kv_heads=2)}
+
+
+def small_wavllm() -> tuple[SpeechAwareStageConfig, dict[str, Config]]:
+    """The second stage, and its parts by path: a Whisper that is cut behind the clip and one on a log-mel front end."""
+    second, cut = ENCODERS["log_mel"], WHISPER.replace(cut=True)
+    stage = named_config("wavllm:7b").stage("mixed")
+    assert isinstance(stage, SpeechAwareStageConfig)
+    stage = stage.replace(
+        hears=heard_layers(second),
+        join=streams(cut, second, (8, 4, 6)),
+        adapter=LinearAdapterConfig(width=16),
+        prompt_scale=PromptScaleConfig(width=16, hidden=8),
+        lora=stage.lora.replace(rank=4, alpha=4.0),
+        tokens=SpecialsConfig(),
+    )
+    return stage, {"frozen/encoder": cut, "frozen/encoder_1": second, "frozen/lm": llama("7b", **BODY, kv_heads=2)}
 
 
 def drawn(stage: SpeechAwareStageConfig, configs: dict[str, Config], scale: float = 0.3) -> SpeechAwareSystem:
@@ -114,3 +142,15 @@ def drawn_salmonn() -> SpeechAwareSystem:
 def drawn_wavprompt() -> SpeechAwareSystem:
     """WavPrompt in miniature."""
     return drawn(*small_wavprompt())
+
+
+@cache
+def drawn_ltu_as() -> Transcribed:
+    """LTU-AS in miniature, behind somebody who hears the same in every clip."""
+    return Transcribed(drawn(*small_ltu_as()), lambda clips: ["Hello."] * len(clips))
+
+
+@cache
+def drawn_wavllm() -> SpeechAwareSystem:
+    """WavLLM in miniature."""
+    return drawn(*small_wavllm())

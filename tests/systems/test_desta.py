@@ -47,7 +47,7 @@ def test_what_is_trained_is_the_connector_alone(size):
 
 def test_layers_are_those_of_each_release():
     """11 of DeSTA2 is entry 11 of the tuple of hidden states; 7 of DeSTA2.5 is what the eighth layer gives."""
-    first, second = (desta.config(size).stage("answers").layers for size in SIZES)
+    (first,), (second,) = (desta.config(size).stage("answers").hears for size in SIZES)
     assert (first.chosen, first.final_norm) == ((2, 5, 8, 11), True)
     assert ([layer - 1 for layer in second.chosen], second.final_norm) == ([7, 15, 23, 31], False)
 

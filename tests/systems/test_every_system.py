@@ -32,7 +32,7 @@ from tests.serving.drawn_prosodic import drawn_prosodic_speech_lm
 from tests.serving.drawn_slm import drawn_slm
 from tests.serving.drawn_units import drawn_discrete_slu
 from tests.serving.drawn_whisper import drawn_task_whisper
-from tests.systems.drawn import drawn_desta, drawn_salmonn, drawn_wavprompt
+from tests.systems.drawn import drawn_desta, drawn_ltu_as, drawn_salmonn, drawn_wavllm, drawn_wavprompt
 from tests.systems.drawn_qwen_audio import drawn_qwen_audio
 
 DRAWN = {
@@ -49,6 +49,8 @@ DRAWN = {
     "desta": drawn_desta,
     "salmonn": drawn_salmonn,
     "wavprompt": drawn_wavprompt,
+    "ltu_as": drawn_ltu_as,
+    "wavllm": drawn_wavllm,
     "universlu": drawn_task_whisper,
 }
 """Name of a system -> its serving form on drawn weights; systems that share one are tried once."""

@@ -17,6 +17,7 @@ Speech tasks       items of a corpus as conversations with an answer     (`data.
 Tagged tasks       such items asked by the tags of a task                (`data.examples.tagged_tasks`)
 Written tasks      the same with the words of the speech in its place    (`data.examples.written_tasks`)
 Described tasks    with a description instead, and an LM's own answers   (`data.examples.described_tasks`)
+Transcript tasks   the same with a transcript beside the speech          (`data.examples.transcript_tasks`)
 Spoken tasks       instructions spoken by the voice of the world         (`data.examples.spoken_tasks`)
 Chosen tasks       the first or one of several that an item answers      (`data.examples.chosen_tasks`)
 Named tasks        transcription, translation, question, instruction     (`data.examples.named_tasks`)

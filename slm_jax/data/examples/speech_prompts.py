@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from slm_jax.assemblies.prompt_scaled import ASKED_IDS, ASKED_MASK
 from slm_jax.assemblies.speech_aware_lm import TEXT, feature_mask_name, features_name
 from slm_jax.core.errors import UserError, require
 from slm_jax.core.messages import Conversation, Speech, with_words
@@ -78,6 +79,11 @@ class PromptLayout:
         frames = self.frames_out(length) if length else 0
         return None if frames > 0 else "a clip is so short that no frame comes of it"
 
+    def asked(self, conversation: Conversation) -> np.ndarray:
+        """The ids of the last instruction alone, in quotes and without any mark (WavLLM's form)."""
+        told = [message.text for message in conversation if message.role == "user"]
+        return np.array(self.tokens.encode(f'"{told[-1] if told else ""}"'), np.int32)
+
     @property
     def end_id(self) -> int:
         """The id that ends a reply."""
@@ -111,7 +117,7 @@ class SpeechPromptExample:
     and `clip` counts ids), an encoder's `features` [T, E] in a place of their own (`features_1` with `counts_1` of a
     second one); `frames`: how many there are of a clip at most, by encoder. `heard`: what was written down of each
     clip. `written`: what is learnt is a row of its own of so many ids, for an encoder-decoder; None: it stands behind
-    what it answers.
+    what it answers. `asked`: the bare instruction is there too, of so many ids at most.
     """
 
     layout: PromptLayout
@@ -123,11 +129,12 @@ class SpeechPromptExample:
     frames: tuple[int, ...] = ()
     dtype: str = "float32"
     written: int | None = None
+    asked: int | None = None
 
     def __call__(self, item: Item, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """`ids`, `speech_at`, `mask`, `target_weight` [S], and of the clips `samples`, `sample_mask` [C, N] or
         `features` [C, T, E], `feature_mask` [C, T] of each encoder. With `written`: `answer_ids`, `target_weight`
-        [written].
+        [written]. With `asked`: `asked_ids`, `asked_mask` [asked].
 
         Raises `UserError` for an item that `problem` names a reason against.
         """
@@ -138,7 +145,8 @@ class SpeechPromptExample:
         clips = read_of(item, said)
         heard = self.features(item) if "features" in item else self.padded(clips)
         row = self.row(self.layout.entries(said, True, [len(clip) for clip in clips]))
-        return {**heard, **row, "target_weight": row["target_weight"] * np.float32(self.task.counts)}
+        weight = row["target_weight"] * np.float32(self.task.counts)
+        return {**heard, **row, "target_weight": weight, **self.instruction(said[:-1])}
 
     def problem(self, item: Item) -> str | None:
         """Why the item cannot be used, None where it can.
@@ -168,6 +176,8 @@ class SpeechPromptExample:
         if any(length > self.clip for length in lengths):
             room = f"{self.clip / self.rate_hz:g} s" if self.dtype == "float32" else f"{self.clip} units"
             return f"a clip is longer than {room}"
+        if self.asked is not None and len(self.layout.asked(said[:-1])) > self.asked:
+            return f"the instruction is longer than {self.asked} ids"
         reason = next(filter(None, map(self.layout.problem, lengths)), None)
         return self._too_long(self.layout.entries(said, True, lengths)) if reason is None else reason
 
@@ -176,6 +186,14 @@ class SpeechPromptExample:
         if len(entries.ids) - answer > self.length:
             return f"the row is longer than {self.length} entries"
         return f"the answer is longer than {self.written} ids" if answer > (self.written or 0) else None
+
+    def instruction(self, conversation: Conversation) -> dict[str, np.ndarray]:
+        """What is asked, alone and padded; nothing where that is not read."""
+        if self.asked is None:
+            return {}
+        ids = self.layout.asked(conversation)
+        require(len(ids) <= self.asked, "instruction", len(ids), f"there is room for {self.asked} ids; nothing is cut")
+        return {ASKED_IDS: np.pad(ids, (0, self.asked - len(ids))), ASKED_MASK: np.arange(self.asked) < len(ids)}
 
     def row(self, entries: Entries, frames: int | None = None) -> dict[str, np.ndarray]:
         """The entries as arrays of a row; `frames`: vectors of a clip in what they are taken from."""

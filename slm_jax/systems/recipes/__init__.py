@@ -12,6 +12,7 @@ Its codes         CodeRunConfig: a language model of them  (`systems.recipes.cod
 Two sides         DuplexRunConfig: hearing and speaking    (`systems.recipes.duplex_run`)
 One stream        OneStreamRunConfig: text and units       (`systems.recipes.one_stream`)
 Answers           SpeechAwareConfig, speech_aware_run      (`systems.recipes.speech_aware`)
+                  TranscribedConfig: a transcript beside it (`systems.recipes.transcribed`)
                   WhisperTasksConfig, whisper_tasks_run    (`systems.recipes.whisper_tasks`)
                   held_out_questions                       (`systems.recipes.held_out_questions`)
 """

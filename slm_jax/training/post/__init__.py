@@ -1,6 +1,7 @@
 """Post-training: stages that make a system do what it is asked.
 
 Answers    a speech-aware text LM learns to answer           (`training.post.speech_aware`)
+           what that is put together of, and its batches     (`training.post.speech_aware_form`)
            which items it can use, and how they are rows     (`training.post.speech_rows`)
 Targets    what a text LM answers about descriptions         (`training.post.lm_targets`)
 Alignment  near the words that are said, or alike in effect  (`training.post.alignment`)

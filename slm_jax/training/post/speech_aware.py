@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from slm_jax.adapters.prompt_scale import PromptScaleConfig
 from slm_jax.assemblies.codec_latents import hearing
 from slm_jax.assemblies.speech_aware_lm import SpeechAwareLM, SpeechAwareLMConfig, encoder_name
 from slm_jax.assemblies.unit_sequences import UnitSequences
@@ -26,8 +27,6 @@ from slm_jax.data.examples.speech_tasks import SpeechTaskConfig
 from slm_jax.data.joined import Subset
 from slm_jax.data.mixture import MixtureConfig, PartConfig
 from slm_jax.data.pipeline import make_batches
-from slm_jax.data.shapes import Shapes
-from slm_jax.encoders.chosen_layers import LayersConfig
 from slm_jax.nn.lora import LoRAConfig, LoRAModel, with_lora
 from slm_jax.objectives.answers import Answers
 from slm_jax.objectives.next_token import NextTokenConfig
@@ -45,6 +44,7 @@ from slm_jax.training.post.dev_answers import on_answers
 from slm_jax.training.post.going_on import check_frozen_parts, earlier_stage, other_stage, outside
 from slm_jax.training.post.kept_features import KeptFeatures
 from slm_jax.training.post.lm_targets import check_backbone
+from slm_jax.training.post.speech_aware_form import Hears, batch_shapes, layers_of, new_variables
 from slm_jax.training.post.speech_rows import SpeechRows, TaskItems
 from slm_jax.training.run_folder import StageFolder
 from slm_jax.training.stage_tokens import TOKENIZER, StageTokensConfig, tokens_of
@@ -67,22 +67,25 @@ class SpeechAwareStageConfig(GradientStageConfig):
         such a part. Of the adapter, weights at one path may be frozen, such as `frozen/adapter/segments/head`, a head
         that a CTC stage trained.
         `lora`: adapters on paths of the whole model, such as `lm/.*/attention/(query|value)`, which count `lora_factor`
-        times in training and in what comes of it. `goes_on`: an earlier stage of this kind, or the folder of one in
+        times in training and in what comes of it, or as much as `prompt_scale` reads off what is asked; the stage in
+        which that is new goes on from one without. `goes_on`: an earlier stage of this kind, or the folder of one in
         another run (`RUN/stages/STAGE`), whose trained weights are the start. What an earlier one trained and this
         one freezes is a part of its own: `PartSource(path="frozen/encoder", source="stage:EARLIER", take="encoder")`.
-        `kept`: paths of the whole model (a
-        regular expression) that stay as they are though their part is not frozen, such as `lm/blocks`.
+        `kept`: paths of the whole model (a regular expression) that stay as they are though their part is not frozen,
+        such as `lm/blocks`.
     Units
         `units`: clips are read as units of an earlier stage, and `encoder` is what reads them.
     Hearing
-        `layers`: of the encoder, side by side, for an adapter that looks at each of them. `heard`: what is written down
-        of every clip, where the template wants that behind its vectors.
+        `hears`: of each encoder several layers side by side, for an adapter that looks at each of them (`LayersConfig`
+        chosen ones, `LayerStatesConfig` all of them), or (None) its frames. `heard`: what is written down of every
+        clip, where the template wants that behind its vectors.
     Prompts
         `tokens` and `template` are those of the LM; `StageTokensConfig` names the stage that learnt them. `tasks`: one,
         or a mixture whose parts have one each as `example`. `targets`: "answers", or "all" words of a row.
     Shapes
         Clips of up to `clip_s` seconds, `clips` of them in a row of `length` entries. An encoder-decoder has answers
-        apart, of up to `written` ids. What does not fit is left out and counted, never cut.
+        apart, of up to `written` ids. `asked`: ids of an instruction, which goes with `prompt_scale`. What does not fit
+        is left out and counted, never cut.
     `cache`: keep what frozen encoders make of each clip; None: where that is cheaper, which the log says.
     """
 
@@ -93,11 +96,12 @@ class SpeechAwareStageConfig(GradientStageConfig):
     template: Template = CHATML
     join: Config | None = None
     encoder: Config | None = None
+    hears: tuple[Hears, ...] = ()
     units: ClipUnitsConfig | None = None
-    layers: LayersConfig | None = None
     heard: ClipWordsConfig | None = None
     lora: LoRAConfig | None = None
     lora_factor: float = 1.0
+    prompt_scale: PromptScaleConfig | None = None
     goes_on: str | None = None
     kept: str | None = None
     targets: str = "answers"
@@ -105,6 +109,7 @@ class SpeechAwareStageConfig(GradientStageConfig):
     clips: int = 1
     length: int = 128
     written: int | None = None
+    asked: int | None = None
     cache: bool | None = None
     objective: NextTokenConfig = NextTokenConfig()
 
@@ -114,6 +119,9 @@ class SpeechAwareStageConfig(GradientStageConfig):
         require(weighs, "lora_factor", self.lora_factor, "there is no LoRA to count so many times")
         wanted = (self.heard is not None) == (self.template.heard is not None)
         require(wanted, "heard", self.heard, f"goes with a template that puts it somewhere: {self.template.heard!r}")
+        scaled = self.prompt_scale is not None
+        require(not scaled or self.lora is not None, "prompt_scale", self.prompt_scale, "there is no LoRA to count")
+        require((self.asked is not None) == scaled, "asked", self.asked, "goes with prompt_scale, which reads it")
         for part in self.mixture.parts:
             kind = type(part.example).__name__
             require(isinstance(part.example, SpeechTaskConfig), f"example of {part.name!r}", kind, "must be a task")
@@ -184,7 +192,7 @@ class SpeechAwareStageConfig(GradientStageConfig):
             clip = self.units.room(planned_spec(run, self.units.stage), self.encoder, clip)
         return Outline(
             *self._learner(model),
-            batch=self._shapes(rows, clip, model.config.reads),
+            batch=batch_shapes(self, rows, clip, model.config.reads),
             tokens=rows * (self.length + (self.written or 0)),
             speech_s=rows * self.clips * self.clip_s,
             frozen=shapes,
@@ -213,9 +221,13 @@ class SpeechAwareStageConfig(GradientStageConfig):
         names = [encoder_name(place) for place in range(len(by_name) - 1)]
         complete = len(by_name) > 1 and by_name.keys() == {"lm", *names}
         require(complete, "parts", sorted(configs), "must be lm and encoder (then encoder_1 ...), in frozen or params")
-        encoders = tuple(hearing(by_name[name], RATE_HZ) for name in names)
-        encoders = encoders if self.layers is None else tuple(map(self.layers.of, encoders))
-        config = SpeechAwareLMConfig(encoders=encoders, adapter=self.adapter, lm=by_name["lm"], join=self.join)
+        config = SpeechAwareLMConfig(
+            encoders=layers_of(self.hears, [hearing(by_name[name], RATE_HZ) for name in names]),
+            adapter=self.adapter,
+            lm=by_name["lm"],
+            join=self.join,
+            prompt_scale=self.prompt_scale,
+        )
         fits = (config.reads == "float32") == (self.units is None)
         require(fits, "units", self.units, f"go with an encoder that reads them; here it reads {config.reads}")
         if self.lora is None:
@@ -278,7 +290,7 @@ class SpeechAwareStageConfig(GradientStageConfig):
 
     def _rows(self, layout: PromptLayout, frame_s: float) -> SpeechRows:
         """How items become rows; `frame_s`: seconds from one frame of the (first) encoder to the next."""
-        room = {"clip_s": self.clip_s, "clips": self.clips, "length": self.length, "written": self.written}
+        room = {name: getattr(self, name) for name in ("clip_s", "clips", "length", "written", "asked")}
         return SpeechRows(self.name, layout, self.encoder, self.units, self.heard, **room)  # type: ignore[arg-type]
 
     def _kept(self, model: SpeechAwareLM | LoRAModel, context: StageContext) -> KeptFeatures:
@@ -323,22 +335,3 @@ class SpeechAwareStageConfig(GradientStageConfig):
     def _own(self, params: dict[str, Any]) -> dict[str, Any]:
         """What is trained."""
         return reduce(without, self._frozen, params)
-
-    def _shapes(self, rows: int, clip: int, reads: str) -> Shapes:
-        def array(dtype: Any, *shape: int) -> jax.ShapeDtypeStruct:
-            return jax.ShapeDtypeStruct((rows, *shape), dtype)
-
-        clips = {"samples": array(np.dtype(reads), self.clips, clip), "sample_mask": array(np.bool_, self.clips, clip)}
-        ids = {"ids": np.int32, "speech_at": np.int32, "mask": np.bool_, "target_weight": np.float32}
-        row = {name: array(dtype, self.length) for name, dtype in ids.items()}
-        if self.written is not None:
-            row |= {"answer_ids": array(np.int32, self.written), "target_weight": array(np.float32, self.written)}
-        return {**clips, **row, "example": array(np.int64)}
-
-
-def new_variables(model: SpeechAwareLM | LoRAModel, key: jax.Array) -> dict[str, Any]:
-    """All variables of a model as they are born, LoRA too where it has any."""
-    samples = jnp.zeros((1, 1, min(16_000, model.config.window or 16_000)), model.config.reads)
-    ids = jnp.zeros((1, 2), jnp.int32)
-    real = (jnp.ones(samples.shape, bool), jnp.ones(ids.shape, bool))
-    return model.init(key, samples, real[0], ids, ids - 1, real[1])

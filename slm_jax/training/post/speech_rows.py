@@ -33,6 +33,7 @@ class SpeechRows:
     clips: int
     length: int
     written: int | None
+    asked: int | None = None
 
     def of(self, part: PartConfig, folder: StageFolder, context: StageContext, split: str) -> TaskItems:
         """The items of a split that a task can use, and how they become examples; the others are counted.
@@ -53,7 +54,9 @@ class SpeechRows:
         task, rate_hz = part.example, context.corpus.rate_hz
         assert isinstance(task, SpeechTaskConfig)  # for the type checker
         clip = round(self.clip_s * rate_hz)
-        example = SpeechPromptExample(self.layout, task, rate_hz, clip, self.length, self.clips, written=self.written)
+        example = SpeechPromptExample(
+            self.layout, task, rate_hz, clip, self.length, self.clips, written=self.written, asked=self.asked
+        )
         source = with_targets(of_corpus(context.source(split, task.reads), part), task, split, context)
         source = source if self.heard is None else self.heard.read(source, example, context)
         if self.units is None:
