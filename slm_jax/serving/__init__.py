@@ -12,6 +12,7 @@ Transcriber        speech in, its words out: Whisper as a system        (`servin
 Whisper's tasks    a clip and what is asked of it in, words out         (`serving.task_whisper`)
 Whisper's reader   what both share                                      (`serving.whisper_reader`)
 Speech-aware LM    speech and words in, words out               (`serving.speech_aware`)
+                   its words while speech comes in              (`serving.listening_session`)
 Cascade            clips written down first, words to another   (`serving.cascade`)
 Codec              sound to codes and back, push by push                (`serving.codec`)
                    a clip in, the same from its codes out: a system     (`serving.codec_system`)

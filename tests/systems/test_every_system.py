@@ -33,6 +33,7 @@ from tests.serving.drawn_slm import drawn_slm
 from tests.serving.drawn_units import drawn_discrete_slu
 from tests.serving.drawn_whisper import drawn_task_whisper
 from tests.systems.drawn import drawn_salmonn, drawn_wavprompt
+from tests.systems.drawn_bestow import drawn_bestow
 from tests.systems.drawn_qwen_audio import drawn_qwen_audio
 
 DRAWN = {
@@ -48,6 +49,7 @@ DRAWN = {
     "slm": drawn_slm,
     "salmonn": drawn_salmonn,
     "wavprompt": drawn_wavprompt,
+    "bestow": drawn_bestow,
     "universlu": drawn_task_whisper,
 }
 """Name of a system -> its serving form on drawn weights; systems that share one are tried once."""
