@@ -1,4 +1,4 @@
-"""A few Conformer layers and a map to the language model: the modality adapter of BESTOW (NeMo's `ConformerEncoder`)."""
+"""Conformer layers and a map to the language model: the modality adapter of BESTOW (NeMo's `ConformerEncoder`)."""
 
 from typing import Any
 
@@ -64,5 +64,5 @@ class ConformerAdapter(nn.Module):
             x = Frames(enter(zero_padded(frames.values, frames.mask)), frames.mask)
         scale = inner.width**0.5 if c.scale_input else 1.0
         x = Frames(x.values * jnp.asarray(scale, dtype), x.mask)
-        x = inner.make().clone(name="layers")(x, deterministic=deterministic)
+        x = inner.make("layers")(x, deterministic=deterministic)
         return Frames(output_map(c.width, dtype, name="map")(x.values), x.mask)

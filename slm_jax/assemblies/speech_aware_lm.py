@@ -17,6 +17,7 @@ from slm_jax.core.config import Config
 from slm_jax.core.errors import require
 from slm_jax.core.types import Frames
 from slm_jax.encoders.chunked import ChunkedEncoderConfig
+from slm_jax.encoders.rolling import RollingEncoderConfig
 from slm_jax.nn.pacing import PaceConfig, frames_read
 from slm_jax.nn.positions import last_real
 from slm_jax.sequence_models.decoder import Decoder
@@ -145,9 +146,10 @@ class SpeechAwareLM(nn.Module):
     """Sub-modules `encoder` (`encoder_1` ... of several), `join`, `adapter`, `listener`, `lm`.
 
     It is decoded as a language model is: `extend`, `step` and `head` are those of `lm`, prompts are vectors. Where `lm`
-    is an encoder-decoder they are those of its decoder, prompts are `START`, and the context is what `listened` gives. With a listener prompts are vectors and the context is
-    `memory`, of which each entry sees as much as is read by then at the `pace` of its row. In training each row draws
-    one of `paces`; decoding, and hearing without dropout, go at the first. None reads all before anything is written.
+    is an encoder-decoder they are those of its decoder, prompts are `START`, and the context is what `listened` gives.
+
+    With a listener prompts are vectors and the context is `memory`, of which each entry sees as much as is read by then
+    at the pace of its row: in training each draws one of `paces`, else it is the first. None reads all of a clip first.
     """
 
     config: SpeechAwareLMConfig
@@ -220,7 +222,8 @@ class SpeechAwareLM(nn.Module):
         """What the head reads behind each entry of `vectors`.
 
         Of an encoder-decoder: in front of each id of the right-padded `answer` (None: of the first). No other language
-        model has an answer apart. With a listener: `memory`, and for a pace how many ids are `written` up to each entry.
+        model has an answer apart. With a listener: `memory`, and how many ids are `written` up to each entry (None: all
+        of the memory is seen).
         """
         if not self.config.answers_apart:
             require(answer is None, "answer", answer, "stands in the row that this language model reads")
@@ -360,7 +363,7 @@ def feature_mask_name(place: int) -> str:
 
 def window_of(encoder: Any) -> int | None:
     """Samples that an encoder (its config) hears at once, at most; None: any number."""
-    if isinstance(encoder, ChunkedEncoderConfig):
+    if isinstance(encoder, ChunkedEncoderConfig | RollingEncoderConfig):
         return None
     inner = getattr(encoder, "encoder", None)
     return getattr(encoder, "window", None) if inner is None else window_of(inner)

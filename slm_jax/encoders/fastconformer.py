@@ -51,9 +51,9 @@ class FastConformerConfig(ConformerShape):
         """That of the layers."""
         return ConformerShape(**{field.name: getattr(self, field.name) for field in fields(ConformerShape)})
 
-    def make(self) -> "FastConformer":  # type: ignore[override]
+    def make(self, name: str | None = None) -> "FastConformer":  # type: ignore[override]
         """The module."""
-        return FastConformer(self)
+        return FastConformer(self, name=name)
 
     def frame_count(self, n: Any) -> Any:
         """Frames for `n` samples (integer or integer array)."""

@@ -1,5 +1,7 @@
-"""An encoder that sees whole windows, as one that hears a clip chunk by chunk: each chunk is encoded anew with what
-came before it, and only its own frames are kept. What is heard later changes nothing, so that a stream equals the whole.
+"""An encoder that sees whole windows, as one that hears a clip chunk by chunk.
+
+Each chunk is encoded anew with what came before it, and only its own frames are kept. What is heard later changes
+nothing, so that a stream equals the whole.
 """
 
 from typing import Any

@@ -1,8 +1,8 @@
 """What BESTOW trains under the names of NeMo (`CrossAttendModularAudioGPTModel`): perception and cross-attention.
 
-`perception.{encoder, modality_adapter, proj}` are our `encoder` and `adapter`, `perception_cross_attn.xattn_decoder` our
-`listener`. The text model and its LoRA have files of their own (`interop.family_llama`, `interop.peft`), as there, where
-frozen parts are not saved. No released file could be had: names are those of the code.
+`perception.{encoder, modality_adapter, proj}` are our `encoder` and `adapter`, `perception_cross_attn.xattn_decoder` is
+our `listener`. The text model and its LoRA have files of their own (`interop.family_llama`, `interop.peft`): frozen
+parts are not saved there. No released file could be had: names are those of the code.
 """
 
 from collections.abc import Iterable, Mapping

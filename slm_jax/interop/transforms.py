@@ -122,7 +122,7 @@ class Conv:
 
 @dataclass(frozen=True)
 class Pointwise:
-    """`[out, in, 1]` of a convolution of one tap <-> the kernel `[in, out]` of a dense map; `axes` that it runs over."""
+    """`[out, in, 1]` of a convolution of one tap <-> the kernel `[in, out]` of a dense map; over so many `axes`."""
 
     axes: int = 1
 

@@ -17,10 +17,10 @@ from slm_jax.text.templates import clips_of
 from slm_jax.training.stages import StageContext
 
 WORDS = (
-    "Held-out items of the tasks, written while they are heard. wait: chunks read before the first id, ids: written for "
-    "each chunk after that. lag: length-adaptive average lagging, seconds of speech behind an even pace (reading all "
-    "first: as long as the clip). first: seconds read when the first id is written. With 95 % intervals (bootstrap over "
-    "items). Other speech: the same words with the clips of another item."
+    "Held-out items of the tasks, written while they are heard. wait: chunks read before the first id, ids: written "
+    "for each chunk after that. lag: length-adaptive average lagging, seconds of speech behind an even pace (reading "
+    "all first: as long as the clip). first: seconds read when the first id is written. With 95 % intervals "
+    "(bootstrap over items). Other speech: the same words with the clips of another item."
 )
 
 
@@ -78,8 +78,11 @@ def named(pace: PaceConfig) -> str:
 def _table(figures: dict[str, Any]) -> Table:
     header = ("task", "pace", "questions", "wer", "lag_s", "first_s", "wer, other speech")
     rows = [
-        [task, pace, row["questions"], *(cell(row, name) for name in ("wer", "lag_s", "first_s"))]
-        + [cell(row["other_speech"], "wer")]
+        [
+            *(task, pace, row["questions"]),
+            *(cell(row, name) for name in ("wer", "lag_s", "first_s")),
+            cell(row["other_speech"], "wer"),
+        ]
         for task, own in figures.items()
         for pace, row in own.items()
     ]

@@ -71,9 +71,9 @@ class ConformerShape(Config):
         activation(self.activation)
         compute_dtype(self.dtype)
 
-    def make(self) -> "ConformerLayers":
+    def make(self, name: str | None = None) -> "ConformerLayers":
         """The module."""
-        return ConformerLayers(self)
+        return ConformerLayers(self, name=name)
 
 
 @pytree_dataclass

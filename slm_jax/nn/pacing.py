@@ -17,7 +17,7 @@ from slm_jax.nn.caches import Appended, ContextCache, context_cache
 
 
 class PaceConfig(Config):
-    """`wait` chunks of `chunk` frames are read before the first id is written, then one chunk for every `tokens` ids."""
+    """`wait` chunks of `chunk` frames are read before the first id is written, then one for every `tokens` ids."""
 
     chunk: int
     wait: int = 1

@@ -40,7 +40,8 @@ class RelativeAttention(nn.Module):
     ) -> tuple[Float[Array, "B T D"], Kept]:
         """What frames make of those that they see, and their own keys and values.
 
-        `places`: `distances` of T queries and S keys. `kept`: of K frames in front of them; S = K + T. What a frame gets that sees none means nothing.
+        `places`: `distances` of T queries and S keys. `kept`: of K frames in front of them; S = K + T. What a frame
+        gets that sees none means nothing.
         """
         q, k, v = (self._project(name, x) for name in ("query", "key", "value"))
         keys, values = (k, v) if kept is None else (jnp.concatenate(pair, 1) for pair in zip(kept, (k, v), strict=True))
