@@ -47,7 +47,7 @@ class ConformerAdapterConfig(Config):
 
 
 class ConformerAdapter(nn.Module):
-    """Frames [B, T, D] to [B, ceil(T / factor), width]; sub-modules `striding` or `enter`, `layers`, `map`."""
+    """Frames [B, T, D] to [B, ceil(T / factor), width]; sub-modules `striding` or `enter`, `conformer`, `map`."""
 
     config: ConformerAdapterConfig
 
@@ -64,5 +64,5 @@ class ConformerAdapter(nn.Module):
             x = Frames(enter(zero_padded(frames.values, frames.mask)), frames.mask)
         scale = inner.width**0.5 if c.scale_input else 1.0
         x = Frames(x.values * jnp.asarray(scale, dtype), x.mask)
-        x = inner.make("layers")(x, deterministic=deterministic)
+        x = inner.make("conformer")(x, deterministic=deterministic)
         return Frames(output_map(c.width, dtype, name="map")(x.values), x.mask)

@@ -78,14 +78,14 @@ class FastConformerConfig(ConformerShape):
 
 
 class FastConformer(nn.Module):
-    """Samples at 16 kHz to frames, 12.5 of them a second; sub-modules `striding`, `layers`."""
+    """Samples at 16 kHz to frames, 12.5 of them a second; sub-modules `striding`, `conformer`."""
 
     config: FastConformerConfig
 
     def setup(self) -> None:
         c = self.config
         self.striding = Striding(c.mel.mels, c.width, c.channels, c.factor, compute_dtype(c.dtype))
-        self.layers = c.shape.make()
+        self.conformer = c.shape.make()
         self.dropout = nn.Dropout(c.dropout)
 
     def __call__(
@@ -114,7 +114,7 @@ class FastConformer(nn.Module):
         features = self.striding(spectra)
         x = self.dropout(self._scaled(features.values), deterministic=deterministic)
         read = Frames(x, features.mask)
-        out = self.layers.run(read, layer=layer, collect=collect, deterministic=deterministic)
+        out = self.conformer.run(read, layer=layer, collect=collect, deterministic=deterministic)
         hidden = hidden_states(x, out.hidden) if collect else None
         return EncoderOutput(out.values, features.mask, features.values, hidden)
 
@@ -139,7 +139,7 @@ class FastConformer(nn.Module):
         require(samples.shape[1] % size == 0, "samples of a step", samples.shape[1], f"must be chunks of {size}")
         spectra, mel = self.config.mel.make().step(samples, mask, state[0])
         features, striding = self.striding.step(spectra, state[1])
-        out, layers = self.layers.step(Frames(self._scaled(features.values), features.mask), state[2])
+        out, layers = self.conformer.step(Frames(self._scaled(features.values), features.mask), state[2])
         return out, (mel, striding, layers)
 
     def reset(self, state: tuple[Any, Any, ConformerState], rows: Bool[Array, "B"]) -> tuple[Any, Any, ConformerState]:

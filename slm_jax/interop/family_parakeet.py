@@ -21,7 +21,7 @@ from slm_jax.interop.table import Rule, Table, below, norm, rule, weights
 from slm_jax.interop.transforms import FLAT, SAME, BatchNorm, Conv, Conv2d, Dense, Pointwise
 
 NAME, CTC_NAME = "parakeet_encoder", "parakeet_ctc"
-LAYERS = "layers/stack/layers"
+LAYERS = "conformer/stack/layers"
 FIXED = {
     "subsampling_conv_kernel_size": (3,),
     "subsampling_conv_stride": (2,),
