@@ -49,7 +49,8 @@ class ListeningSession:
         chunk = config.encoder.chunk_samples
         require(self.hop % chunk == 0, "pace.chunk", pace.chunk, f"must be whole chunks of {chunk} samples")
         self._system, self._ids = system, self._prompt(system, asked)
-        self._steps = decoding(system.model, system.decoding.sampling.replace(end=system.layout.end_id))
+        model = system.model.clone(paces=(None,))  # what is not heard yet is not there
+        self._steps = decoding(model, system.decoding.sampling.replace(end=system.layout.end_id))
         self._variables = layers_apart(system.variables)
         self._keys, self._frames = row_keys(jax.random.key(0), batch), config.frames_heard(round(longest_s * 16_000))
         self._start()
@@ -158,7 +159,7 @@ def _hear(model: Any, variables: Any, samples: Array, real: Array, heard: Any) -
     return state, frames, counts
 
 
-@partial(jax.jit, static_argnums=(0, 1))
+@partial(jax.jit, static_argnums=1)
 def _write(
     steps: Decoding,
     count: int,

@@ -149,9 +149,10 @@ class SpeechAwareSystem:
 
     def _at(self, how: AnswerDecoding) -> SpeechAwareLM | LoRAModel:
         """The model as it is decoded."""
-        require(how.pace is None or self.model.config.listener is not None, "pace", how.pace, "needs words that listen")
+        listens = self.model.config.listener is not None
+        require(how.pace is None or listens, "pace", how.pace, "needs words that listen")
         model = self._weighed(how.lora)
-        return model if how.pace is None else model.clone(paces=(how.pace,))
+        return model.clone(paces=(how.pace,)) if listens else model
 
     def _weighed(self, lora: float) -> SpeechAwareLM | LoRAModel:
         """The model with LoRA counted so many times as in training."""

@@ -25,17 +25,8 @@ BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FILE = re.compile(r"# (\S+\.(?:py|jsonl))\n")
 RATE = 16_000
 PAGES = ["systems_and_judges", "corpora", "speech_aware", "codecs", "schemes", "prosody", "transcribing"]
-PAGES += [
-    "bestow",
-    "speech_lm_metrics",
-    "pairs",
-    "cascades",
-    "layouts",
-    "duplex",
-    "expressive_tokens",
-    "serve",
-    "one_stream",
-]
+PAGES += ["speech_lm_metrics", "pairs", "cascades", "layouts", "duplex", "expressive_tokens", "serve", "one_stream"]
+PAGES += ["bestow"]
 LEAST = {"bestow": 4, "schemes": 4, "prosody": 3, "cascades": 4, "layouts": 3, "expressive_tokens": 4}
 """Blocks of a page that has fewer than five."""
 BASE = Path(os.environ.get("SLM_JAX_REAL_WEIGHTS", "absent")) / "whisper-base"
