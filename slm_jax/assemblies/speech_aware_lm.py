@@ -1,7 +1,8 @@
 """p(text | speech, text): speech encoders, an adapter and a text language model that reads what comes of it.
 
 Words become vectors by the language model's own table, clips by encoders and adapter; an index table that is made with
-the example says where which vector stands, so that no shape depends on data.
+the example says where which vector stands, so that no shape depends on data. With a `listener` in front of the language
+model clips take no place in its rows: words listen to them (BESTOW).
 """
 
 from collections.abc import Sequence
@@ -17,9 +18,13 @@ from slm_jax.core.config import Config
 from slm_jax.core.errors import require
 from slm_jax.core.types import Frames
 from slm_jax.encoders.chunked import ChunkedEncoderConfig
+from slm_jax.encoders.rolling import RollingEncoderConfig
+from slm_jax.nn.pacing import PaceConfig, frames_read
+from slm_jax.nn.positions import last_real
 from slm_jax.sequence_models.decoder import Decoder
 from slm_jax.sequence_models.decoder_config import DecoderConfig
 from slm_jax.sequence_models.encoder_decoder import START, EncoderDecoderConfig
+from slm_jax.sequence_models.listener import Listener, ListenerConfig
 
 TEXT = -1
 """Entry of an index table where a word stands."""
@@ -35,7 +40,8 @@ class SpeechAwareLMConfig(Config):
     of ids. `adapter`: to the width of `lm`, a `DecoderConfig` or an `EncoderDecoderConfig`, whose encoder reads words
     and speech and whose decoder writes the answer. `prompt_scale`: how much LoRA counts is read off the instruction
     (`assemblies.prompt_scaled`; for a decoder as `lm`). `speech_id`: what stands for speech among the ids of files of
-    others, which nothing here reads.
+    others, which nothing here reads. `listener`: words listen to the clips of their row, one behind the other, instead
+    of standing between their vectors; with a decoder as `lm`.
     """
 
     encoders: tuple[Any, ...]
@@ -44,6 +50,7 @@ class SpeechAwareLMConfig(Config):
     join: Any = None
     speech_id: int | None = None
     prompt_scale: PromptScaleConfig | None = None
+    listener: ListenerConfig | None = None
 
     def __post_init__(self) -> None:
         require(len(self.encoders) > 0, "encoders", self.encoders, "at least one")
@@ -57,6 +64,10 @@ class SpeechAwareLMConfig(Config):
             width, decodes = self.prompt_scale.width, isinstance(self.lm, DecoderConfig)
             require(width == self.lm.width, "prompt_scale.width", width, f"the language model's {self.lm.width}")
             require(decodes, "prompt_scale", type(self.lm).__name__, "goes with a decoder as language model")
+        if self.listener is not None:
+            width = self.listener.width
+            require(width == self.lm.width, "listener.width", width, f"the language model's {self.lm.width}")
+            require(not self.answers_apart, "listener", "a listener", "stands in front of a decoder")
 
     def make(self) -> "SpeechAwareLM":
         """The module."""
@@ -74,6 +85,12 @@ class SpeechAwareLMConfig(Config):
     def frames_out(self, samples: int) -> int:
         """Vectors that a clip of so many samples takes in a row."""
         return int(self.adapter.frames_out(self.frames_heard(samples)))
+
+    @property
+    def vector_samples(self) -> int:
+        """Samples of a clip that one vector stands for, where each stands for as many."""
+        many = 960 * self.encoder.hop
+        return round(many / self.frames_out(many))
 
     @property
     def reads(self) -> str:
@@ -133,13 +150,17 @@ class SpeechAwareLMConfig(Config):
 
 
 class SpeechAwareLM(nn.Module):
-    """Sub-modules `encoder` (`encoder_1` ... of several), `join`, `adapter`, `lm`, `prompt_scale`.
+    """Sub-modules `encoder` (`encoder_1` ... of several), `join`, `adapter`, `listener`, `lm`, `prompt_scale`.
 
     It is decoded as a language model is: `extend`, `step` and `head` are those of `lm`, prompts are vectors. Where `lm`
     is an encoder-decoder they are those of its decoder, prompts are `START`, and the context is what `listened` gives.
+
+    With a listener prompts are vectors and the context is `memory`, of which each entry sees as much as is read by then
+    at the pace of its row: in training each draws one of `paces`, else it is the first. None reads all of a clip first.
     """
 
     config: SpeechAwareLMConfig
+    paces: tuple[PaceConfig | None, ...] = (None,)
 
     def setup(self) -> None:
         for place, encoder in enumerate(self.config.encoders):
@@ -147,6 +168,8 @@ class SpeechAwareLM(nn.Module):
         if self.config.join is not None:
             self.join = self.config.join.make()
         self.adapter = self.config.adapter.make()
+        if self.config.listener is not None:
+            self.listener = self.config.listener.make()
         self.lm: Any = self.config.lm.make()
         if self.config.prompt_scale is not None:
             self.prompt_scale = self.config.prompt_scale.make()
@@ -167,7 +190,7 @@ class SpeechAwareLM(nn.Module):
         read = self.vectors(ids, speech, speech_at, mask)
         if self.is_initializing() and self.config.prompt_scale is not None:
             self.prompt_factors(ids, mask)
-        return self.lm.head(self.run(read, answer, deterministic=deterministic))
+        return self.lm.head(self.run(read, answer, self.memory(speech, len(ids)), deterministic=deterministic))
 
     def prompt_factors(self, ids: Int[Array, "B P"], mask: Bool[Array, "B P"]) -> Float[Array, "B D"]:
         """How much LoRA counts for each output, by what the language model's last layer makes of an instruction."""
@@ -194,20 +217,50 @@ class SpeechAwareLM(nn.Module):
         """What the language model reads of it."""
         return self.adapter(heard, deterministic=deterministic)
 
+    def memory(self, speech: Frames, rows: int) -> Frames | None:
+        """What the words of each of `rows` rows listen to: their clips, one behind the other. None without a listener.
+
+        Padding stands behind each clip and is not seen.
+        """
+        if self.config.listener is None:
+            return None
+        return Frames(speech.values.reshape(rows, -1, speech.values.shape[-1]), speech.mask.reshape(rows, -1))
+
     def run(
-        self, read: Frames, answer: Int[Array, "B A"] | None = None, *, deterministic: bool = True
+        self,
+        read: Frames,
+        answer: Int[Array, "B A"] | None = None,
+        memory: Frames | None = None,
+        written: Int[Array, "B S"] | None = None,
+        *,
+        deterministic: bool = True,
     ) -> Float[Array, "B _ D"]:
         """What the head reads behind each entry of `vectors`.
 
         Of an encoder-decoder: in front of each id of the right-padded `answer` (None: of the first). No other language
-        model has an answer apart.
+        model has an answer apart. With a listener: `memory`, and how many ids are `written` up to each entry (None: all
+        of the memory is seen).
         """
         if not self.config.answers_apart:
             require(answer is None, "answer", answer, "stands in the row that this language model reads")
-            return self.lm.run(read.values, mask=read.mask, deterministic=deterministic)
+            values = read.values
+            if memory is not None:
+                seen = None if written is None else self._read(written, deterministic)
+                values = self.listener(values, read.mask, memory, seen, deterministic=deterministic)
+            return self.lm.run(values, mask=read.mask, deterministic=deterministic)
         answer = jnp.full((len(read.mask), 1), START) if answer is None else answer
         before = jnp.pad(answer[:, :-1], ((0, 0), (1, 0)), constant_values=START)
         return self.lm.hidden(read.values, before, read.mask, deterministic=deterministic)
+
+    def _read(self, written: Int[Array, "B S"], deterministic: bool) -> Int[Array, "B S"] | None:
+        """Frames that entries see behind so many written ids; None: all."""
+        paces = self.paces[:1] if deterministic else self.paces
+        if paces == (None,):
+            return None
+        drawn = jnp.zeros(len(written), jnp.int32)
+        if len(paces) > 1:
+            drawn = jax.random.randint(self.make_rng("dropout"), drawn.shape, 0, len(paces))
+        return frames_read(written, paces, drawn)
 
     def listened(self, read: Frames) -> Frames:
         """What the decoder of an encoder-decoder listens to, from `vectors`."""
@@ -216,7 +269,12 @@ class SpeechAwareLM(nn.Module):
     def vectors(
         self, ids: Int[Array, "B S"], speech: Frames, speech_at: Int[Array, "B S"], mask: Bool[Array, "B S"]
     ) -> Frames:
-        """What the language model reads, words and speech; no entry is real whose frame of speech is not."""
+        """What the language model reads, words and speech; no entry is real whose frame of speech is not.
+
+        With a listener words alone.
+        """
+        if self.config.listener is not None:
+            return Frames(jnp.where(mask[..., None], self.lm.embed(ids), 0), mask)
         there = mask & splice(mask[..., None], speech.mask[..., None], speech_at)[..., 0]
         values = splice(self.lm.embed(ids), speech.values, speech_at)
         return Frames(jnp.where(there[..., None], values, 0), there)
@@ -235,8 +293,13 @@ class SpeechAwareLM(nn.Module):
 
     @nn.nowrap
     def initial_state(self, batch: int, capacity: int | None, dtype: Any = None) -> Any:
-        """Empty caches of the language model; no parameters needed."""
-        return Decoder(self.config.writer, parent=None).initial_state(batch, capacity, dtype)
+        """Empty caches of the language model, of a listener before them; no parameters needed."""
+        own = Decoder(self.config.writer, parent=None).initial_state(batch, capacity, dtype)
+        listener = self.config.listener
+        if listener is None:
+            return own
+        assert capacity is not None  # for the type checker: prompts that are vectors have a capacity
+        return (*Listener(listener, parent=None).initial_state(batch, capacity, dtype, self.paces[0]), *own)
 
     def prefill(
         self,
@@ -246,15 +309,44 @@ class SpeechAwareLM(nn.Module):
         context: Frames | None = None,
     ) -> Any:
         """`Decoder.prefill` of the language model."""
-        return self._writer.prefill(ids, state, mask, context)
+        if self.config.listener is None:
+            return self._writer.prefill(ids, state, mask, context)
+        features, state = self.extend(self.embed(ids), state, mask, context)
+        return self.head(last_real(features, mask)), state
 
     def step(self, ids: Int[Array, "B T"], state: Any, mask: Bool[Array, "B T"] | None = None) -> Any:
         """`Decoder.step` of the language model."""
-        return self._writer.step(ids, state, mask)
+        if self.config.listener is None:
+            return self._writer.step(ids, state, mask)
+        features, state = self.extend(self.embed(ids), state, mask)
+        return self.head(features), state
 
-    def extend(self, x: Float[Array, "B T D"], state: Any, mask: Bool[Array, "B T"] | None = None) -> Any:
-        """`Decoder.extend` of the language model."""
-        return self._writer.extend(x, state, mask)
+    def extend(
+        self,
+        x: Float[Array, "B T D"],
+        state: Any,
+        mask: Bool[Array, "B T"] | None = None,
+        context: Frames | None = None,
+    ) -> Any:
+        """`Decoder.extend` of the language model; through a listener, what words listen to is the `context`."""
+        if self.config.listener is None:
+            return self._writer.extend(x, state, mask, context)
+        layers = self.config.listener.layers
+        x, heard = self.listener.extend(x, state[:layers], mask, context)
+        features, own = self.lm.extend(x, state[layers:], mask)
+        return features, (*heard, *own)
+
+    def stream(self, samples: Float[Array, "B N"], mask: Bool[Array, "B N"], state: Any) -> tuple[Frames, Any]:
+        """What the (only) encoder makes of the next samples, and its state; it has to hear chunk by chunk."""
+        return self.encoder.step(samples, mask, state)
+
+    def hear(self, context: Frames, state: Any) -> Any:
+        """The state with another context in the place of the one that its listener keeps."""
+        listener = self.config.listener
+        require(listener is not None, "listener", None, "words that stand between vectors of speech hear nothing new")
+        assert listener is not None  # for the type checker
+        nothing = jnp.zeros((len(context.mask), 0, self.config.width), context.values.dtype)
+        return (*self.listener.extend(nothing, state[: listener.layers], None, context)[1], *state[listener.layers :])
 
     def reset(self, state: Any, rows: Bool[Array, "B"]) -> Any:
         """With the given rows emptied."""
@@ -287,7 +379,7 @@ def feature_mask_name(place: int) -> str:
 
 def window_of(encoder: Any) -> int | None:
     """Samples that an encoder (its config) hears at once, at most; None: any number."""
-    if isinstance(encoder, ChunkedEncoderConfig):
+    if isinstance(encoder, ChunkedEncoderConfig | RollingEncoderConfig):
         return None
     inner, own = getattr(encoder, "encoder", None), getattr(encoder, "window", None)
     windows = [own, None if inner is None else window_of(inner)]

@@ -7,6 +7,7 @@ Speech      SSLEncoderConfig, SSLEncoder                                       (
             W2VBERTConfig, W2VBERT, w2v_bert_2, w2v_bert_audiolm,
             w2v_bert_tiny                                                      (`encoders.w2v_bert`)
             WhisperEncoderConfig, WhisperEncoder                               (`encoders.whisper`)
+            FastConformerConfig, FastConformer: whole, or chunk by chunk       (`encoders.fastconformer`)
 Audio       BEATsConfig, BEATs, beats_base, beats_tiny                         (`encoders.beats`)
 Voices      SpeakerEncoderConfig, SpeakerEncoder, SpeakerEmbedder              (`encoders.speaker`)
 Codecs      SEANetEncoderConfig: EnCodec, Mimi, SoundStream                    (`encoders.seanet`)
@@ -17,6 +18,7 @@ Around one  WeightedLayersConfig: a learnt mixture of its layers               (
             ChosenLayersConfig: several layers side by side                    (`encoders.chosen_layers`)
             LayerStatesConfig: all of its layers, side by side                 (`encoders.layer_states`)
             ChunkedEncoderConfig: clips longer than its window                 (`encoders.chunked`)
+            RollingEncoderConfig: chunk by chunk, each encoded anew            (`encoders.rolling`)
 Units       UnitEmbeddingConfig: a vector for each unit, no waveform           (`encoders.unit_embedding`)
 Training    HubertPretrainingConfig: an encoder with a head over clusters      (`encoders.ssl_pretraining`)
             CTCEncoderConfig: an encoder with a head over labels and blank     (`encoders.ssl_ctc`)
@@ -25,6 +27,7 @@ Training    HubertPretrainingConfig: an encoder with a head over clusters      (
 Front ends  WaveformFrontEnd, LogMelFrontEnd, normalise_rows                   (`encoders.feature_extractor`)
             SpectrogramPatches                                                 (`encoders.spectrogram_patches`)
             stacked_fbank                                                      (`encoders.stacked_fbank`)
+            PreemphasisedMelConfig: NeMo's spectra                             (`encoders.preemphasised_mel`)
 Inside      PositionalConv, BiasGate, SSLLayer                                 (`encoders.positional_conv`,
                                                                      `encoders.bias_gate`, `encoders.ssl_layer`)
             ConformerLayer                                                     (`encoders.conformer_layer`)

@@ -6,6 +6,7 @@ from jaxtyping import Array, Bool, Float
 
 from slm_jax.core.config import Config
 from slm_jax.core.errors import require
+from slm_jax.encoders.fastconformer import FastConformerConfig
 from slm_jax.encoders.ssl import SSLEncoderConfig
 from slm_jax.encoders.whisper import WhisperEncoderConfig
 from slm_jax.nn.ctc_head import CTCHeadConfig
@@ -17,7 +18,7 @@ class CTCEncoderConfig(Config):
     `head_hidden`: channels of the convolution in front of the head's linear map; 0, as in the reference, has none.
     """
 
-    encoder: SSLEncoderConfig | WhisperEncoderConfig
+    encoder: SSLEncoderConfig | WhisperEncoderConfig | FastConformerConfig
     classes: int
     head_hidden: int = 0
 

@@ -13,6 +13,7 @@ CTC               greedy texts, character errors, word times             (`evalu
 Translation       BLEU and chrF with sacrebleu's signatures                 (`evaluation.translation`)
 Answers           exact match, token F1, how many could not be parsed      (`evaluation.answers`)
 Latency           percentiles of times, real-time factors                 (`evaluation.latency`)
+Lagging           how far behind its source a text is written             (`evaluation.lagging`)
 Turn taking       spans of voice, takeovers, backchannels                 (`evaluation.turn_taking`)
 Intervals         how sure a mean over few items is                       (`evaluation.intervals`)
 Diversity         auto-BLEU, self-BLEU and VERT of a set of utterances      (`evaluation.diversity`)

@@ -18,6 +18,7 @@ Families     what a config.json means and which table belongs to it  (`interop.f
              wav2vec 2.0, HuBERT, WavLM                              (`interop.family_ssl`, `interop.ssl_names`)
              and with a head over classes                            (`interop.family_ssl_classifier`)
              w2v-BERT 2.0                                            (`interop.family_w2v_bert`)
+             FastConformer: Parakeet's encoder, with CTC too         (`interop.family_parakeet`)
              Whisper                                                 (`interop.family_whisper`)
              Qwen and Qwen-Audio, Qwen2-Audio                        (`interop.family_qwen`,
                                                                       `interop.family_qwen2_audio`)
@@ -41,6 +42,7 @@ Systems      what SALMONN, LTU-AS and WavLLM trained, as released    (`interop.s
                                                                       `interop.wavllm`)
              what DeSTA2 and DeSTA2.5 trained                        (`interop.desta`)
              what such files share                                   (`interop.trained_parts`)
+             what BESTOW trained, under NeMo's names                 (`interop.bestow`)
 Tables       names of a checkpoint <-> paths of our tree             (`interop.table`, `interop.transforms`,
                                                                       `interop.step_transforms`)
 Engine       a table against shapes: checked, then done              (`interop.engine`)

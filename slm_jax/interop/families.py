@@ -20,6 +20,7 @@ from slm_jax.interop.family_mimi import MIMI
 from slm_jax.interop.family_moshi import MOSHI
 from slm_jax.interop.family_musicgen import MUSICGEN
 from slm_jax.interop.family_opt import OPT
+from slm_jax.interop.family_parakeet import PARAKEET, PARAKEET_CTC
 from slm_jax.interop.family_pgslm import PGSLM
 from slm_jax.interop.family_qformer import QFORMER
 from slm_jax.interop.family_qwen import QWEN, QWEN_AUDIO
@@ -35,7 +36,7 @@ from slm_jax.interop.family_whisper import WHISPER
 DECODERS = (GPT2, OPT, LLAMA, QWEN2, MISTRAL, QWEN, T5_STACK, BARK)
 OF_STREAMS = (MUSICGEN, PGSLM, MOSHI)
 ENCODER_DECODERS = (T5, MT5)
-ENCODERS = (*SSL_CLASSIFIERS, HUBERT, WAV2VEC2, WAVLM, W2V_BERT, BEATS, GE2E)
+ENCODERS = (*SSL_CLASSIFIERS, HUBERT, WAV2VEC2, WAVLM, W2V_BERT, PARAKEET_CTC, PARAKEET, BEATS, GE2E)
 ADAPTERS = (QFORMER,)
 VOCODERS = (HIFIGAN, SPEECHT5_HIFIGAN, UNIT_HIFIGAN, CODE_HIFIGAN)
 CODECS = (ENCODEC, MIMI, DAC, SNAC, F0_VQVAE, LINEAR_QUANTIZER)

@@ -122,16 +122,54 @@ class Conv:
 
 @dataclass(frozen=True)
 class Pointwise:
-    """`[out, in, 1]` of a convolution of one tap <-> the kernel `[in, out]` of a dense map."""
+    """`[out, in, 1]` of a convolution of one tap <-> the kernel `[in, out]` of a dense map; over so many `axes`."""
+
+    axes: int = 1
 
     def source_shapes(self, targets: Sequence[Shape]) -> list[Shape]:
-        return [(out, inputs, 1) for inputs, out in targets]
+        return [(out, inputs, *[1] * self.axes) for inputs, out in targets]
 
     def forward(self, sources: Arrays, targets: Sequence[Shape]) -> list[np.ndarray]:
-        return [source[..., 0].T for source in sources]
+        return [source.reshape(source.shape[:2]).T for source in sources]
 
     def backward(self, targets: Arrays) -> list[np.ndarray]:
-        return [target.T[..., None] for target in targets]
+        return [target.T.reshape(*target.shape[::-1], *[1] * self.axes) for target in targets]
+
+
+@dataclass(frozen=True)
+class Conv2d:
+    """`[out, in, rows, columns]` <-> `[rows, columns, in, out]`."""
+
+    def source_shapes(self, targets: Sequence[Shape]) -> list[Shape]:
+        return [(out, inputs, rows, columns) for rows, columns, inputs, out in targets]
+
+    def forward(self, sources: Arrays, targets: Sequence[Shape]) -> list[np.ndarray]:
+        return [source.transpose(2, 3, 1, 0) for source in sources]
+
+    def backward(self, targets: Arrays) -> list[np.ndarray]:
+        return [target.transpose(3, 2, 0, 1) for target in targets]
+
+
+@dataclass(frozen=True)
+class BatchNorm:
+    """Weight, bias, mean and variance of a batch norm whose statistics are settled -> a factor and an offset.
+
+    Back it is written as a batch norm of mean 0 and variance 1: the same function, not the same four numbers.
+    """
+
+    epsilon: float = 1e-5
+
+    def source_shapes(self, targets: Sequence[Shape]) -> list[Shape]:
+        return [tuple(targets[0])] * 4
+
+    def forward(self, sources: Arrays, targets: Sequence[Shape]) -> list[np.ndarray]:
+        weight, bias, mean, variance = (np.asarray(source, np.float32) for source in sources)
+        factor = weight / np.sqrt(variance + np.float32(self.epsilon))
+        return [factor, bias - mean * factor]
+
+    def backward(self, targets: Arrays) -> list[np.ndarray]:
+        factor, offset = targets
+        return [factor, offset, np.zeros_like(factor), np.full_like(factor, 1.0 - self.epsilon)]
 
 
 @dataclass(frozen=True)

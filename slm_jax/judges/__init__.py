@@ -16,6 +16,7 @@ Phones           a phone classifier trained for the run's corpus         (`judge
 Transcription    word and character errors of what is written down       (`judges.transcription`)
 Answers          replies to questions beside those to other speech       (`judges.answers`)
 Tasks            held-out items of what was trained for, beside others    (`judges.tasks`)
+Paces            the same, written while they are still heard: lag       (`judges.paces`)
 Pairs            a right clip likelier than a wrong one: sWUGGY and its kin   (`judges.pairs`)
 Text             likelihood of held-out texts, openings that go on       (`judges.text_continuation`)
 Codec            recordings beside what their codes say          (`judges.codec`)

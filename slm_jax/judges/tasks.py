@@ -99,7 +99,7 @@ class TasksJudge(JudgeConfig):
         """
         questions = [one.question for one in asked]
         controls = with_other_speech(questions)
-        moved = [place for place, pair in enumerate(zip(questions, controls, strict=True)) if _other(*pair)]
+        moved = [place for place, pair in enumerate(zip(questions, controls, strict=True)) if other_clip(*pair)]
         given = [text_of(reply) for reply in replies_to(system, [one.asked for one in questions])]
         replies = replies_to(system, [controls[place].asked for place in moved]) if moved else []
         other = dict(zip(moved, map(text_of, replies), strict=True))
@@ -119,7 +119,7 @@ class TasksJudge(JudgeConfig):
         return found
 
 
-def _other(asked: Question, control: Question) -> bool:
+def other_clip(asked: Question, control: Question) -> bool:
     """Is another clip heard in `control`?"""
     pairs = zip(clips_of(asked.asked), clips_of(control.asked), strict=True)
     return any(mine is not theirs for mine, theirs in pairs)
@@ -176,12 +176,13 @@ def _table(figures: dict[str, Any]) -> Table:
     known = dict.fromkeys(name for row in figures.values() for name in row if f"{name}_interval" in row)
     header = ("task", "questions", *known, *(f"{name}, other speech" for name in known))
     rows = [
-        [name, row["questions"], *(_cell(one, metric) for one in (row, row["other_speech"]) for metric in known)]
+        [name, row["questions"], *(cell(one, metric) for one in (row, row["other_speech"]) for metric in known)]
         for name, row in figures.items()
     ]
     return Table(header, rows)
 
 
-def _cell(row: dict[str, Any], metric: str) -> Any:
+def cell(row: dict[str, Any], metric: str) -> Any:
+    """A figure of a row with its interval, as a table shows it."""
     value, interval = row.get(metric), row.get(f"{metric}_interval")
     return value if interval is None else f"{value:.3f} [{interval[0]:.2f}, {interval[1]:.2f}]"

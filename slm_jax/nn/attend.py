@@ -48,7 +48,7 @@ def attend_by_head(
     q = q.reshape(batch, queries, groups, heads // groups, width).transpose(0, 2, 3, 1, 4)
     q = q.reshape(batch, groups, -1, width)
     scores = jnp.einsum("bgqc,bgsc->bgqs", q, k, preferred_element_type=at_least_float32(q.dtype))
-    scores = scores.reshape(batch, heads, queries, -1) * (width**-0.5 if scale is None else scale)
+    scores = scores.reshape(batch, heads, queries, k.shape[2]) * (width**-0.5 if scale is None else scale)
     if bias is not None:
         scores = scores + bias.astype(scores.dtype)
     if mask is not None:

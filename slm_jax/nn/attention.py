@@ -11,9 +11,10 @@ from jaxtyping import Array, Bool, Float
 
 from slm_jax.core.errors import require
 from slm_jax.nn.attend import attend_by_head
-from slm_jax.nn.caches import Cache, ContextCache, context_cache
+from slm_jax.nn.caches import Cache, ContextCache
 from slm_jax.nn.linear import Linear
 from slm_jax.nn.norm import RMSNorm
+from slm_jax.nn.pacing import PacedCache
 from slm_jax.nn.positions import Rotation, rotate
 from slm_jax.nn.self_attention import attend_self
 from slm_jax.nn.visibility import Visibility
@@ -85,7 +86,7 @@ class Attention(nn.Module):
         if isinstance(mask, Visibility) and bias is None:
             return self._out(attend_self(q, k, v, mask, drop), x.shape[-1]), None
         if cache is not None:
-            cache = cache if context is None else context_cache(k, v, seen, cache.keys.dtype)
+            cache = cache if context is None else cache.filled(k, v, seen)
             real = jnp.ones(x.shape[:2], bool) if real is None else real
             cache, k, v, seen = cache.append(k, v, real)
             k, v = k.astype(self.dtype), v.astype(self.dtype)
@@ -144,5 +145,5 @@ def _check_arguments(context: Any, mask: Any, by: Any, cache: Any, real: Any) ->
         two = mask is not None and form == "of 2 axes"
         require(not two, "mask", form, "says which entries of a context are real, and there is none: give [B, T, S]")
     require(by is None or not crossed, "by", "a rotation", "turns positions of one sequence; a context has others")
-    grows = cache is not None and not fixed
-    require(real is None or grows, "real", "a mask", "says which entries a growing or ring cache takes; there is none")
+    counts = cache is not None and (not fixed or isinstance(cache, PacedCache))
+    require(real is None or counts, "real", "a mask", "says which entries a cache takes or counts; there is none")

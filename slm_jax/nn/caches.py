@@ -133,6 +133,10 @@ class ContextCache:
         """The context as it is; what is handed in is not looked at."""
         return Appended(self, self.keys, self.values, self.mask[:, None, :])
 
+    def filled(self, keys: Any, values: Any, mask: Any) -> "ContextCache":
+        """With another context in the place of this one (`[B, S, G, C]`)."""
+        return context_cache(keys, values, mask, self.keys.dtype)
+
     def reset(self, rows: Bool[Array, "B"]) -> "ContextCache":
         """With the rows where `rows` holds without a context: what they get means nothing until they have one."""
         return ContextCache(self.keys, self.values, self.mask & ~rows[:, None])

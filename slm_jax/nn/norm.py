@@ -44,6 +44,22 @@ class RMSNorm(nn.Module):
         return _scale_and_bias(self, y, True, False).astype(self.dtype)
 
 
+class FoldedBatchNorm(nn.Module):
+    """A factor and an offset for each channel: a batch norm whose statistics are settled and folded into its weights.
+
+    It looks at no batch, in training neither, so that a row is what it is alone. The statistics of a published batch
+    norm come in through `interop.transforms.BatchNorm`; what is born here should take a `LayerNorm`.
+    """
+
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+    names: tuple[str | None, ...] = ("norm",)
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
+        return _scale_and_bias(self, x.astype(self.dtype), True, True).astype(self.dtype)
+
+
 class GroupNorm(nn.Module):
     """Zero mean and unit variance over time and the channels of each of `groups` groups, then scale and bias.
 

@@ -10,6 +10,7 @@ Tokens     NextToken, cross-entropy whole or in chunks  (`objectives.next_token`
            text that is heard: attention, and CTC       (`objectives.heard_text`)
 Speech     HuBERT's masked prediction                   (`objectives.masked_prediction`)
            ctc_nll, CTC: labels without times           (`objectives.ctc`)
+           quantity: how many tokens weights fire       (`objectives.cif`)
            classes of windows                           (`objectives.classes`)
 Waveforms  spectra and judges of a vocoder              (`objectives.vocoder`)
            the same of a codec, and its codebooks       (`objectives.codec`)

@@ -113,5 +113,6 @@ def read_beside(
     """The same as `read_rows`, where what is read of the clips is known already."""
     read = model.vectors(batch["ids"], speech, batch["speech_at"], batch["mask"])
     answer, weight = batch.get("answer_ids"), batch["target_weight"].astype(jnp.float32)
-    features = model.run(read, answer, deterministic=deterministic)
+    memory, written = model.memory(speech, len(read.mask)), jnp.cumsum(weight > 0, axis=1, dtype=jnp.int32)
+    features = model.run(read, answer, memory, written, deterministic=deterministic)
     return features, *(following(batch["ids"], weight, read.mask) if answer is None else (answer, weight))

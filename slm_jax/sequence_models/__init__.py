@@ -5,6 +5,7 @@ Config   its fields and their rules, and what makes it                 (`sequenc
                                                                         `sequence_models.decoder_config`)
 Layer    attention and a feed-forward block                            (`sequence_models.decoder_layer`)
 Pairs    an encoder and a decoder that listens to it                   (`sequence_models.encoder_decoder`)
+Before   layers through which words listen to speech             (`sequence_models.listener`)
 Presets  GPT-2, OPT, LLaMA, Qwen2, Mistral and MusicGen shapes          (`sequence_models.presets`)
          those of GSLM, pGSLM and AudioLM's stages
          T5, its version 1.1 and mT5                                   (`sequence_models.t5`)

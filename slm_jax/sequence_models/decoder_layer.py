@@ -14,6 +14,7 @@ from slm_jax.nn.caches import ContextCache, CrossCache, KVCache, RingCache
 from slm_jax.nn.dtypes import compute_dtype
 from slm_jax.nn.mlp import MLP
 from slm_jax.nn.norm import LayerNorm, RMSNorm
+from slm_jax.nn.pacing import PacedCache, PartlySeen
 from slm_jax.nn.positions import Rotation
 from slm_jax.nn.visibility import Visibility
 from slm_jax.sequence_models.decoder_shape import DecoderShape
@@ -34,7 +35,7 @@ class DecoderLayer(nn.Module):
         mask: Visibility | None,
         by: Rotation | None,
         real: Bool[Array, "B T"] | None,
-        context: Frames | None = None,
+        context: Frames | PartlySeen | None = None,
         bias: Float[Array, "#B H T S"] | None = None,
         *,
         deterministic: bool,
@@ -52,7 +53,8 @@ class DecoderLayer(nn.Module):
             nonlocal heard
             values, real_frames = (None, None) if context is None else (context.values, context.mask)
             cross = self._attention("cross_attention")
-            y, heard = cross(x, values, mask=real_frames, cache=heard, deterministic=deterministic)
+            counted = real if isinstance(heard, PacedCache) else None
+            y, heard = cross(x, values, mask=real_frames, cache=heard, real=counted, deterministic=deterministic)
             return drop(y)
 
         x = self._residual("attention_norm", attended, x)

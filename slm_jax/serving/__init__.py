@@ -11,6 +11,7 @@ Unit voice         what both speak with                                 (`servin
 Transcriber        speech in, its words out: Whisper as a system        (`serving.transcriber`)
 Whisper's tasks    a clip and what is asked of it in, words out         (`serving.task_whisper`)
 Speech-aware LM    speech and words in, words out               (`serving.speech_aware`)
+                   its words while speech comes in              (`serving.listening_session`)
 Cascade            clips written down first, words to another   (`serving.cascade`)
 Transcribed        a transcript beside what is heard            (`serving.transcribed`)
 Codec              sound to codes and back, push by push                (`serving.codec`)

@@ -27,6 +27,7 @@ from slm_jax.generation.decode import generate
 from slm_jax.generation.prompts import round_up, row_keys
 from slm_jax.generation.sampling import SamplingConfig
 from slm_jax.nn.lora import ROW_FACTORS, LoRAModel
+from slm_jax.nn.pacing import PaceConfig
 from slm_jax.objectives.answers import read_rows
 from slm_jax.sequence_models.encoder_decoder import START
 from slm_jax.serving.hearing import checked, require_readable
@@ -43,7 +44,7 @@ class AnswerDecoding(Config):
 
     A reply has `min_new` ids at least and `max_new` at most. `repetition_penalty` is for what the reply itself says.
     `lora`: how much LoRA counts, 1 as much as in training (SALMONN lowers it so that the text model's own abilities
-    come back).
+    come back). `pace`: replies are written while the clip is read, by a model whose words listen; None: of whole clips.
     """
 
     max_new: int = 64
@@ -55,6 +56,11 @@ class AnswerDecoding(Config):
     beams: int = 1
     length_penalty: float = 1.0
     lora: float = 1.0
+    pace: PaceConfig | None = None
+
+    def __post_init__(self) -> None:
+        one = self.pace is None or self.beams == 1
+        require(one, "beams", self.beams, "a reply that is written while it is heard is followed alone")
 
     @property
     def sampling(self) -> SamplingConfig:
@@ -92,7 +98,8 @@ class SpeechAwareSystem:
     ) -> list[Reply]:
         """Words after each conversation.
 
-        The trace has `ids` and `log_probs`; with beams `ids`, the texts `n_best` and their `scores`.
+        The trace has `ids` and `log_probs`, and at a pace `read_s`, the seconds of the clip that were read when each id
+        was written; with beams `ids`, the texts `n_best` and their `scores`.
         """
         require_readable(conversations, self.reads)
         how = self.decoding if decoding is None else decoding
@@ -110,7 +117,7 @@ class SpeechAwareSystem:
         for start in range(0, len(conversations), ROWS):
             batch = self._batch(conversations[start : start + ROWS], start, answered=True)
             longest = round_up(int((batch["target_weight"] > 0).sum(1).max()), LENGTH)
-            rows = _log_probs(self._weighed(self.decoding.lora), longest, self._counted(batch), batch)
+            rows = _log_probs(self._at(self.decoding), longest, self._counted(batch), batch)
             found += [row[answer] for row, answer in zip(*map(np.asarray, rows), strict=True)]
         return found
 
@@ -127,16 +134,28 @@ class SpeechAwareSystem:
     def _replies(
         self, conversations: Sequence[Conversation], first: int, how: AnswerDecoding, keys: jax.Array
     ) -> list[Reply]:
-        model = self._weighed(how.lora)
+        model = self._at(how)
         batch = self._batch(conversations, first, answered=False)
-        prompts, mask, context = _begun(model, read_prompts(model, self.variables, batch))
+        prompts, mask, context = _begun(model, *read_prompts(model, self.variables, batch))
         sampling, variables = how.sampling.replace(end=self.layout.end_id), self._counted(batch)
         if how.beams > 1:
             beams = beam_search(model, variables, prompts, mask, sampling, how.beam, context=context)
             fields = map(np.asarray, (beams.ids, beams.mask, beams.scores))
             return [self._best(*row) for row in zip(*fields, strict=True)]
         made = generate(model, variables, prompts, mask, keys, sampling, context=context)
-        return [self._reply(*row) for row in zip(*map(np.asarray, (made.ids, made.mask, made.log_probs)), strict=True)]
+        rows = zip(*map(np.asarray, (made.ids, made.mask, made.log_probs)), strict=True)
+        replies = [self._reply(*row) for row in rows]
+        if how.pace is not None:
+            for said, reply in zip(conversations, replies, strict=True):
+                reply.trace["read_s"] = self._read_s(said, len(reply.trace["ids"]), how.pace)
+        return replies
+
+    def _at(self, how: AnswerDecoding) -> SpeechAwareLM | LoRAModel:
+        """The model as it is decoded."""
+        listens = self.model.config.listener is not None
+        require(how.pace is None or listens, "pace", how.pace, "needs words that listen")
+        model = self._weighed(how.lora)
+        return model.clone(paces=(how.pace,)) if listens else model
 
     def _weighed(self, lora: float) -> SpeechAwareLM | LoRAModel:
         """The model with LoRA counted so many times as in training."""
@@ -220,6 +239,11 @@ class SpeechAwareSystem:
         trace = {"ids": ids[0][mask[0]], "n_best": texts, "scores": scores[: len(texts)]}
         return Reply((Message("assistant", (Text(texts[0]),)),), trace)
 
+    def _read_s(self, said: Conversation, ids: int, pace: PaceConfig) -> np.ndarray:
+        """Seconds of the clips that are read when each of so many ids is written."""
+        heard = sum(clip.seconds for clip in clips_of(said))
+        return np.minimum(pace.frames(np.arange(ids)) * self.model.config.vector_samples / self.rate_hz, heard)
+
     def _text(self, ids: np.ndarray, mask: np.ndarray) -> str:
         said = ids[mask]
         return self.layout.tokens.decode(said[said != self.layout.end_id].tolist()).strip()
@@ -239,21 +263,25 @@ def _row_factors(model: Any, variables: Any, batch: Batch) -> dict[str, Float[Ar
 
 
 @partial(jax.jit, static_argnums=0)
-def read_prompts(model: Any, variables: Any, batch: Batch) -> Frames:
-    """What the language model reads of a batch of rows, or what the encoder of an encoder-decoder makes of it."""
+def read_prompts(model: Any, variables: Any, batch: Batch) -> tuple[Frames, Frames | None]:
+    """What the language model reads of a batch of rows, and what a listener listens to beside it.
 
-    def read(model: SpeechAwareLM) -> Frames:
+    Of an encoder-decoder: what its encoder makes of the rows.
+    """
+
+    def read(model: SpeechAwareLM) -> tuple[Frames, Frames | None]:
         speech = model.speech(model.heard(batch["samples"], batch["sample_mask"]))
         read = model.vectors(batch["ids"], speech, batch["speech_at"], batch["mask"])
-        return model.listened(read) if model.config.answers_apart else read
+        read = model.listened(read) if model.config.answers_apart else read
+        return read, model.memory(speech, len(batch["ids"]))
 
     return model.apply(variables, method=read)
 
 
-def _begun(model: Any, read: Frames) -> tuple[Any, Any, Frames | None]:
+def _begun(model: Any, read: Frames, memory: Frames | None) -> tuple[Any, Any, Frames | None]:
     """Prompts, their mask, and what is listened to beside them."""
     if not model.config.answers_apart:
-        return read.values, read.mask, None
+        return read.values, read.mask, memory
     prompts = np.full((len(read.mask), 1), START, np.int32)
     return prompts, np.ones(prompts.shape, bool), read
 

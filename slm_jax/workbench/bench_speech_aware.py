@@ -81,7 +81,7 @@ def answer(settings: BenchSettings) -> Job:
     sampling, key = SamplingConfig(max_new=new, temperature=0.0), jax.random.key(0)
 
     def ours() -> Arrays:
-        read = read_prompts(model, {"params": params}, inputs)
+        read, _ = read_prompts(model, {"params": params}, inputs)
         made = generate(model, {"params": params}, read.values, read.mask, key, sampling)
         return {"tokens": np.asarray(made.ids).astype(np.int64)}
 

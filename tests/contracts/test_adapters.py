@@ -10,6 +10,8 @@ import pytest
 
 from slm_jax.adapters.alignformer import AlignFormerConfig
 from slm_jax.adapters.chain import ChainConfig
+from slm_jax.adapters.cif import CIFConfig
+from slm_jax.adapters.conformer import ConformerAdapterConfig
 from slm_jax.adapters.conv import ConvAdapterConfig
 from slm_jax.adapters.ctc import CTCAdapterConfig, CTCSegmentsConfig
 from slm_jax.adapters.ends import EndsConfig
@@ -26,6 +28,7 @@ from slm_jax.adapters.window_qformer import WindowQFormerConfig
 from slm_jax.core.config import from_json
 from slm_jax.core.contracts import Adapter
 from slm_jax.core.types import Frames
+from slm_jax.nn.conformer import ConformerShape
 from tests.contracts import checks
 
 WIDTH, LENGTH, SECOND = 6, 12, 4
@@ -33,6 +36,7 @@ TRUNK = QFormerConfig(context_width=WIDTH, width=8, layers=2, heads=2, hidden=12
 LABELS = {"vocabulary": 3}
 CONVOLUTIONS = ConvAdapterConfig(layers=((6, 3, 2, 1), (8, 3, 2, 1)), activation="glu", bottleneck=3, projection=5)
 LAYERS = TransformerAdapterConfig(width=5, inner=8, layers=2, heads=2, hidden=12)
+CONFORMER = ConformerShape(layers=2, width=8, heads=2, hidden=12, kernel=3, dropout=0.0)
 WINDOWS = WindowQFormerConfig(width=5, qformer=TRUNK, window=4, queries=2)
 JOINED = JoinedConfig(widths=(WIDTH, SECOND))
 CONTEXT_10 = TRUNK.replace(context_width=WIDTH + SECOND)
@@ -58,13 +62,16 @@ ADAPTERS: dict[str, Any] = {
     "window qformer, padding seen": WINDOWS.replace(tail="pad", fill_seen=True),
     "two encoders": ChainConfig(parts=(JOINED, WINDOWS.replace(qformer=CONTEXT_10))),
     "two encoders, shorter": ChainConfig(parts=(JOINED.replace(lasts="shorter", norms=False), LAYERS)),
+    "conformer": ConformerAdapterConfig(width=5, inner=CONFORMER),
+    "conformer, fewer frames": ConformerAdapterConfig(width=5, inner=CONFORMER, factor=2, channels=3),
+    "cif": CIFConfig(width=5, keep=0.8, start=0.4),
     "ctc": CTCAdapterConfig(width=5, segments=CTCSegmentsConfig(rule="runs", **LABELS)),
     "ctc, few": CTCAdapterConfig(width=5, segments=CTCSegmentsConfig(rule="spoken_frames", keep=0.4, **LABELS)),
     "alignformer": AlignFormerConfig(
         width=5, segments=CTCSegmentsConfig(rule="spoken_spans", keep=0.4, **LABELS), qformer=TRUNK, queries=2
     ),
 }
-AT_MOST = ("ctc", "ctc, few", "alignformer")
+AT_MOST = ("cif", "ctc", "ctc, few", "alignformer")
 """Where the content says how many frames come out."""
 VALUES = jax.random.normal(jax.random.key(0), (2, LENGTH, WIDTH))
 MASK = jnp.arange(LENGTH) < jnp.array([[LENGTH], [7]])

@@ -9,16 +9,29 @@ import pytest
 
 from slm_jax.core.contracts import EncoderConfig
 from slm_jax.encoders.chunked import ChunkedEncoderConfig
+from slm_jax.encoders.fastconformer import FastConformerConfig
 from slm_jax.encoders.layer_states import LayerStatesConfig
+from slm_jax.encoders.preemphasised_mel import PreemphasisedMelConfig
+from slm_jax.encoders.rolling import RollingEncoderConfig
 from slm_jax.encoders.weighted_layers import WeightedLayersConfig
 from tests.contracts import checks
 from tests.shapes import BEATS, ENCODERS, W2V_BERT, WHISPER
 
+FAST = FastConformerConfig(
+    mel=PreemphasisedMelConfig(mels=20), factor=4, channels=4, layers=2, width=16, heads=2, hidden=32, kernel=3
+)
 TRIMMED = WHISPER.encoder.replace(trim=True)
-PLAIN = ENCODERS | {"beats": BEATS, "w2v_bert": W2V_BERT, "whisper": WHISPER.encoder, "whisper, trimmed": TRIMMED}
+PLAIN = ENCODERS | {
+    "beats": BEATS,
+    "w2v_bert": W2V_BERT,
+    "fastconformer": FAST,
+    "whisper": WHISPER.encoder,
+    "whisper, trimmed": TRIMMED,
+}
 KINDS = PLAIN | {
     "mixture": WeightedLayersConfig(encoder=ENCODERS["log_mel"], norm=True),
     "layers": LayerStatesConfig(encoder=ENCODERS["log_mel"], pool=2, longest=21),
+    "rolling": RollingEncoderConfig(encoder=TRIMMED, chunk=1_280, before=640),
     "windows": ChunkedEncoderConfig(encoder=ENCODERS["waveform"], window=1_500),
 }
 N, SHORT = 3_760, 2_100

@@ -26,8 +26,8 @@ FILE = re.compile(r"# (\S+\.(?:py|jsonl))\n")
 RATE = 16_000
 PAGES = ["systems_and_judges", "corpora", "speech_aware", "codecs", "schemes", "prosody", "transcribing"]
 PAGES += ["speech_lm_metrics", "pairs", "cascades", "layouts", "duplex", "expressive_tokens", "serve", "one_stream"]
-PAGES += ["data_at_scale", "alignment", "voices_and_instructions"]
-LEAST = {"schemes": 4, "prosody": 3, "cascades": 4, "layouts": 3, "expressive_tokens": 4, "alignment": 4}
+PAGES += ["data_at_scale", "alignment", "voices_and_instructions", "bestow"]
+LEAST = {"schemes": 4, "prosody": 3, "cascades": 4, "layouts": 3, "expressive_tokens": 4, "alignment": 4, "bestow": 4}
 """Blocks of a page that has fewer than five."""
 BASE = Path(os.environ.get("SLM_JAX_REAL_WEIGHTS", "absent")) / "whisper-base"
 BOOK = Path(os.environ.get("SLM_JAX_REAL_SPEECH", "absent")) / "librivox"
@@ -82,6 +82,7 @@ def carry_out(page, capsys):
         *(pytest.param(page, marks=pytest.mark.slow(seconds=40)) for page in ("schemes", "layouts", "duplex")),
         *(pytest.param(page, marks=pytest.mark.slow(seconds=40)) for page in ("prosody", "cascades")),
         *(pytest.param(page, marks=pytest.mark.slow(seconds=20)) for page in ("expressive_tokens", "data_at_scale")),
+        pytest.param("bestow", marks=pytest.mark.slow(seconds=20)),
         pytest.param("alignment", marks=pytest.mark.slow(seconds=60)),
     ],
 )

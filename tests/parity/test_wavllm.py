@@ -157,7 +157,7 @@ def test_factors_and_logits(theirs, ours, batch, scaled):
 
 def test_every_step_of_decoding_takes_them(theirs, ours, batch, scaled):
     model, variables = ours
-    read = read_prompts(model, variables, batch)
+    read, _ = read_prompts(model, variables, batch)
     sampling = SamplingConfig(max_new=NEW, temperature=0.0)
     made = generate(model, scaled, read.values, read.mask, jax.random.key(0), sampling)
     body = theirs.gpt_model.model_llama

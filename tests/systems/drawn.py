@@ -84,6 +84,8 @@ def drawn_reader() -> Letters:
     model = CTCEncoderConfig(encoder=ENCODERS["log_mel"], classes=example.classes).make()
     params = random_params(model, jax.random.key(2), jnp.zeros((1, 8_000)), scale=1.0)
     return Letters(CTCReader(model, {"params": params}, example, rows=4))
+
+
 def small_ltu_as() -> tuple[SpeechAwareStageConfig, dict[str, Config]]:
     """The third stage, and its parts by path: one layer of a Whisper in means of ten frames."""
     stage = named_config("ltu_as:7b").stage("open")

@@ -33,6 +33,7 @@ from tests.serving.drawn_slm import drawn_slm
 from tests.serving.drawn_units import drawn_discrete_slu
 from tests.serving.drawn_whisper import drawn_task_whisper
 from tests.systems.drawn import drawn_desta, drawn_ltu_as, drawn_salmonn, drawn_wavllm, drawn_wavprompt
+from tests.systems.drawn_bestow import drawn_bestow
 from tests.systems.drawn_qwen_audio import drawn_qwen_audio
 
 DRAWN = {
@@ -51,6 +52,7 @@ DRAWN = {
     "wavprompt": drawn_wavprompt,
     "ltu_as": drawn_ltu_as,
     "wavllm": drawn_wavllm,
+    "bestow": drawn_bestow,
     "universlu": drawn_task_whisper,
 }
 """Name of a system -> its serving form on drawn weights; systems that share one are tried once."""

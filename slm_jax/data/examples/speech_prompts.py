@@ -40,7 +40,8 @@ class PromptLayout:
     """How conversations become rows.
 
     `frames_out(samples)`: the vectors that a clip of so many samples becomes. `targets`: "answers" learns the answer
-    alone, "all" every word. `window`: samples of the longest clip that can be heard (None: any).
+    alone, "all" every word. `window`: samples of the longest clip that can be heard (None: any). `apart`: clips are
+    listened to and take no entries.
     """
 
     tokens: MarkedTokens
@@ -48,6 +49,7 @@ class PromptLayout:
     frames_out: Callable[[int], int]
     targets: str = "answers"
     window: int | None = None
+    apart: bool = False
 
     def __post_init__(self) -> None:
         require(self.targets in ("answers", "all"), "targets", self.targets, "must be answers or all")
@@ -99,7 +101,7 @@ class PromptLayout:
         if reason is not None:
             longest = "" if self.window is None else f"; at most {self.window / clip.rate_hz:g} s at once"
             raise UserError(f"clip {number + 1} of {clip.seconds:.3g} s: {reason}{longest}")
-        count = self.frames_out(length)
+        count = 0 if self.apart else self.frames_out(length)
         return Entries(np.zeros(count, np.int32), np.full(count, number), np.arange(count), np.zeros(count, bool))
 
 

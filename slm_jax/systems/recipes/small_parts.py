@@ -17,7 +17,7 @@ from slm_jax.sequence_models.decoder_config import DecoderConfig
 from slm_jax.text.marked_tokens import SpecialsConfig
 from slm_jax.training.loop import TrainConfig
 from slm_jax.training.optimizer import GroupConfig, OptimizerConfig
-from slm_jax.training.pre.ctc import CTCStageConfig
+from slm_jax.training.pre.ctc import CTCStageConfig, Heard
 from slm_jax.training.pre.frame_units import FrameUnitsConfig
 from slm_jax.training.pre.masked_prediction import MaskedPredictionStageConfig
 from slm_jax.training.pre.text_lm import TextLMConfig
@@ -48,7 +48,7 @@ def t5_rates(learning_rate: float, queries: float, warmup_steps: int) -> Optimiz
     )
 
 
-def letters_encoder(encoder: SSLEncoderConfig = log_mel_tiny(), steps: int = 1500) -> CTCStageConfig:
+def letters_encoder(encoder: Heard = log_mel_tiny(), steps: int = 1500) -> CTCStageConfig:
     """An encoder of 2 M parameters that CTC taught the letters of what is said."""
     return CTCStageConfig(
         name=LETTERS,

@@ -9,7 +9,6 @@ from functools import partial, reduce
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from slm_jax.adapters.prompt_scale import PromptScaleConfig
@@ -27,9 +26,13 @@ from slm_jax.data.examples.speech_tasks import SpeechTaskConfig
 from slm_jax.data.joined import Subset
 from slm_jax.data.mixture import MixtureConfig, PartConfig
 from slm_jax.data.pipeline import make_batches
+from slm_jax.data.shapes import Shapes
+from slm_jax.encoders.rolling import RollingEncoderConfig
 from slm_jax.nn.lora import LoRAConfig, LoRAModel, with_lora
+from slm_jax.nn.pacing import PaceConfig
 from slm_jax.objectives.answers import Answers
 from slm_jax.objectives.next_token import NextTokenConfig
+from slm_jax.sequence_models.listener import ListenerConfig
 from slm_jax.text.marked_tokens import MarkedTokens
 from slm_jax.text.templates import CHATML, Template
 from slm_jax.text.tokenizers import TokenizerFileConfig
@@ -73,6 +76,10 @@ class SpeechAwareStageConfig(GradientStageConfig):
         one freezes is a part of its own: `PartSource(path="frozen/encoder", source="stage:EARLIER", take="encoder")`.
         `kept`: paths of the whole model (a regular expression) that stay as they are though their part is not frozen,
         such as `lm/blocks`.
+    Listening
+        `listener`: clips take no place in rows, words listen to them instead. `paces`: how far a clip is read while an
+        answer is written; in training each row draws one, what is measured goes at the first. `rolling`: encoders see
+        (chunk, before) seconds at once, so that what they give is there as soon as a chunk is heard.
     Units
         `units`: clips are read as units of an earlier stage, and `encoder` is what reads them.
     Hearing
@@ -97,6 +104,9 @@ class SpeechAwareStageConfig(GradientStageConfig):
     join: Config | None = None
     encoder: Config | None = None
     hears: tuple[Hears, ...] = ()
+    listener: ListenerConfig | None = None
+    paces: tuple[PaceConfig | None, ...] = (None,)
+    rolling: tuple[float, float] | None = None
     units: ClipUnitsConfig | None = None
     heard: ClipWordsConfig | None = None
     lora: LoRAConfig | None = None
@@ -122,6 +132,10 @@ class SpeechAwareStageConfig(GradientStageConfig):
         scaled = self.prompt_scale is not None
         require(not scaled or self.lora is not None, "prompt_scale", self.prompt_scale, "there is no LoRA to count")
         require((self.asked is not None) == scaled, "asked", self.asked, "goes with prompt_scale, which reads it")
+        paced = self.paces != (None,)
+        require(len(self.paces) > 0, "paces", self.paces, "at least one; None reads all of a clip first")
+        require(not paced or self.listener is not None, "paces", self.paces, "go with a listener")
+        require(not paced or self.targets == "answers", "targets", self.targets, "a pace counts the ids of answers")
         for part in self.mixture.parts:
             kind = type(part.example).__name__
             require(isinstance(part.example, SpeechTaskConfig), f"example of {part.name!r}", kind, "must be a task")
@@ -192,7 +206,7 @@ class SpeechAwareStageConfig(GradientStageConfig):
             clip = self.units.room(planned_spec(run, self.units.stage), self.encoder, clip)
         return Outline(
             *self._learner(model),
-            batch=batch_shapes(self, rows, clip, model.config.reads),
+            batch=self._shapes(rows, clip, model.config.reads),
             tokens=rows * (self.length + (self.written or 0)),
             speech_s=rows * self.clips * self.clip_s,
             frozen=shapes,
@@ -221,19 +235,29 @@ class SpeechAwareStageConfig(GradientStageConfig):
         names = [encoder_name(place) for place in range(len(by_name) - 1)]
         complete = len(by_name) > 1 and by_name.keys() == {"lm", *names}
         require(complete, "parts", sorted(configs), "must be lm and encoder (then encoder_1 ...), in frozen or params")
+        heard = [self._rolled(hearing(by_name[name], RATE_HZ)) for name in names]
         config = SpeechAwareLMConfig(
-            encoders=layers_of(self.hears, [hearing(by_name[name], RATE_HZ) for name in names]),
+            encoders=layers_of(self.hears, heard),
             adapter=self.adapter,
             lm=by_name["lm"],
             join=self.join,
             prompt_scale=self.prompt_scale,
+            listener=self.listener,
         )
         fits = (config.reads == "float32") == (self.units is None)
         require(fits, "units", self.units, f"go with an encoder that reads them; here it reads {config.reads}")
+        made = SpeechAwareLM(config, self.paces)
         if self.lora is None:
-            return config.make()
-        adapted = with_lora(config.make(), self.lora)
+            return made
+        adapted = with_lora(made, self.lora)
         return adapted if self.lora_factor == 1.0 else adapted.at(**{self.lora.name: self.lora_factor})
+
+    def _rolled(self, encoder: Any) -> Any:
+        """The encoder, chunk by chunk where it is to hear so."""
+        if self.rolling is None:
+            return encoder
+        chunk, before = (round(seconds * RATE_HZ) for seconds in self.rolling)
+        return RollingEncoderConfig(encoder=encoder, chunk=chunk, before=before)
 
     def layout(self, config: SpeechAwareLMConfig, tokens: MarkedTokens) -> PromptLayout:
         """How conversations become rows of this model; raises `UserError` where the tokens do not fit its table."""
@@ -245,13 +269,15 @@ class SpeechAwareStageConfig(GradientStageConfig):
         for field, stack in (("length", config.reader), ("written", config.writer)):
             size, most = getattr(self, field), stack.max_positions
             require(most is None or (size or 0) <= most, field, size, f"the language model has {most} positions")
-        return PromptLayout(tokens, self.template, config.frames_out, self.targets, config.window)
+        apart = config.listener is not None
+        return PromptLayout(tokens, self.template, config.frames_out, self.targets, config.window, apart)
 
     def finished(self, folder: StageFolder) -> tuple[SpeechAwareLM | LoRAModel, PromptLayout, dict[str, Any]]:
         """Model, layout and trained variables of the stage in `folder`, once it is done."""
         model = self.model(recorded_configs(folder))
         kept = folder.path / TOKENIZER
         tokens = TokenizerFileConfig(path=str(kept)) if kept.is_file() else self.tokens
+        model = model.clone(paces=(None,))  # how it is decoded is for the system to say
         return model, self.layout(model.config, tokens.make()), trained(folder)[1]  # type: ignore[attr-defined]
 
     def _learner(self, model: SpeechAwareLM | LoRAModel) -> Learner:
@@ -335,3 +361,7 @@ class SpeechAwareStageConfig(GradientStageConfig):
     def _own(self, params: dict[str, Any]) -> dict[str, Any]:
         """What is trained."""
         return reduce(without, self._frozen, params)
+
+    def _shapes(self, rows: int, clip: int, reads: str) -> Shapes:
+        """The arrays of a batch."""
+        return batch_shapes(self, rows, clip, reads)

@@ -20,7 +20,10 @@ Hears = LayersConfig | LayerStatesConfig | None
 
 
 def layers_of(hears: Sequence[Hears], encoders: Sequence[Any]) -> tuple[Any, ...]:
-    """The encoders, with the layers that are heard of each; raises `UserError` unless `hears` has one for each or none."""
+    """The encoders, with the layers that are heard of each.
+
+    Raises `UserError` unless `hears` says it of each or of none.
+    """
     if not hears:
         return tuple(encoders)
     rule = f"one for each of the {len(encoders)} encoders, or none at all"

@@ -14,6 +14,7 @@ from slm_jax.data.examples.transcribed_speech import BLANK, LETTERS, Transcribed
 from slm_jax.data.joined import Subset
 from slm_jax.data.pipeline import make_batches
 from slm_jax.data.shapes import stacked_shapes
+from slm_jax.encoders.fastconformer import FastConformerConfig
 from slm_jax.encoders.ssl import SSLEncoderConfig
 from slm_jax.encoders.ssl_ctc import CTCEncoder, CTCEncoderConfig
 from slm_jax.encoders.whisper import WhisperEncoderConfig
@@ -28,6 +29,7 @@ from slm_jax.training.stages import RunConfig, StageContext, require_form
 from slm_jax.training.state import TrainState
 from slm_jax.training.step import Player
 
+Heard = SSLEncoderConfig | WhisperEncoderConfig | FastConformerConfig
 ENCODER, FROZEN = "params/encoder", "frozen/encoder"
 
 
@@ -43,7 +45,7 @@ class CTCStageConfig(GradientStageConfig):
     CTC need). `take`: the part of the model in `start_from` that is meant, such as Whisper's encoder.
     """
 
-    encoder: SSLEncoderConfig | WhisperEncoderConfig
+    encoder: Heard
     tokenizer: CharacterTokenizerConfig = LETTERS
     longest_s: float = 15.0
     longest_text: int = 256
@@ -102,10 +104,10 @@ class CTCStageConfig(GradientStageConfig):
         """The encoder with its head; `training.gradient_stage.trained` gives its variables."""
         return self._whole.make()
 
-    def model_of(self, folder: StageFolder) -> tuple[SSLEncoderConfig | WhisperEncoderConfig | CTCEncoderConfig, str]:
+    def model_of(self, folder: StageFolder) -> tuple[Heard | CTCEncoderConfig, str]:
         return (self._whole, "") if self.with_head else (self.encoder, "encoder")
 
-    def planned_model(self, run: RunConfig) -> SSLEncoderConfig | WhisperEncoderConfig | CTCEncoderConfig:
+    def planned_model(self, run: RunConfig) -> Heard | CTCEncoderConfig:
         return self._whole if self.with_head else self.encoder
 
     @property
