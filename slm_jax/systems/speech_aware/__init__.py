@@ -1,5 +1,6 @@
 """Speech-aware text LMs, p(text | speech, text).
 
+BESTOW        words listen to a FastConformer, all at once or at a pace      (`systems.speech_aware.bestow`)
 DeSTA         Whisper's layers through a Q-Former beside its transcript (`systems.speech_aware.desta`)
 DiscreteSLU   units of speech through a table and an adapter into a text LM     (`systems.speech_aware.discrete_slu`)
 LTU-AS        all layers of Whisper beside its transcript, a curriculum of three    (`systems.speech_aware.ltu_as`)

@@ -33,7 +33,7 @@ class SpeechRows:
     clips: int
     length: int
     written: int | None
-    asked: int | None = None
+    asked: int | None
 
     def of(self, part: PartConfig, folder: StageFolder, context: StageContext, split: str) -> TaskItems:
         """The items of a split that a task can use, and how they become examples; the others are counted.
