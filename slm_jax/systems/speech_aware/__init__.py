@@ -1,5 +1,6 @@
 """Speech-aware text LMs, p(text | speech, text).
 
+BESTOW        words that listen, offline or while a clip is still read          (`systems.speech_aware.bestow`)
 DiscreteSLU   units of speech through a table and an adapter into a text LM     (`systems.speech_aware.discrete_slu`)
 Qwen-Audio    tasks as tags, and Qwen2-Audio, which is asked in words           (`systems.speech_aware.qwen_audio`)
 SALMONN       two encoders, a window Q-Former, Vicuna with LoRA, three stages   (`systems.speech_aware.salmonn`)
