@@ -54,7 +54,7 @@ class ListenerConfig(Config):
 
     def __post_init__(self) -> None:
         require(self.gain is None or self.gain > 0, "gain", self.gain, "must be above 0")
-        self.shape  # noqa: B018  # its rules are ours
+        require(self.layers >= 1 and self.shape.layers == self.layers, "layers", self.layers, "must be at least 1")
 
     @property
     def channels(self) -> int:

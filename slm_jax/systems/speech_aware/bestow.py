@@ -44,7 +44,7 @@ from slm_jax.parallel.mesh import MeshConfig
 from slm_jax.sequence_models.listener import ListenerConfig
 from slm_jax.sequence_models.presets import llama
 from slm_jax.serving.speech_aware import AnswerDecoding
-from slm_jax.systems.card import SystemCard
+from slm_jax.systems.card import KeptFigure, SystemCard
 from slm_jax.systems.recipes.small_parts import LETTERS, LM, letters_encoder, text_lm
 from slm_jax.systems.recipes.speech_aware import SpeechAwareConfig, speech_aware_run
 from slm_jax.text.marked_tokens import SpecialsConfig
@@ -59,6 +59,7 @@ LORA = LoRAConfig(targets="lm/.*/(attention/(query|key|value|out)|mlp/(gate|up|d
 TRANSCRIPTION = AskedTaskConfig(
     kinds=("sentence",), asks=("Transcribe the spoken content.", "Write down what is said.")
 )
+REAL, EARLY = "experiments/bestow/real.json", "wait 1, ids 2 of 8 frames"
 CARD = SystemCard(
     name="BESTOW",
     paper="Chen et al. 2024",
@@ -66,6 +67,11 @@ CARD = SystemCard(
     reads=("speech", "text"),
     writes=("text",),
     counted="answers",
+    figures=(
+        KeptFigure(words="WER, speakers nobody heard", file=REAL, place=("tasks", "task", "wer")),
+        KeptFigure(words="with other speech", file=REAL, place=("tasks", "task", "other_speech", "wer")),
+        KeptFigure(words="written 0.94 s behind", file=REAL, place=("paces", "task", EARLY, "wer")),
+    ),
 )
 
 
