@@ -19,7 +19,7 @@ from slm_jax.nn.linear import Linear
 from slm_jax.nn.streaming_conv import rows_from
 
 TAPS = 3
-State = tuple[Float[Array, "B 1 D"], ...]
+State = tuple[Float[Array, "B 1 _"], ...]
 """The last frame that each convolution read."""
 
 

@@ -155,6 +155,7 @@ def test_factors_and_logits(theirs, ours, batch, scaled):
         assert np.abs(plain[row, :ends] - wanted).max() > 0.05, "the factors are felt"
 
 
+@pytest.mark.slow(seconds=20)
 def test_every_step_of_decoding_takes_them(theirs, ours, batch, scaled):
     model, variables = ours
     read, _ = read_prompts(model, variables, batch)

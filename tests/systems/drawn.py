@@ -106,6 +106,7 @@ def small_wavllm() -> tuple[SpeechAwareStageConfig, dict[str, Config]]:
         adapter=LinearAdapterConfig(width=16),
         prompt_scale=PromptScaleConfig(width=16, hidden=8),
         lora=stage.lora.replace(rank=4, alpha=4.0),
+        template=stage.template.replace(default_system=None),
         tokens=SpecialsConfig(),
     )
     return stage, {"frozen/encoder": cut, "frozen/encoder_1": second, "frozen/lm": llama("7b", **BODY, kv_heads=2)}
