@@ -13,6 +13,8 @@ from slm_jax.nn.linear import Linear
 
 Kept = tuple[Float[Array, "B K H C"], Float[Array, "B K H C"]]
 """Keys and values of frames before those at hand."""
+Own = tuple[Float[Array, "B T H C"], Float[Array, "B T H C"]]
+"""Keys and values of the frames at hand."""
 
 
 class RelativeAttention(nn.Module):
@@ -37,7 +39,7 @@ class RelativeAttention(nn.Module):
         kept: Kept | None = None,
         *,
         deterministic: bool = True,
-    ) -> tuple[Float[Array, "B T D"], Kept]:
+    ) -> tuple[Float[Array, "B T D"], Own]:
         """What frames make of those that they see, and their own keys and values.
 
         `places`: `distances` of T queries and S keys. `kept`: of K frames in front of them; S = K + T. What a frame
