@@ -55,8 +55,8 @@ class PacesJudge(TasksJudge):
 
 def lags(asked: Sequence[Asked], replies: Sequence[Reply]) -> dict[str, Any]:
     """Mean lag and mean seconds read before the first id, over replies that say anything, with their intervals."""
-    pairs = [(one, reply.trace["read_s"].tolist()) for one, reply in zip(asked, replies, strict=True)]
-    found = [(average_lagging(read, seconds_of(one)), read[0]) for one, read in pairs if len(read)]
+    pairs = [(one, reply.trace["read_s"]) for one, reply in zip(asked, replies, strict=True)]
+    found = [(average_lagging(read, seconds_of(one)), float(read[0])) for one, read in pairs if len(read)]
     columns = [list(column) for column in zip(*found, strict=True)] or [[], []]
     made: dict[str, Any] = {}
     for name, values in zip(("lag_s", "first_s"), columns, strict=True):
