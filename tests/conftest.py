@@ -64,7 +64,7 @@ BUDGET_S = {
     "nn": 40,
     "objectives": 43,
     "parallel": 4,
-    "parity": 175,
+    "parity": 168,
     "pipelines": 10,
     "quantizers": 21,
     "reference": 19,

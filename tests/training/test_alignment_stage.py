@@ -231,7 +231,7 @@ def test_what_is_written_down_of_a_clip_stands_behind_it(parts, tmp_path):
     carry_out(stage_of(parts, **changes), context)
     tables = {path: path.stat().st_mtime_ns for path in (tmp_path / "run" / HEARD).glob("*/index.json")}
     assert len(tables) == 2, "of train and dev"
-    words = [row["heard"] for path in tables for row in map(RecordSource(path.parent).__getitem__, range(4))]
+    words = [row["clip_words"] for path in tables for row in map(RecordSource(path.parent).__getitem__, range(4))]
     assert all(len(one) == 1 and one[0].startswith("w") for one in words)
     plan = planned(stage_of(parts, "again", **changes), context)
     batch = next(plan.batches)

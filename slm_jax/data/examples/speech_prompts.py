@@ -15,6 +15,9 @@ from slm_jax.data.examples.speech_tasks import Item, SpeechTaskConfig
 from slm_jax.text.marked_tokens import MarkedTokens, encode_together
 from slm_jax.text.templates import Piece, Template, clips_of
 
+CLIP_WORDS = "clip_words"
+"""Field of an item: what was written down of its clips."""
+
 
 def counts_name(place: int) -> str:
     """The name in an item of how many frames an encoder made of each clip."""
@@ -117,7 +120,7 @@ class SpeechPromptExample:
     Nothing is ever cut: what does not fit is refused by name (`problem` asks before). An item may bring what is read
     of its clips, one after the other, with their `counts`: ids `clip_ids` [U] stand where samples would (`dtype` int32,
     and `clip` counts ids), an encoder's `features` [T, E] in a place of their own (`features_1` with `counts_1` of a
-    second one); `frames`: how many there are of a clip at most, by encoder. `heard`: what was written down of each
+    second one); `frames`: how many there are of a clip at most, by encoder. `clip_words`: what was written down of each
     clip. `written`: what is learnt is a row of its own of so many ids, for an encoder-decoder; None: it stands behind
     what it answers. `asked`: the bare instruction is there too, of so many ids at most.
     """
@@ -169,7 +172,7 @@ class SpeechPromptExample:
         said = self.task.conversation(item, self.rate_hz, rng)
         if said is None:
             return None, "no answer"
-        said = with_words(said, item["heard"]) if "heard" in item else said
+        said = with_words(said, item[CLIP_WORDS]) if CLIP_WORDS in item else said
         return said, self._misfit(said, [len(clip) for clip in read_of(item, said)])
 
     def _misfit(self, said: Conversation, lengths: Sequence[int]) -> str | None:

@@ -14,7 +14,7 @@ from slm_jax.core.config import Config, content_hash
 from slm_jax.core.errors import require
 from slm_jax.core.part_source import PartSource
 from slm_jax.core.trees import together
-from slm_jax.data.examples.speech_prompts import SpeechPromptExample
+from slm_jax.data.examples.speech_prompts import CLIP_WORDS, SpeechPromptExample
 from slm_jax.data.joined import Joined, Subset
 from slm_jax.data.progress import tracked
 from slm_jax.data.records import INDEX_FILE, RecordSource
@@ -149,4 +149,4 @@ def _rows(clips: Clips, writer: Writer, show: bool) -> Iterator[dict[str, Any]]:
         pass
     rest = iter(found)
     for place, lengths in enumerate(clips.lengths):
-        yield {"id": clips.source[place]["id"], "heard": list(islice(rest, len(lengths)))}
+        yield {"id": clips.source[place]["id"], CLIP_WORDS: list(islice(rest, len(lengths)))}
