@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from slm_jax.adapters.linear import output_map
 from slm_jax.core.config import Config
@@ -74,12 +74,22 @@ class CIF(nn.Module):
         x = jax.nn.relu(Conv1d(values.shape[-1], self.config.kernel, name="conv")(values, frames.mask))
         return jnp.where(frames.mask, jax.nn.sigmoid(self.weigh(x)[..., 0]), 0.0)
 
-    def __call__(self, frames: Frames, context: Any = None, *, deterministic: bool = True) -> Frames:
-        """`context`: how many tokens each row is to give `[B]` (training), at most its limit; None: what it weighs."""
+    def __call__(
+        self,
+        frames: Frames,
+        context: Any = None,
+        *,
+        targets: Int[Array, "B"] | None = None,
+        deterministic: bool = True,
+    ) -> Frames:
+        """`targets`: how many tokens each row is to give (training), at most its limit; None: what it weighs.
+
+        `context` is not looked at: this adapter is not conditioned.
+        """
         length = frames.mask.shape[1]
         most = self.config.frames_out(length)
         bounds = np.asarray([self.config.frames_out(n) for n in range(length + 1)])
         limits = jnp.asarray(bounds)[frames.mask.sum(-1)]
-        made = fired(self.weights(frames), frames.mask, limits, most, self.config.tail, context)
+        made = fired(self.weights(frames), frames.mask, limits, most, self.config.tail, targets)
         values = jnp.einsum("btm,btd->bmd", made.shares, zero_padded(frames.values, frames.mask).astype(jnp.float32))
         return Frames(self.map(values), jnp.arange(most) < made.counts[:, None])

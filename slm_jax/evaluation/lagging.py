@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Float
 
 from slm_jax.core.errors import require
 
 
-def average_lagging(read_s: Sequence[float], source_s: float, wanted: int = 0) -> float:
+def average_lagging(read_s: Sequence[float] | Float[np.ndarray, "T"], source_s: float, wanted: int = 0) -> float:
     """Length-adaptive average lagging in seconds (Papi et al. 2022, arXiv 2206.05807; Ma et al. 2019).
 
     `read_s`: seconds of a source of `source_s` seconds that were read when each token was written. The mean, up to the

@@ -86,7 +86,9 @@ class Attention(nn.Module):
         if isinstance(mask, Visibility) and bias is None:
             return self._out(attend_self(q, k, v, mask, drop), x.shape[-1]), None
         if cache is not None:
-            cache = cache if context is None else cache.filled(k, v, seen)
+            if context is not None:
+                assert isinstance(cache, ContextCache)  # for the type checker
+                cache = cache.filled(k, v, seen)
             real = jnp.ones(x.shape[:2], bool) if real is None else real
             cache, k, v, seen = cache.append(k, v, real)
             k, v = k.astype(self.dtype), v.astype(self.dtype)

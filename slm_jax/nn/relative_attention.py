@@ -13,6 +13,8 @@ from slm_jax.nn.linear import Linear
 
 Kept = tuple[Float[Array, "B K H C"], Float[Array, "B K H C"]]
 """Keys and values of frames before those at hand."""
+Own = tuple[Float[Array, "B T H C"], Float[Array, "B T H C"]]
+"""Keys and values of the frames at hand."""
 
 
 class RelativeAttention(nn.Module):
@@ -37,7 +39,7 @@ class RelativeAttention(nn.Module):
         kept: Kept | None = None,
         *,
         deterministic: bool = True,
-    ) -> tuple[Float[Array, "B T D"], Kept]:
+    ) -> tuple[Float[Array, "B T D"], Own]:
         """What frames make of those that they see, and their own keys and values.
 
         `places`: `distances` of T queries and S keys. `kept`: of K frames in front of them; S = K + T. What a frame
@@ -49,8 +51,8 @@ class RelativeAttention(nn.Module):
         r = self._linear("distance", use_bias=False)(places.astype(self.dtype))
         by_distance = to_keys(jnp.einsum("bthc,rhc->bhtr", q + w, r), keys.shape[1]) * self.head_width**-0.5
         drop = None if deterministic or self.dropout == 0.0 else nn.Dropout(self.dropout, deterministic=False)
-        by_head = (jnp.swapaxes(one, 1, 2) for one in (keys, values))
-        y = attend_by_head(q + u, *by_head, by_distance, sees, dropout=drop)
+        keys, values = jnp.swapaxes(keys, 1, 2), jnp.swapaxes(values, 1, 2)
+        y = attend_by_head(q + u, keys, values, by_distance, sees, dropout=drop)
         out = Linear(x.shape[-1], ("heads", "head"), ("embed",), use_bias=self.use_bias, dtype=self.dtype, name="out")
         return out(y), (k, v)
 

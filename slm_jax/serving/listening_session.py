@@ -53,7 +53,10 @@ class ListeningSession:
         self._steps = decoding(model, system.decoding.sampling.replace(end=system.layout.end_id))
         self._variables = layers_apart(system.variables)
         self._keys, self._frames = row_keys(jax.random.key(0), batch), config.frames_heard(round(longest_s * 16_000))
-        self._start()
+        self._heard: Any = self._blank()
+        self._state: State = self._steps.initial_state(batch, self._capacity)
+        self._chunks, self._begun = np.zeros(batch, int), np.zeros(batch, bool)
+        self._done, self._said = np.zeros(batch, bool), [list[int]() for _ in range(batch)]
 
     def push(self, samples: Float[Array | np.ndarray, "B N"], active: Bool[Array | np.ndarray, "B"]) -> Spoken:
         """The next `hop` samples of the rows that are `active`, and what is written meanwhile."""
@@ -94,11 +97,6 @@ class ListeningSession:
     def said(self) -> list[list[int]]:
         """Ids of each row so far, its end included."""
         return self._said
-
-    def _start(self) -> None:
-        self._heard, self._state = self._blank(), self._steps.initial_state(self.batch, self._capacity)
-        self._chunks, self._begun = np.zeros(self.batch, int), np.zeros(self.batch, bool)
-        self._done, self._said = np.zeros(self.batch, bool), [list[int]() for _ in range(self.batch)]
 
     @property
     def _capacity(self) -> int:

@@ -33,7 +33,7 @@ def part(request):
     length = 5 * size
     samples = 0.3 * np.random.default_rng(0).standard_normal((3, length)).astype(np.float32)
     mask = np.arange(length) < np.array([[4 * size + 700], [2 * size + 333], [size]])
-    return config, checks.random_params(config.make(), jax.random.key(2), samples), samples, mask
+    return config, checks.random_params(config.make(), jax.random.key(2), jnp.asarray(samples)), samples, mask
 
 
 def test_a_stream_equals_the_whole_with_rows_that_rest_and_end(part):

@@ -27,7 +27,8 @@ WRITTEN = np.maximum(np.arange(9) - PROMPT + 1, 0)[None].repeat(3, 0)
 
 @pytest.fixture(scope="module")
 def params():
-    return random_params(CONFIG.make(), jax.random.key(3), WORDS, REAL, Frames(SPEECH, HEARD))
+    given = jnp.asarray(WORDS), jnp.asarray(REAL), Frames(jnp.asarray(SPEECH), jnp.asarray(HEARD))
+    return random_params(CONFIG.make(), jax.random.key(3), *given)
 
 
 @pytest.fixture(scope="module")
@@ -85,8 +86,8 @@ def seen_at_pace():
 def test_whole_rows_equal_pytorch_with_padding_of_words_and_speech(params, reference, paced):
     read = frames_read(jnp.asarray(WRITTEN), (None, PACE), jnp.ones(3, jnp.int32)) if paced else None
     garbage = Frames(jnp.where(HEARD[..., None], SPEECH, jnp.nan), jnp.asarray(HEARD))
-    run = jax.jit(lambda p, words, speech, read: CONFIG.make().apply({"params": p}, words, REAL, speech, read))
-    ours = run(params, WORDS, garbage, read)
+    run = jax.jit(lambda p, *given: CONFIG.make().apply({"params": p}, *given))
+    ours = run(params, WORDS, REAL, garbage, read)
     theirs = expected(reference, seen_at_pace() if paced else None)
     assert theirs[REAL].std() > 0.5
     np.testing.assert_allclose(ours[REAL], theirs[REAL], atol=TOLERANCE * np.abs(theirs).max())
