@@ -197,7 +197,7 @@ def published(size: str, weights: str, corpus: CorpusConfig | None = None) -> Du
 
 
 def tiny(corpus: CorpusConfig | None = None) -> DuplexRunConfig:
-    """Two million parameters and a codec of 25 frames a second: an hour and a half of one core."""
+    """Two million parameters and a codec of 25 frames a second: two hours of one core."""
     books, codes = 8, 256
     codec, tokens = small_codec(books, codes, stride=2)
     body = llama("7b", vocabulary=1, layers=4, width=192, heads=4, kv_heads=4, hidden=512, tied_head=True)
