@@ -149,4 +149,5 @@ def test_every_template_here_is_tested():
     assert known == {
         *("CHATML", "QWEN2_AUDIO", "QWEN2_AUDIO_BASE", "QWEN_AUDIO", "QWEN_AUDIO_CHAT"),
         *("VICUNA", "LLAMA2", "PLAIN", "STORIES", "T5"),
+        *("LLAMA3", "DESTA2", "DESTA25", "LTU_AS", "WAVLLM"),  # to the letter in tests/systems, beside their systems
     }
