@@ -19,7 +19,7 @@ from slm_jax.adapters.layerwise_qformer import BERT, LayerwiseQFormerConfig
 from slm_jax.core.part_source import PartSource
 from slm_jax.data.mixture import MixtureConfig
 from slm_jax.data.pipeline import PipelineConfig
-from slm_jax.encoders.chosen_layers import LayersConfig
+from slm_jax.encoders.layer_states import LayersConfig
 from slm_jax.encoders.whisper import WhisperEncoderConfig
 from slm_jax.generation.whisper_words import Transcription
 from slm_jax.nn.lora import LoRAConfig

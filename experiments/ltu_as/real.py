@@ -35,7 +35,7 @@ first = SpeechAwareStageConfig(
         PartSource(path="frozen/encoder", source=str(WEIGHTS / "whisper-base"), take="encoder", expect=encoder),
         PartSource(path="frozen/lm", source=str(LM)),
     ),
-    hears=(ltu_as.pooled(encoder),),
+    hears=(ltu_as.HEARD,),
     adapter=TLTRConfig(width=READ, layers=encoder.layers),
     kept=ltu_as.TLTR_ALONE,
     template=LTU_AS.replace(assistant=("### Response:\n", "<s>")),

@@ -38,7 +38,7 @@ first = SpeechAwareStageConfig(
         PartSource(path="frozen/encoder_1", source=f"stage:{UNITS}", expect=ears[1]),
         PartSource(path="frozen/lm", source=str(LM)),
     ),
-    hears=wavllm.heard_layers(ears[1]),
+    hears=wavllm.HEARD,
     join=wavllm.streams(*ears, (256, 128, 256)),
     adapter=LinearAdapterConfig(width=READ),
     lora=wavllm.LORA.replace(rank=16, alpha=16.0, dropout=0.0),

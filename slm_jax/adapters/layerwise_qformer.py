@@ -30,7 +30,7 @@ BERT = QFormerConfig(context_width=768, query_norm=False)
 class LayerwiseQFormerConfig(Config):
     """`queries` learnt queries for each of `layers` layers, whose channels stand side by side in the frames.
 
-    `qformer.context_width`: channels of one layer (`encoders.chosen_layers` puts them side by side). `query_scale`:
+    `qformer.context_width`: channels of one layer (`encoders.layer_states` puts them side by side). `query_scale`:
     deviation of the drawn queries. It computes in the dtype of `qformer`.
     """
 

@@ -11,16 +11,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from slm_jax.core.config import Config
-from slm_jax.core.contracts import EncoderConfig
 from slm_jax.core.errors import require
+from slm_jax.encoders.around import AroundEncoderConfig
 from slm_jax.encoders.output import EncoderOutput
 
 
-class ChunkedEncoderConfig(Config):
+class ChunkedEncoderConfig(AroundEncoderConfig):
     """`encoder` on windows of `window` samples, one after the other; parameters are the encoder's, under `encoder`."""
 
-    encoder: EncoderConfig
     window: int = 480_000
 
     def __post_init__(self) -> None:
@@ -35,21 +33,6 @@ class ChunkedEncoderConfig(Config):
         """Frames for `n` samples (integer or integer array): those of all windows together."""
         full, rest = n // self.window, n % self.window
         return full * self.encoder.frame_count(self.window) + (rest > 0) * self.encoder.frame_count(rest)
-
-    @property
-    def layers(self) -> int:
-        """Layers of the encoder."""
-        return self.encoder.layers
-
-    @property
-    def width(self) -> int:
-        """Width of the frames."""
-        return self.encoder.width
-
-    @property
-    def hop(self) -> int:
-        """Samples from one frame of a window to the next."""
-        return self.encoder.hop
 
 
 class ChunkedEncoder(nn.Module):

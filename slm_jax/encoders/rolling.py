@@ -11,22 +11,20 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from slm_jax.audio.rates import mask_of
-from slm_jax.core.config import Config
-from slm_jax.core.contracts import EncoderConfig
 from slm_jax.core.errors import require
 from slm_jax.core.types import Frames
+from slm_jax.encoders.around import AroundEncoderConfig
 from slm_jax.encoders.output import EncoderOutput
 from slm_jax.nn.streaming_conv import rows_from
 
 
-class RollingEncoderConfig(Config):
+class RollingEncoderConfig(AroundEncoderConfig):
     """`encoder` over chunks of `chunk` samples with up to `before` samples in front of each; its parameters are ours.
 
     It takes (before + chunk) / chunk times as much as the encoder alone. Frames must stand one behind the other, one
     for each `hop` of samples (Whisper's with `trim`, Conformers).
     """
 
-    encoder: EncoderConfig
     chunk: int
     before: int = 0
 
@@ -71,21 +69,6 @@ class RollingEncoderConfig(Config):
     def chunk_samples(self) -> int:
         """Samples of a chunk."""
         return self.chunk
-
-    @property
-    def layers(self) -> int:
-        """Layers of the encoder."""
-        return self.encoder.layers
-
-    @property
-    def width(self) -> int:
-        """Width of the frames."""
-        return self.encoder.width
-
-    @property
-    def hop(self) -> int:
-        """Samples from one frame to the next."""
-        return self.encoder.hop
 
 
 class RollingEncoder(nn.Module):

@@ -1,50 +1,27 @@
 """A learnt mixture of an encoder's layers (Yang et al. 2021, SUPERB; WavLLM's reading of WavLM)."""
 
-from typing import Any
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from slm_jax.core.config import Config
-from slm_jax.core.contracts import EncoderConfig
+from slm_jax.encoders.around import AroundEncoderConfig
 from slm_jax.encoders.output import EncoderOutput
 from slm_jax.nn.dtypes import at_least_float32
 from slm_jax.nn.norm import LayerNorm
 
 
-class WeightedLayersConfig(Config):
+class WeightedLayersConfig(AroundEncoderConfig):
     """Softmax-weighted sum over what the first layer of `encoder` reads and what each layer gives.
 
     `norm`: every layer's vectors first get zero mean and unit variance, without weights (s3prl's `normalize`).
     """
 
-    encoder: EncoderConfig
     norm: bool = False
 
     def make(self) -> "WeightedLayers":
         """The module."""
         return WeightedLayers(self)
-
-    def frame_count(self, n: Any) -> Any:
-        """Frames for `n` samples (integer or integer array)."""
-        return self.encoder.frame_count(n)
-
-    @property
-    def layers(self) -> int:
-        """Layers of the encoder; there is one weight more."""
-        return self.encoder.layers
-
-    @property
-    def width(self) -> int:
-        """Width of the frames."""
-        return self.encoder.width
-
-    @property
-    def hop(self) -> int:
-        """Samples from one frame to the next."""
-        return self.encoder.hop
 
 
 class WeightedLayers(nn.Module):

@@ -11,7 +11,7 @@ from slm_jax.adapters.qformer import QFormerConfig
 from slm_jax.assemblies.speech_aware_lm import SpeechAwareLMConfig
 from slm_jax.core.trees import count_parameters, flatten_by_path
 from slm_jax.core.types import Frames
-from slm_jax.encoders.chosen_layers import ChosenLayersConfig
+from slm_jax.encoders.layer_states import LayerStatesConfig
 from slm_jax.encoders.whisper import WhisperEncoderConfig
 from slm_jax.interop.desta import abstract_trained, load_desta, named_arrays, save_desta
 from slm_jax.interop.engine import MappingError
@@ -94,7 +94,7 @@ def system(chosen=CHOSEN, final_norm=False) -> SpeechAwareLMConfig:
         context_width=WIDTH, width=WIDTH, layers=2, heads=HEADS, hidden=24, query_norm=False, dropout=0.0
     )
     return SpeechAwareLMConfig(
-        encoders=(ChosenLayersConfig(encoder=encoder, chosen=chosen, final_norm=final_norm),),
+        encoders=(LayerStatesConfig(encoder=encoder, chosen=chosen, final_norm=final_norm),),
         adapter=LayerwiseQFormerConfig(width=LM_WIDTH, layers=len(chosen), qformer=trunk, queries=QUERIES),
         lm=llama("7b", vocabulary=32, layers=2, width=LM_WIDTH, heads=2, kv_heads=2, hidden=16),
     )
@@ -159,7 +159,7 @@ def test_layers_are_those_that_each_release_takes(final_norm, tmp_path):
     module.save_pretrained(tmp_path)
     config, params = load(tmp_path)
     chosen = (0, 2, 4)
-    encoder = ChosenLayersConfig(encoder=config.encoder, chosen=chosen, final_norm=final_norm)
+    encoder = LayerStatesConfig(encoder=config.encoder, chosen=chosen, final_norm=final_norm)
     samples = np.random.default_rng(1).standard_normal((1, 16_000)).astype(np.float32)
     out = jax.jit(encoder.make().apply)({"params": params["encoder"]}, jnp.asarray(samples))
     mel = np.asarray(config.encoder.mel.make()(samples))

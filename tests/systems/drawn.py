@@ -17,7 +17,7 @@ from slm_jax.adapters.qformer import QFormerConfig
 from slm_jax.adapters.window_qformer import WindowQFormerConfig
 from slm_jax.core.config import Config
 from slm_jax.data.examples.transcribed_speech import TranscribedSpeechConfig
-from slm_jax.encoders.chosen_layers import LayersConfig
+from slm_jax.encoders.layer_states import LayersConfig
 from slm_jax.encoders.ssl_ctc import CTCEncoderConfig
 from slm_jax.encoders.whisper import WhisperEncoderConfig
 from slm_jax.evaluation.ctc import CTCReader
@@ -26,8 +26,7 @@ from slm_jax.sequence_models.presets import gpt2, llama
 from slm_jax.serving.speech_aware import AnswerDecoding, SpeechAwareSystem
 from slm_jax.serving.transcribed import Transcribed
 from slm_jax.systems.catalogue import named_config
-from slm_jax.systems.speech_aware.ltu_as import pooled
-from slm_jax.systems.speech_aware.wavllm import heard_layers, streams
+from slm_jax.systems.speech_aware.wavllm import HEARD, streams
 from slm_jax.systems.speech_aware.wavprompt import END, shrinking
 from slm_jax.text.marked_tokens import SpecialsConfig
 from slm_jax.training.post.clip_words import Letters
@@ -91,7 +90,7 @@ def small_ltu_as() -> tuple[SpeechAwareStageConfig, dict[str, Config]]:
     stage = named_config("ltu_as:7b").stage("open")
     assert isinstance(stage, SpeechAwareStageConfig)
     adapter = stage.adapter.replace(width=16, layers=1, layer_heads=2)
-    stage = stage.replace(hears=(pooled(WHISPER, pool=10, longest=50),), adapter=adapter, tokens=SpecialsConfig())
+    stage = stage.replace(hears=(LayersConfig(pool=10, longest=50),), adapter=adapter, tokens=SpecialsConfig())
     return stage, {"frozen/encoder": WHISPER, "frozen/lm": llama("7b", **BODY, kv_heads=2)}
 
 
@@ -101,7 +100,7 @@ def small_wavllm() -> tuple[SpeechAwareStageConfig, dict[str, Config]]:
     stage = named_config("wavllm:7b").stage("mixed")
     assert isinstance(stage, SpeechAwareStageConfig)
     stage = stage.replace(
-        hears=heard_layers(second),
+        hears=HEARD,
         join=streams(cut, second, (8, 4, 6)),
         adapter=LinearAdapterConfig(width=16),
         prompt_scale=PromptScaleConfig(width=16, hidden=8),

@@ -35,7 +35,7 @@ from slm_jax.data.examples.described_tasks import DescribedTaskConfig
 from slm_jax.data.examples.speech_tasks import AnsweredTaskConfig, AskedTaskConfig
 from slm_jax.data.mixture import MixtureConfig, PartConfig
 from slm_jax.data.pipeline import PipelineConfig
-from slm_jax.encoders.chosen_layers import LayersConfig
+from slm_jax.encoders.layer_states import LayersConfig
 from slm_jax.encoders.ssl_presets import log_mel_tiny
 from slm_jax.generation.sampling import SamplingConfig
 from slm_jax.generation.whisper_words import Transcription
@@ -208,7 +208,7 @@ def released(
             part,
         ),
         hears=(layers,),
-        adapter=LayerwiseQFormerConfig(width=lm.width, layers=len(layers.chosen), qformer=trunk),
+        adapter=LayerwiseQFormerConfig(width=lm.width, layers=len(layers.chosen or ()), qformer=trunk),
         heard=ClipWordsConfig(source=f"{weights}/{ear}", transcription=Transcription(max_new=128), **half),
         template=template,
         tokens=tokens,

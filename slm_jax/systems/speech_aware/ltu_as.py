@@ -38,7 +38,7 @@ from slm_jax.data.examples.transcript_tasks import TranscriptTaskConfig
 from slm_jax.data.examples.world_labels import WorldTaskConfig
 from slm_jax.data.mixture import MixtureConfig, PartConfig
 from slm_jax.data.pipeline import PipelineConfig
-from slm_jax.encoders.layer_states import LayerStatesConfig
+from slm_jax.encoders.layer_states import LayersConfig
 from slm_jax.encoders.ssl_presets import log_mel_tiny
 from slm_jax.judges.losses import LossesJudge
 from slm_jax.judges.tasks import TasksJudge
@@ -61,8 +61,8 @@ from slm_jax.training.stages import StageConfig
 LORA = LoRAConfig(targets="lm/.*/attention/(query|value)", rank=8, alpha=16.0, dropout=0.05)
 TLTR_ALONE = r"adapter/over_(time|layers)"
 """What stage 1 leaves as it is."""
-POOL, LONGEST = 20, 500
-"""Frames of 20 ms in a mean, and heard at most."""
+HEARD = LayersConfig(pool=20, longest=500)
+"""All layers of an encoder in means of 0.4 s, of ten seconds at most."""
 FIRST, SECOND, THIRD = "map", "closed", "open"
 """Names of the stages."""
 SPOKEN = ("sentence",)
@@ -122,11 +122,6 @@ def config(size: str = "tiny", weights: str = "weights", **changes: object) -> T
     return (tiny() if size == "tiny" else published(weights)).replace(**changes)
 
 
-def pooled(encoder: Any, **changes: Any) -> LayerStatesConfig:
-    """All layers of an encoder in means of 0.4 s, of ten seconds at most."""
-    return LayerStatesConfig(encoder=encoder, pool=POOL, longest=LONGEST).replace(**changes)
-
-
 def tiny(corpus: CorpusConfig | None = None) -> TranscribedConfig:
     """Minutes on two cores: an encoder that knows letters and a byte LM of 2 M parameters each."""
     encoder = log_mel_tiny()
@@ -137,7 +132,7 @@ def tiny(corpus: CorpusConfig | None = None) -> TranscribedConfig:
             PartSource(path="frozen/encoder", source=f"stage:{LETTERS}", expect=encoder),
             PartSource(path="frozen/lm", source=f"stage:{LM}", expect=lm),
         ),
-        hears=(pooled(encoder),),
+        hears=(HEARD,),
         adapter=TLTRConfig(width=lm.width, layers=encoder.layers),
         kept=TLTR_ALONE,
         template=LTU_AS,
@@ -167,7 +162,7 @@ def published(weights: str, corpus: CorpusConfig | None = None) -> TranscribedCo
             PartSource(path="frozen/encoder", source=f"{weights}/whisper-large", take="encoder", expect=ears),
             PartSource(path="frozen/lm", source=vicuna, expect=lm, **half),
         ),
-        hears=(pooled(ears),),
+        hears=(HEARD,),
         adapter=TLTRConfig(width=lm.width, layers=ears.layers),
         kept=TLTR_ALONE,
         template=LTU_AS,

@@ -40,7 +40,7 @@ from slm_jax.data.examples.speech_tasks import (
 )
 from slm_jax.data.mixture import MixtureConfig, PartConfig
 from slm_jax.data.pipeline import PipelineConfig
-from slm_jax.encoders.layer_states import LayerStatesConfig
+from slm_jax.encoders.layer_states import LayersConfig
 from slm_jax.encoders.ssl import SSLEncoderConfig
 from slm_jax.encoders.ssl_presets import log_mel_tiny, wavlm_base
 from slm_jax.encoders.whisper import WhisperEncoderConfig
@@ -64,6 +64,8 @@ from slm_jax.training.stages import StageConfig
 
 LORA = LoRAConfig(targets="lm/.*/attention/(query|key|value|out)", rank=32, alpha=32.0, dropout=0.1)
 FIRST, SECOND = "single", "mixed"
+HEARD = (None, LayersConfig(first=True))
+"""The last layer of the first encoder, all layers of the second and what its first one reads."""
 """Names of the stages."""
 KINDS = ("sentence", "instruction")
 STYLES = ("rate", "energy")
@@ -118,11 +120,6 @@ def config(size: str = "tiny", weights: str = "weights", **changes: object) -> S
     return (tiny() if size == "tiny" else published(weights)).replace(**changes)
 
 
-def heard_layers(second: Any) -> tuple[LayerStatesConfig | None, ...]:
-    """The last layer of the first encoder, all layers of the second and what its first one reads."""
-    return None, LayerStatesConfig(encoder=second, first=True)
-
-
 def streams(first: Any, second: Any, channels: tuple[int, int, int] = (1024, 512, 2048)) -> StreamsConfig:
     """An adapter for each encoder, four frames to one: channels of the convolutions, the bottleneck, the map."""
     wide, bottleneck, out = channels
@@ -148,7 +145,7 @@ def tiny(corpus: CorpusConfig | None = None) -> SpeechAwareConfig:
             PartSource(path="frozen/encoder_1", source=f"stage:{UNITS}", expect=encoder),
             PartSource(path="frozen/lm", source=f"stage:{LM}", expect=lm),
         ),
-        hears=heard_layers(encoder),
+        hears=HEARD,
         join=streams(encoder, encoder, (192, 96, 192)),
         adapter=LinearAdapterConfig(width=lm.width),
         lora=LORA.replace(rank=16, alpha=16.0),
@@ -192,7 +189,7 @@ def published(weights: str, corpus: CorpusConfig | None = None) -> SpeechAwareCo
             PartSource(path="frozen/encoder_1", source=f"{weights}/wavlm-base", expect=second_ear, **half),
             PartSource(path="frozen/lm", source=chat, expect=lm, **half),
         ),
-        hears=heard_layers(second_ear),
+        hears=HEARD,
         join=streams(first_ear, second_ear),
         adapter=LinearAdapterConfig(width=lm.width),
         lora=LORA,

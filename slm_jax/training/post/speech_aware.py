@@ -83,9 +83,8 @@ class SpeechAwareStageConfig(GradientStageConfig):
     Units
         `units`: clips are read as units of an earlier stage, and `encoder` is what reads them.
     Hearing
-        `hears`: of each encoder several layers side by side, for an adapter that looks at each of them (`LayersConfig`
-        chosen ones, `LayerStatesConfig` all of them), or (None) its frames. `heard`: what is written down of every
-        clip, where the template wants that behind its vectors.
+        `hears`: of each encoder several layers side by side, for an adapter that looks at each of them, or (None) its
+        frames. `heard`: what is written down of every clip, where the template wants that behind its vectors.
     Prompts
         `tokens` and `template` are those of the LM; `StageTokensConfig` names the stage that learnt them. `tasks`: one,
         or a mixture whose parts have one each as `example`. `targets`: "answers", or "all" words of a row.

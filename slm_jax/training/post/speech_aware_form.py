@@ -11,12 +11,11 @@ from slm_jax.assemblies.prompt_scaled import ASKED_IDS, ASKED_MASK
 from slm_jax.assemblies.speech_aware_lm import SpeechAwareLM
 from slm_jax.core.errors import require
 from slm_jax.data.shapes import Shapes
-from slm_jax.encoders.chosen_layers import LayersConfig
-from slm_jax.encoders.layer_states import LayerStatesConfig
+from slm_jax.encoders.layer_states import LayersConfig
 from slm_jax.nn.lora import LoRAModel
 
-Hears = LayersConfig | LayerStatesConfig | None
-"""What is heard of an encoder: some of its layers side by side, all of them, or its frames."""
+Hears = LayersConfig | None
+"""What is heard of an encoder: layers of it side by side, or its frames."""
 
 
 def layers_of(hears: Sequence[Hears], encoders: Sequence[Any]) -> tuple[Any, ...]:
@@ -28,13 +27,8 @@ def layers_of(hears: Sequence[Hears], encoders: Sequence[Any]) -> tuple[Any, ...
         return tuple(encoders)
     rule = f"one for each of the {len(encoders)} encoders, or none at all"
     require(len(hears) == len(encoders), "hears", len(hears), rule)
-    return tuple(_heard(how, encoder) for how, encoder in zip(hears, encoders, strict=True))
-
-
-def _heard(how: Hears, encoder: Any) -> Any:
-    if isinstance(how, LayersConfig):
-        return how.of(encoder)
-    return encoder if how is None else how.replace(encoder=encoder)
+    pairs = zip(hears, encoders, strict=True)
+    return tuple(encoder if how is None else how.of(encoder) for how, encoder in pairs)
 
 
 def new_variables(model: SpeechAwareLM | LoRAModel, key: jax.Array) -> dict[str, Any]:
